@@ -1,0 +1,421 @@
+"""The toolbox of the earlier articles: GPT-2, its weights, text generation, losses and the training loop.
+
+What is notable here:
+- the model is OpenAI's GPT-2 to the last detail: pre-norm blocks, one fused query/key/value projection, tanh GELU,
+  dropout in its four places, and an output head that *is* the token embedding (one parameter, counted once)
+- attention runs in PyTorch's fused kernel, in training and with a key/value cache
+- losses send only the positions that are scored through the output head, the model's largest matrix product
+- `generate` continues prompts of different lengths in one batch, each row until its own end-of-text
+
+Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh heads, V vocabulary size, S columns of
+the key/value cache.
+"""
+
+import sys
+from contextlib import contextmanager
+from itertools import islice
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from matplotlib.ticker import MaxNLocator
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The model
+
+
+class MultiHeadAttention(nn.Module):
+    """Causal multi-head self-attention with one projection for queries, keys and values."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        if cfg["emb_dim"] % cfg["n_heads"]:
+            raise ValueError(f"emb_dim {cfg['emb_dim']} can't be divided among n_heads {cfg['n_heads']}")
+        self.n_heads = cfg["n_heads"]
+        self.qkv = nn.Linear(cfg["emb_dim"], 3 * cfg["emb_dim"], bias=cfg["qkv_bias"])
+        self.out_proj = nn.Linear(cfg["emb_dim"], cfg["emb_dim"])
+        self.drop_rate = cfg["drop_rate"]
+
+    def forward(self, x, cache=None, pos=None):
+        """x (B, T, D) -> (B, T, D). With `cache` (2, B, nh, S, D/nh), the tokens' keys and values are written to the
+        columns `pos` (B, T) first, and each token sees the columns up to its own."""
+        B, T, D = x.shape
+        qkv = self.qkv(x).view(B, T, 3, self.n_heads, D // self.n_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)                                    # each (B, nh, T, D/nh)
+        if cache is None:
+            dropout = self.drop_rate if self.training else 0.0
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        else:
+            rows = torch.arange(B, device=x.device)[:, None]
+            cache[0][rows, :, pos] = k.transpose(1, 2)                          # (B, T, nh, D/nh)
+            cache[1][rows, :, pos] = v.transpose(1, 2)
+            visible = torch.arange(cache.shape[3], device=x.device) <= pos[..., None]  # (B, T, S)
+            y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=visible[:, None])
+        return self.out_proj(y.transpose(1, 2).reshape(B, T, D))
+
+
+class FeedForward(nn.Module):
+    """Two layers applied to every token alone: D -> 4D -> D, with the GELU that GPT-2 uses (its tanh form)."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(cfg["emb_dim"], 4 * cfg["emb_dim"]),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(4 * cfg["emb_dim"], cfg["emb_dim"]),
+        )
+
+    def forward(self, x):
+        return self.layers(x)                                                   # (B, T, D)
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then feed-forward; each reads a normalised copy of the stream and adds its result to it."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(cfg["emb_dim"])
+        self.att = MultiHeadAttention(cfg)
+        self.norm2 = nn.LayerNorm(cfg["emb_dim"])
+        self.ff = FeedForward(cfg)
+        self.drop_shortcut = nn.Dropout(cfg["drop_rate"])
+
+    def forward(self, x, cache=None, pos=None):
+        x = x + self.drop_shortcut(self.att(self.norm1(x), cache, pos))         # (B, T, D)
+        return x + self.drop_shortcut(self.ff(self.norm2(x)))                   # (B, T, D)
+
+
+class GPTModel(nn.Module):
+    """GPT-2 (Radford et al., 2019), hand-written.
+
+    `cfg` has the keys vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate and qkv_bias. A new model has
+    GPT-2's random weights: normal with deviation 0.02, smaller by sqrt(2 * n_layers) where a block adds to the stream,
+    biases zero. Raises ValueError when the heads don't divide the width.
+    """
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.tok_emb = nn.Embedding(cfg["vocab_size"], cfg["emb_dim"])
+        self.pos_emb = nn.Embedding(cfg["context_length"], cfg["emb_dim"])
+        self.drop_emb = nn.Dropout(cfg["drop_rate"])
+        self.trf_blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg["n_layers"]))
+        self.final_norm = nn.LayerNorm(cfg["emb_dim"])
+        self.out_head = nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)
+        self.out_head.weight = self.tok_emb.weight  # tied: the same Parameter, not a copy
+
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 2:  # the gains of LayerNorm, with one dimension, stay at one
+                adds_to_stream = name.endswith(("out_proj.weight", "layers.2.weight"))
+                nn.init.normal_(parameter, std=0.02 / (2 * cfg["n_layers"]) ** 0.5 if adds_to_stream else 0.02)
+
+    def hidden_states(self, idx, cache=None, pos=None):
+        """What the output head reads: token ids (B, T) -> (B, T, D).
+
+        With `cache` (n_layers, 2, B, nh, S, D/nh), as `new_cache` makes it, `pos` (B, T) is each token's place in its
+        row; keys and values of earlier tokens are taken from the cache and those of the new ones are added to it.
+        Raises ValueError when T exceeds the context length.
+        """
+        T, context_length = idx.shape[1], self.pos_emb.num_embeddings
+        if T > context_length:
+            raise ValueError(f"{T} tokens in a row, but the context length is {context_length}: shorten the text")
+        if pos is None:
+            pos = torch.arange(T, device=idx.device)                            # (T,)
+        x = self.drop_emb(self.tok_emb(idx) + self.pos_emb(pos))                # (B, T, D)
+        for i, block in enumerate(self.trf_blocks):
+            x = block(x, None if cache is None else cache[i], pos)
+        return self.final_norm(x)
+
+    def forward(self, idx):
+        """Token ids (B, T) -> logits (B, T, V): at each place, a score for every token that could come next."""
+        return self.out_head(self.hidden_states(idx))
+
+    def new_cache(self, batch_size, columns):
+        """Room for keys and values of `columns` tokens in each row: (n_layers, 2, B, nh, S, D/nh)."""
+        weight, n_heads = self.tok_emb.weight, self.trf_blocks[0].att.n_heads
+        return weight.new_zeros(len(self.trf_blocks), 2, batch_size, n_heads, columns, weight.shape[1] // n_heads)
+
+
+@contextmanager
+def evaluation_mode(model):
+    """Dropout off inside the `with` block; afterwards the model is in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# OpenAI's weights, and our own files
+
+BLOCK_WEIGHTS = {  # where OpenAI's name for a layer's tensor goes in a TransformerBlock
+    "ln_1/g": "norm1.weight", "ln_1/b": "norm1.bias",
+    "attn/c_attn/w": "att.qkv.weight", "attn/c_attn/b": "att.qkv.bias",
+    "attn/c_proj/w": "att.out_proj.weight", "attn/c_proj/b": "att.out_proj.bias",
+    "ln_2/g": "norm2.weight", "ln_2/b": "norm2.bias",
+    "mlp/c_fc/w": "ff.layers.0.weight", "mlp/c_fc/b": "ff.layers.0.bias",
+    "mlp/c_proj/w": "ff.layers.2.weight", "mlp/c_proj/b": "ff.layers.2.bias",
+}
+
+
+def flatten_params(tree, prefix=""):
+    """The arrays of a nested `params` dictionary, each with its path: ("blocks/0/attn/c_attn/w", array), …"""
+    for key, value in enumerate(tree) if isinstance(tree, list) else tree.items():
+        if isinstance(value, (dict, list)):
+            yield from flatten_params(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def load_weights_into_gpt(gpt, params):
+    """Put OpenAI's weights (`params`, as `download_and_load_gpt2` returns them) into a GPTModel.
+
+    OpenAI stores the matrix of a linear layer input-first, (D_in, D_out) for x @ w + b; PyTorch's is its transpose. A
+    model with weights of its own gets copies. A model built on the meta device, which has none yet, takes the arrays
+    themselves, so that no second copy is ever made; training it then changes the arrays too.
+    Raises ValueError that names the first tensor that is missing, left over or misshapen, before the model changes.
+    """
+    places = {"wte": "tok_emb.weight", "wpe": "pos_emb.weight", "g": "final_norm.weight", "b": "final_norm.bias"}
+    for i in range(len(gpt.trf_blocks)):
+        places |= {f"blocks/{i}/{theirs}": f"trf_blocks.{i}.{ours}" for theirs, ours in BLOCK_WEIGHTS.items()}
+    parameters = dict(gpt.named_parameters())
+    places = {theirs: ours for theirs, ours in places.items() if ours in parameters}  # qkv_bias=False has no such bias
+    arrays = dict(flatten_params(params))
+    for name in places:
+        if name not in arrays:
+            raise ValueError(f"the checkpoint has no tensor {name!r}, which the model needs: does the config fit it?")
+    state = {}
+    for name, array in arrays.items():
+        if name not in places:
+            raise ValueError(f"the checkpoint's tensor {name!r} has no place in the model: does the config fit it?")
+        parameter = parameters[places[name]]
+        tensor = torch.from_numpy(array.T if name.endswith("/w") else array)
+        if tensor.shape != parameter.shape:
+            raise ValueError(f"the checkpoint's tensor {name!r} has shape {array.shape}, which doesn't fit the model's "
+                             f"{places[name]} {tuple(parameter.shape)}: does the config fit it?")
+        state[places[name]] = tensor
+    state["out_head.weight"] = state["tok_emb.weight"]
+    gpt.load_state_dict(state, assign=gpt.tok_emb.weight.is_meta)
+    gpt.out_head.weight = gpt.tok_emb.weight  # assigning has made them two parameters: tie them again
+
+
+def save_model(model, cfg, path):
+    """Write a GPTModel's weights and its config to one file, which `load_model` reads."""
+    torch.save({"config": cfg, "weights": model.state_dict()}, path)
+
+
+def load_model(path):
+    """The GPTModel in a file that `save_model` wrote, on the CPU, in evaluation mode, with its config: (model, cfg).
+
+    Only tensors and plain values are read from the file (`weights_only=True`): it can't run code.
+    """
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    model = GPTModel(saved["config"])
+    model.load_state_dict(saved["weights"])
+    return model.eval(), saved["config"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Text and generation
+
+
+def text_to_token_ids(text, tokenizer):
+    """The ids of a text as a batch of one row: (1, T). A literal <|endoftext|> becomes the special token."""
+    return torch.tensor([tokenizer.encode(text, allowed_special={"<|endoftext|>"})])
+
+
+def token_ids_to_text(token_ids, tokenizer):
+    """The text of one row of ids, (1, T) or (T,)."""
+    return tokenizer.decode(token_ids.flatten().tolist())
+
+
+def pick_next(logits, temperature, top_k, top_p):
+    """The next token of each row: logits (B, V) -> ids (B,). The most likely one where temperature is 0, else drawn."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits / temperature
+    if top_k is not None:
+        weakest_kept = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]  # (B, 1)
+        logits = logits.masked_fill(logits < weakest_kept, -torch.inf)
+    if top_p is not None:  # nucleus sampling (Holtzman et al., 2020): the fewest tokens that together reach top_p
+        ordered, order = logits.sort(descending=True)                           # (B, V)
+        probs = ordered.softmax(dim=-1)
+        ordered = ordered.masked_fill(probs.cumsum(dim=-1) - probs >= top_p, -torch.inf)
+        logits = torch.empty_like(logits).scatter(1, order, ordered)
+    return torch.multinomial(logits.softmax(dim=-1), num_samples=1).squeeze(1)
+
+
+@torch.inference_mode()
+def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
+    """Continue each row of `idx` by up to `max_new_tokens` tokens; a row ends before its own `eos_id`.
+
+    idx: ids (B, T), or a list of B id lists of any lengths. Returns the rows with their continuations in the same form:
+    a tensor (B, T + longest continuation), in which rows that ended earlier are filled up with `eos_id`, or id lists.
+
+    temperature 0 takes the most likely token each time; above 0, tokens are drawn from the softmax of logits /
+    temperature, limited to the `top_k` most likely and to the fewest that together have probability `top_p`. Draws come
+    from torch's global random state: the same seed and the same batch give the same tokens.
+
+    Keys and values of earlier tokens are kept, so that a step costs one token and not the whole text. A row longer than
+    `context_size` is continued from its last `context_size` tokens, which take the positions from 0 again; from then on
+    each step reads that whole window (positions, and with them the kept keys and values, change at every step).
+
+    Raises ValueError for an empty prompt, a context_size above the model's, or a sampling argument out of its range.
+    """
+    if not 0 < context_size <= model.pos_emb.num_embeddings:
+        raise ValueError(f"context_size is {context_size}, but the model reads {model.pos_emb.num_embeddings}")
+    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+        raise ValueError(f"want temperature >= 0, top_k >= 1 and 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
+    if not all(len(row) for row in idx):
+        raise ValueError("a prompt is empty: give each row at least one token")
+
+    device = model.tok_emb.weight.device
+    rows = [torch.as_tensor(row, device=device) for row in idx]
+    length = torch.tensor([len(row) for row in rows], device=device)            # (B,) tokens so far
+    tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
+    with evaluation_mode(model):
+        cache = model.new_cache(len(rows), min(tokens.shape[1], context_size))
+        active = torch.arange(len(rows), device=device)                         # rows not yet ended
+        for step in range(max_new_tokens):
+            n = length[active]
+            longest = int(n.max())
+            if step == 0 or longest > context_size:  # read each row's window from its start
+                start = (n - context_size).clamp(min=0)
+                pos = torch.arange(min(longest, context_size), device=device).repeat(len(active), 1)
+            else:  # read only the newest token of each row
+                start = torch.zeros_like(n)
+                pos = n[:, None] - 1
+            seen = cache[..., :min(longest, context_size), :]
+            hidden = model.hidden_states(tokens[active].gather(1, start[:, None] + pos), seen, pos)
+            newest = n - 1 - start - pos[:, 0]                                  # its column among those just read
+            logits = model.out_head(hidden[torch.arange(len(active), device=device), newest])  # (B, V)
+            picked = pick_next(logits, temperature, top_k, top_p)
+            if eos_id is not None:
+                going_on = picked != eos_id
+                if not going_on.all():
+                    picked, active, cache = picked[going_on], active[going_on], cache[:, :, going_on]
+                    if len(active) == 0:
+                        break
+            tokens[active, length[active]] = picked
+            length[active] += 1
+
+    if not torch.is_tensor(idx):
+        return [row[:n].tolist() for row, n in zip(tokens, length)]
+    if eos_id is not None:
+        tokens[torch.arange(tokens.shape[1], device=device) >= length[:, None]] = eos_id
+    return tokens[:, :int(length.max())]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Losses and training
+
+
+def calc_loss_batch(input_batch, target_batch, model, device):
+    """Mean cross-entropy over the scored positions of a batch, in nats: inputs and targets (B, T) -> scalar.
+
+    Positions whose target is -100 are left out before the output head, so they cost no head and give no gradient. A
+    batch without any scored position has loss 0, not 0/0.
+    """
+    input_batch, target_batch = input_batch.to(device), target_batch.to(device)
+    scored = target_batch != IGNORE_INDEX                                       # (B, T)
+    logits = model.out_head(model.hidden_states(input_batch)[scored])           # (scored, V)
+    loss = F.cross_entropy(logits, target_batch[scored], reduction="sum")
+    return loss / scored.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def calc_loss_loader(data_loader, model, device, num_batches=None):
+    """Mean loss per scored token over the first `num_batches` batches of a loader (all, if None), in nats: a float.
+
+    Every token counts the same, whichever batch it is in. The model's mode and torch's random state are as before
+    afterwards, so evaluating never changes the order of a training run. Raises ValueError for a loader without batches.
+    """
+    if len(data_loader) == 0:
+        raise ValueError("the loader has no batches: fewer entries than one batch, with drop_last=True?")
+    loss_sum, scored_sum = 0.0, 0
+    with evaluation_mode(model), torch.random.fork_rng(devices=[]):
+        for input_batch, target_batch in islice(data_loader, num_batches):
+            scored = int((target_batch != IGNORE_INDEX).sum())
+            loss_sum += calc_loss_batch(input_batch, target_batch, model, device).item() * scored
+            scored_sum += scored
+    return loss_sum / max(scored_sum, 1)
+
+
+def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
+                       start_context, tokenizer, scheduler=None, max_norm=None):
+    """Fine-tune a model, printing losses as it goes and, after each epoch, how it continues `start_context`.
+
+    Every `eval_freq` steps it notes the mean training loss per scored token since the last note (taken from the steps
+    themselves: no extra pass), the validation loss over `eval_iter` batches (all, if None), and the number of real
+    tokens read so far, padding left out. `scheduler`, one of torch.optim.lr_scheduler, is advanced after every step;
+    with `max_norm` gradients are clipped to that norm. Loaders yield (inputs, targets), both (B, T).
+
+    Returns (train_losses, val_losses, tokens_seen), three lists with one item per note.
+    Raises ValueError for a training loader without batches, and for a loss that isn't finite, before it is applied.
+    """
+    if len(train_loader) == 0:
+        raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
+    train_losses, val_losses, track_tokens_seen = [], [], []
+    loss_sum, scored_sum, tokens_seen, global_step = 0.0, 0, 0, -1
+    # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
+    with tqdm(total=num_epochs * len(train_loader), desc="Fine-tuning", unit="step", file=sys.stdout) as progress:
+        for epoch in range(num_epochs):
+            model.train()
+            for input_batch, target_batch in train_loader:
+                global_step += 1
+                optimizer.zero_grad()
+                loss = calc_loss_batch(input_batch, target_batch, model, device)
+                if not loss.isfinite():
+                    raise ValueError(f"the loss at step {global_step} is {loss.item()}: try a lower learning rate or "
+                                     "max_norm=1.0; the weights are those from before this step")
+                loss.backward()
+                if max_norm is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
+
+                scored = int((target_batch != IGNORE_INDEX).sum())
+                loss_sum, scored_sum = loss_sum + loss.item() * scored, scored_sum + scored
+                tokens_seen += int((input_batch != tokenizer.eot_token).sum())
+                progress.update()
+                if global_step % eval_freq == 0:
+                    train_losses.append(loss_sum / max(scored_sum, 1))
+                    val_losses.append(calc_loss_loader(val_loader, model, device, num_batches=eval_iter))
+                    track_tokens_seen.append(tokens_seen)
+                    loss_sum, scored_sum = 0.0, 0
+                    progress.write(f"Ep {epoch + 1} (Step {global_step:06d}): Train loss {train_losses[-1]:.3f}, "
+                                   f"Val loss {val_losses[-1]:.3f}", file=sys.stdout)
+            progress.write(sample_text(model, tokenizer, start_context), file=sys.stdout)
+    return train_losses, val_losses, track_tokens_seen
+
+
+def sample_text(model, tokenizer, start_context):
+    """How the model continues a text, greedily, by up to 50 tokens: prompt and continuation on one line."""
+    ids = generate(model, text_to_token_ids(start_context, tokenizer), max_new_tokens=50,
+                   context_size=model.pos_emb.num_embeddings, eos_id=tokenizer.eot_token)
+    return token_ids_to_text(ids, tokenizer).replace("\n", " ")
+
+
+def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):
+    """Training and validation loss over epochs (lower axis) and real tokens (upper axis). Returns the figure."""
+    fig, ax = plt.subplots(figsize=(6, 3.5))
+    ax.plot(epochs_seen, train_losses, label="training")
+    ax.plot(epochs_seen, val_losses, linestyle="--", label="validation")
+    ax.set(xlabel="epochs", ylabel="loss per scored token (nats)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend()
+    tokens_axis = ax.twiny()
+    tokens_axis.plot(tokens_seen, train_losses, alpha=0)  # invisible: it only gives the upper axis its range
+    tokens_axis.set_xlabel("tokens read, without padding")
+    fig.tight_layout()
+    return fig
