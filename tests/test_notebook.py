@@ -1,0 +1,246 @@
+"""The notebook: its functions against the article's printed results, and the whole of it executed."""
+
+import functools
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from conftest import ROOT
+from torch.utils.data import DataLoader
+
+NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
+PUBLISHED_DATA = os.environ.get("INSTRUCTION_DATA")
+needs_published_data = pytest.mark.skipif(not PUBLISHED_DATA, reason="INSTRUCTION_DATA names no file")
+
+SPELLING = {"instruction": "Identify the correct spelling of the following word.", "input": "Ocassion",
+            "output": "The correct spelling is 'Occasion.'"}
+ANTONYM = {"instruction": "What is an antonym of 'complicated'?", "input": "",
+           "output": "An antonym of 'complicated' is 'simple'."}
+
+
+def entry(**changes):
+    return {"instruction": "Say hello.", "input": "", "output": "Hello."} | changes
+
+
+# --- data ---
+
+
+def test_format_input_as_the_article_prints_it(notebook):
+    header = ("Below is an instruction that describes a task. "
+              "Write a response that appropriately completes the request.\n\n")
+    assert notebook["format_input"](SPELLING) == header + (
+        "### Instruction:\nIdentify the correct spelling of the following word.\n\n### Input:\nOcassion")
+    assert notebook["format_input"](ANTONYM) == header + "### Instruction:\nWhat is an antonym of 'complicated'?"
+    assert notebook["format_prompt"](ANTONYM).endswith("'complicated'?\n\n### Response:\n")
+
+
+@pytest.mark.parametrize("data, message", [
+    ({"instruction": "x"}, "JSON list"),
+    ([], "at least one entry"),
+    ([entry(), "x"], "entry 1"),
+    ([entry(), entry(), {"instruction": "x", "input": ""}], "entry 2 has output = None"),
+    ([entry(output=3)], "entry 0 has output = 3"),
+    ([entry(), entry(instruction=" ")], "entry 1 has an empty instruction"),
+    ([entry(output="")], "entry 0 has an empty output"),
+])
+def test_a_wrong_entry_is_named(notebook, tmp_path, data, message):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=message):
+        notebook["download_and_load_file"](path, None)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A local web server over `tmp_path`/www: (its address, the folder, the paths asked for)."""
+    folder, asked = tmp_path / "www", []
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            asked.append(self.path)
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}", folder, asked
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def test_data_is_downloaded_once(notebook, server, tmp_path):
+    address, folder, asked = server
+    content = json.dumps([entry(output="你好 👋")], ensure_ascii=False).encode()
+    (folder / "data.json").write_bytes(content)
+    load, path = notebook["download_and_load_file"], tmp_path / "data.json"
+    for _ in range(2):
+        assert load(path, f"{address}/data.json", hashlib.sha256(content).hexdigest()) == [entry(output="你好 👋")]
+    assert len(asked) == 1 and path.read_bytes() == content
+
+
+def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
+    address, folder, _ = server
+    load = notebook["download_and_load_file"]
+    with pytest.raises(ConnectionError, match="by hand"):
+        load(tmp_path / "a.json", f"{address}/missing.json")
+    with pytest.raises(FileNotFoundError, match="no url"):
+        load(tmp_path / "a.json", None)
+    assert not (tmp_path / "a.json").exists()
+    (folder / "b.json").write_text(json.dumps([entry()]))
+    with pytest.raises(ValueError, match="sha256"):
+        load(tmp_path / "b.json", f"{address}/b.json", "0" * 64)
+    (tmp_path / "c.json").write_bytes("[\u00e9]".encode("latin-1"))
+    with pytest.raises(ValueError, match="UTF-8"):
+        load(tmp_path / "c.json", None)
+    (tmp_path / "d.json").write_bytes(b"\xef\xbb\xbf" + json.dumps([entry()]).encode())
+    assert load(tmp_path / "d.json", None) == [entry()], "a byte-order mark is no error"
+
+
+# --- batches ---
+
+
+def test_collate_gives_the_published_toy_tensors(notebook):
+    inputs, targets = notebook["custom_collate_fn"]([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
+    assert inputs.tolist() == [[0, 1, 2, 3, 4], [5, 6, 50256, 50256, 50256], [7, 8, 9, 50256, 50256]]
+    assert targets.tolist() == [[1, 2, 3, 4, 50256], [6, 50256, -100, -100, -100], [8, 9, 50256, -100, -100]]
+
+
+def test_the_published_sample_comes_out_as_printed(notebook, tokenizer):
+    ids = [21106, 318, 281, 12064, 326, 8477, 257, 4876, 13, 19430, 257, 2882, 326, 20431, 32543, 262, 2581, 13, 198, 198,
+           21017, 46486, 25, 198, 30003, 6525, 262, 6827, 1262, 257, 985, 576, 13, 198, 198, 21017, 23412, 25, 198, 464,
+           5156, 318, 845, 13779, 13, 198, 198, 21017, 18261, 25, 198, 464, 5156, 318, 355, 13779, 355, 257, 4936, 13]
+    sample = entry(**{"instruction": "Rewrite the sentence using a simile.", "input": tokenizer.decode(ids[39:45]),
+                      "output": tokenizer.decode(ids[51:])})
+    dataset = notebook["InstructionDataset"]([sample], tokenizer)
+    inputs, targets = notebook["custom_collate_fn"]([dataset[0], [1] * 69])
+    assert inputs[0].tolist() == ids + [50256] * 9
+    assert targets[0].tolist() == ids[1:] + [50256] + [-100] * 9
+
+
+def test_masking_hides_all_before_the_answer(notebook, tokenizer):
+    dataset = notebook["InstructionDataset"]([SPELLING, ANTONYM], tokenizer, mask_instruction=True)
+    inputs, targets = notebook["custom_collate_fn"]([dataset[0], dataset[1]])
+    plain = notebook["InstructionDataset"]([SPELLING, ANTONYM], tokenizer)
+    unmasked_inputs, unmasked_targets = notebook["custom_collate_fn"]([plain[0], plain[1]])
+    assert inputs.equal(unmasked_inputs)
+    for row, sample in zip(targets, (SPELLING, ANTONYM)):
+        assert tokenizer.decode(row[row != -100].tolist()) == sample["output"] + "<|endoftext|>"
+    assert unmasked_targets[targets != -100].equal(targets[targets != -100])
+
+
+def test_a_literal_end_of_text_stays_text(notebook, tokenizer):
+    sample = entry(input="a <|endoftext|> b", output="### Response:\n<|endoftext|> 你好 👋")
+    ids = notebook["InstructionDataset"]([sample], tokenizer)[0]
+    assert 50256 not in ids and tokenizer.decode(ids) == notebook["format_prompt"](sample) + sample["output"]
+    inputs, targets = notebook["custom_collate_fn"]([ids, [1, 2]])
+    assert (targets[0] == 50256).sum() == 1 and targets[1].tolist() == [2, 50256] + [-100] * (len(ids) - 2)
+
+
+def test_a_row_too_long_is_an_error_not_a_cut(notebook, tokenizer):
+    collate = notebook["custom_collate_fn"]
+    assert collate([[1, 2, 3]], allowed_max_length=3)[1].tolist() == [[2, 3, 50256]]
+    with pytest.raises(ValueError, match="row 1 of the batch has 4 tokens"):
+        collate([[1], [1, 2, 3, 4]], allowed_max_length=3)
+    with pytest.raises(ValueError, match="entry 1 has"):
+        notebook["InstructionDataset"]([ANTONYM, entry(output="word " * 100)], tokenizer, max_length=80)
+
+
+@needs_published_data
+def test_published_split_and_shapes(notebook, tokenizer):
+    data = notebook["download_and_load_file"](PUBLISHED_DATA, None)
+    assert data[50] == SPELLING and data[999] == ANTONYM
+    assert data[1045]["instruction"] == "Convert the active sentence to passive: 'The chef cooks the meal every day.'"
+    torch.manual_seed(123)
+    loader = DataLoader(notebook["InstructionDataset"](data[:935], tokenizer), batch_size=8, shuffle=True, drop_last=True,
+                        collate_fn=notebook["custom_collate_fn"])
+    lengths = [inputs.shape[1] for inputs, targets in loader]
+    assert lengths[:20] == [61, 76, 73, 68, 65, 72, 80, 67, 62, 75, 62, 68, 67, 77, 69, 79, 71, 66, 83, 68]
+    assert len(lengths) == 116
+
+
+# --- scores ---
+
+
+def test_scores_by_hand(notebook):
+    assert notebook["exact_match"](" A  cat\n", "a CAT") == 1.0 and notebook["exact_match"]("a cat.", "a cat") == 0.0
+    assert notebook["token_f1"]("the the cat", "the cat sat") == pytest.approx(2 * 2 / 6)
+    assert notebook["token_f1"]("", "a") == 0.0
+    records = [{"output": "a b", "before": "", "after": "A b", "task": "x"},
+               {"output": "c", "before": "c d", "after": "d", "task": "y"}]
+    assert notebook["score_table"](records)["all"] == (2, 0.0, 0.5, pytest.approx(1 / 3), 0.5)
+    assert set(notebook["score_table"]([{k: r[k] for k in ("output", "before", "after")} for r in records])) == {"all"}
+
+
+# --- the whole notebook ---
+
+
+def execute(folder, **parameters):
+    """Execute the notebook headless and convert it to HTML, as `make run` does: the executed notebook and its records."""
+    before = NOTEBOOK.read_bytes()
+    environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in parameters.items()}
+    environment.pop("MPLBACKEND", None)  # the kernel chooses its own
+    convert = [sys.executable, "-m", "nbconvert", "--output-dir", str(folder)]
+    subprocess.run([*convert, "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", str(NOTEBOOK)],
+                   check=True, env=environment)
+    subprocess.run([*convert, "--to", "html", str(folder / NOTEBOOK.name)], check=True)
+    assert NOTEBOOK.read_bytes() == before
+    return json.loads((folder / NOTEBOOK.name).read_text()), json.loads((folder / "responses.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("build")
+    return folder, *execute(folder)
+
+
+def test_the_miniature_learns_to_follow_instructions(notebook, executed):
+    _, _, records = executed
+    data = json.loads((ROOT / "data/mini-instructions.json").read_text())
+    assert [{k: v for k, v in r.items() if k not in ("before", "after")} for r in records] == data[935:1045]
+
+    def share(when):
+        return sum(" ".join(r[when].lower().split()) == " ".join(r["output"].lower().split()) for r in records) / 110
+
+    assert share("before") <= 0.05 and share("after") >= 0.55
+    assert all(r["before"] for r in records), "the base model says something"
+
+
+def test_artefacts(executed):
+    folder, _, _ = executed
+    html = (folder / NOTEBOOK.name).with_suffix(".html").read_text()
+    for heading in ("1. The data", "2. Batches", "3. The pretrained model", "4. One batch through the model",
+                    "5. Fine-tuning", "6. Before and after", "7. Keep it", "8. Where to go next"):
+        assert heading in html
+    assert html.count('src="data:image/png') >= 8
+    for name in ("loss.png", "scores.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_saved_model_answers_the_same_in_a_fresh_process(notebook, executed, tokenizer):
+    folder, _, records = executed
+    prompts = [tokenizer.encode(notebook["format_prompt"](r)) for r in records[:5]]
+    script = ("import json, sys; from previous_chapters import generate, load_model; "
+              "model, cfg = load_model(sys.argv[1]); "
+              "print([generate(model, [p], 64, cfg['context_length'], eos_id=50256)[0] for p in json.loads(sys.argv[2])])")
+    reply = subprocess.run([sys.executable, "-c", script, str(folder / "gpt2-instruct.pt"), json.dumps(prompts)],
+                           cwd=ROOT, capture_output=True, text=True, check=True)
+    answers = [tokenizer.decode(row[len(p):]).strip() for p, row in zip(prompts, json.loads(reply.stdout))]
+    assert answers == [r["after"] for r in records[:5]]
+
+
+@needs_published_data
+def test_the_published_data_from_start_to_score(tmp_path):
+    _, records = execute(tmp_path, DATA_FILE=os.path.abspath(PUBLISHED_DATA), NUM_EPOCHS=1)
+    assert len(records) == 110 and all(r["after"] for r in records)
+
+
+def test_the_committed_notebook_was_executed_once_in_order():
+    cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
+    assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
+    assert all(output["output_type"] != "error" for c in cells for output in c["outputs"])
+    assert any("parameters" in c["metadata"].get("tags", []) for c in cells)
