@@ -24,6 +24,7 @@ import tiktoken
 from requests.adapters import HTTPAdapter
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tqdm import tqdm
+from urllib3.exceptions import MaxRetryError
 from urllib3.util import Retry
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
@@ -68,6 +69,8 @@ def download_file(url, destination):
             return
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError) as error:
             problem = error  # broken off in the middle: what has arrived is kept
+            if isinstance(error.args[0], MaxRetryError):  # there was no answer at all, five times over
+                break
         except requests.exceptions.RequestException as error:
             problem = error
             break
@@ -104,7 +107,7 @@ def fetch_part(session, url, part):
         with open(part, "r+b" if have else "wb") as file, tqdm(
                 desc=part.stem, total=total or None, initial=have, unit="B", unit_scale=True) as progress:
             file.seek(have)
-            for chunk in response.iter_content(1 << 20):
+            for chunk in response.iter_content(1 << 16):
                 file.write(chunk)
                 progress.update(len(chunk))
     if total and part.stat().st_size != total:
@@ -257,8 +260,11 @@ def read_index(path):
             entry = read_message(value)  # 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 6 checksum
             if entry[1][0] not in DTYPES:
                 raise ValueError(f"{key.decode()} is neither float32 nor float16")
-            shape = tuple(read_message(dim).get(1, [0])[0] for dim in read_message(entry[2][0]).get(2, []))
-            tensors[key.decode()] = DTYPES[entry[1][0]], shape, entry.get(4, [0])[0], entry[5][0], entry[6][0]
+            shape = [read_message(dim).get(1, [0])[0] for dim in read_message(entry[2][0]).get(2, [])]
+            numbers = entry.get(4, [0])[0], entry[5][0], entry[6][0]
+            if not all(type(number) is int for number in (*shape, *numbers)):
+                raise ValueError(f"{key.decode()} has bytes where a number belongs")
+            tensors[key.decode()] = DTYPES[entry[1][0]], tuple(shape), *numbers
         return tensors
     except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
         raise CheckpointError(f"{path} is no sound TensorFlow index ({error}): delete it to fetch it again") from error
@@ -282,7 +288,7 @@ def verify_once(ckpt_path, index, data):
     """Check every tensor against its checksum in the index, once: `<ckpt_path>.verified` remembers what passed."""
     files = [Path(f"{ckpt_path}{ending}").stat() for ending in (".index", ".data-00000-of-00001")]
     stamp, passed = Path(f"{ckpt_path}.verified"), repr([(file.st_size, file.st_mtime_ns) for file in files])
-    if stamp.exists() and stamp.read_text() == passed:
+    if stamp.exists() and stamp.read_bytes() == passed.encode():
         return
     for name, (_, _, offset, nbytes, checksum) in tqdm(index.items(), desc="verifying", leave=False):
         if masked_crc32c(data[offset:offset + nbytes]) != checksum:
@@ -314,8 +320,12 @@ def map_tensors(ckpt_path):
 def read_tensors_with_tensorflow(ckpt_path):
     """The same, read by TensorFlow."""
     import tensorflow as tf  # only here: importing it takes seconds
-    reader = tf.train.load_checkpoint(str(ckpt_path))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    try:
+        reader = tf.train.load_checkpoint(str(ckpt_path))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError) as error:
+        raise CheckpointError(f"TensorFlow can't read {ckpt_path}, it may be damaged ({error}): delete its files to "
+                              "fetch them again") from error
 
 
 def load_gpt2_params_from_tf_ckpt(ckpt_path, settings, reader="memmap"):

@@ -269,14 +269,14 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     `context_size` is continued from its last `context_size` tokens, which take the positions from 0 again; from then on
     each step reads that whole window (positions, and with them the kept keys and values, change at every step).
 
-    Raises ValueError for an empty prompt, a context_size above the model's, or a sampling argument out of its range.
+    Raises ValueError for no or an empty prompt, a context_size above the model's, or a sampling argument out of its range.
     """
     if not 0 < context_size <= model.pos_emb.num_embeddings:
         raise ValueError(f"context_size is {context_size}, but the model reads {model.pos_emb.num_embeddings}")
     if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
         raise ValueError(f"want temperature >= 0, top_k >= 1 and 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
-    if not all(len(row) for row in idx):
-        raise ValueError("a prompt is empty: give each row at least one token")
+    if len(idx) == 0 or not all(len(row) for row in idx):
+        raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
 
     device = model.tok_emb.weight.device
     rows = [torch.as_tensor(row, device=device) for row in idx]
