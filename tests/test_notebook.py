@@ -187,6 +187,7 @@ def execute(folder, **parameters):
     convert = [sys.executable, "-m", "nbconvert", "--output-dir", str(folder)]
     subprocess.run([*convert, "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", str(NOTEBOOK)],
                    check=True, env=environment)
+    subprocess.run([sys.executable, "-m", "nbconvert", "--coalesce-streams", str(folder / NOTEBOOK.name)], check=True)
     subprocess.run([*convert, "--to", "html", str(folder / NOTEBOOK.name)], check=True)
     assert NOTEBOOK.read_bytes() == before
     return json.loads((folder / NOTEBOOK.name).read_text()), json.loads((folder / "responses.json").read_text())
