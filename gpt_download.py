@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import struct
 from pathlib import Path
@@ -43,8 +42,7 @@ class CheckpointError(RuntimeError):
     """A model folder that can't be fetched, or whose files are not what they should be; says what to do."""
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Fetching
+# --- Fetching ---
 
 
 def download_file(url, destination):
@@ -58,33 +56,28 @@ def download_file(url, destination):
     destination = Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     session = requests.Session()
-    retry = Retry(5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
-    session.mount(url, HTTPAdapter(max_retries=retry))
+    session.mount(url, HTTPAdapter(max_retries=Retry(5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))))
     part = destination.with_name(destination.name + ".part")
-    for attempt in range(5):
+    for attempts_left in reversed(range(5)):
         try:
             fetch_part(session, url, part)
-            part.replace(destination)
-            part.with_suffix(".part-version").unlink(missing_ok=True)
-            return
-        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError) as error:
-            problem = error  # broken off in the middle: what has arrived is kept
-            if isinstance(error.args[0], MaxRetryError):  # there was no answer at all, five times over
-                break
-        except requests.exceptions.RequestException as error:
-            problem = error
             break
-    raise CheckpointError(f"could not download {url}: {problem}. Check the network and try again (it goes on where it "
-                          f"stopped), or put the file at {destination} by hand") from problem
+        except requests.RequestException as error:
+            # Broken off in the middle: go on from what has arrived. A MaxRetryError means no answer at all, five times.
+            broken_off = isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.ConnectionError))
+            if not broken_off or isinstance(error.args[0], MaxRetryError) or not attempts_left:
+                raise CheckpointError(f"could not download {url}: {error}. Check the network and try again (it goes on where "
+                                      f"it stopped), or put the file at {destination} by hand") from error
+    part.replace(destination)
+    part.with_suffix(".part-version").unlink(missing_ok=True)
 
 
 def fetch_part(session, url, part):
     """Bring the file `part` to the full length of what lies at `url`."""
     version_file = part.with_suffix(".part-version")  # which version of the file the bytes in `part` belong to
-    have = part.stat().st_size if part.exists() and version_file.exists() else 0
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": version_file.read_text()}
+    version = version_file.read_text() if part.exists() and version_file.exists() else ""
+    have = part.stat().st_size if version else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-", "If-Range": version} if have else {})
     with session.get(url, headers=headers, stream=True, timeout=(10, 60)) as response:
         if response.status_code == 416:  # nothing is left to send, or the file is shorter now: start over
             part.unlink()
@@ -97,13 +90,8 @@ def fetch_part(session, url, part):
         total = have + int(response.headers.get("Content-Length", 0))
         if (free := shutil.disk_usage(part.parent).free) < total - have:
             raise CheckpointError(f"{part.name} needs {total - have:,} bytes, but {part.parent} has {free:,} free")
-        version = response.headers.get("ETag", "")
-        if not version or version.startswith("W/"):  # a weak tag doesn't promise the same bytes
-            version = response.headers.get("Last-Modified", "")
-        if version:
-            version_file.write_text(version)
-        else:
-            version_file.unlink(missing_ok=True)
+        etag = response.headers.get("ETag", "W/")  # a weak tag doesn't promise the same bytes
+        version_file.write_text(response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)
         with open(part, "r+b" if have else "wb") as file, tqdm(
                 desc=part.stem, total=total or None, initial=have, unit="B", unit_scale=True) as progress:
             file.seek(have)
@@ -129,8 +117,7 @@ def download_model_file(model_size, name, destination):
         download_file(f"{mirror.rstrip('/')}/{model_size}/{name}", destination)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The small files
+# --- The small files ---
 
 
 def load_settings(model_dir):
@@ -169,9 +156,8 @@ def load_tokenizer(model_dir):
     return tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 50256})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The checkpoint's index: a table of sorted keys (tensorflow/core/lib/io/format.cc, table/block.cc) whose values are
-# protocol buffers (tensorflow/core/protobuf/tensor_bundle.proto)
+# --- The checkpoint's index: a table of sorted keys (tensorflow/core/lib/io/format.cc, table/block.cc) whose values are
+# protocol buffers (tensorflow/core/protobuf/tensor_bundle.proto) ---
 
 
 def read_varint(data, at):
@@ -270,8 +256,7 @@ def read_index(path):
         raise CheckpointError(f"{path} is no sound TensorFlow index ({error}): delete it to fetch it again") from error
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The weights
+# --- The weights ---
 
 
 def tensor_shapes(settings):
@@ -367,7 +352,6 @@ def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
         if not (model_dir / name).exists():
             download_model_file(model_size, name, model_dir / name)
     settings = load_settings(model_dir)
-    named = re.match(r'model_checkpoint_path: "([^"]+)"', (model_dir / "checkpoint").read_text(errors="replace"))
-    if not named or named[1] != "model.ckpt":
+    if not (model_dir / "checkpoint").read_text(errors="replace").startswith('model_checkpoint_path: "model.ckpt"\n'):
         raise CheckpointError(f"{model_dir / 'checkpoint'} doesn't name model.ckpt: delete it to fetch it again")
     return settings, load_gpt2_params_from_tf_ckpt(model_dir / "model.ckpt", settings, reader)

@@ -4,16 +4,20 @@ What is notable here:
 - the model is OpenAI's GPT-2 to the last detail: pre-norm blocks, one fused query/key/value projection, tanh GELU,
   dropout in its four places, and an output head that *is* the token embedding (one parameter, counted once)
 - attention runs in PyTorch's fused kernel, in training and with a key/value cache
-- losses send only the positions that are scored through the output head, the model's largest matrix product
+- a loss computes only what it depends on: no padding, and only scored positions in the output head, the model's largest
+  matrix product
 - `generate` continues prompts of different lengths in one batch, each row until its own end-of-text
 
 Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh heads, V vocabulary size, S columns of
-the key/value cache.
+the key/value cache, N positions that are left when padding isn't computed.
 """
 
+import os
 import sys
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
+from pickle import UnpicklingError
 
 import matplotlib.pyplot as plt
 import torch
@@ -26,8 +30,7 @@ from tqdm import tqdm
 IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The model
+# --- The model ---
 
 
 class MultiHeadAttention(nn.Module):
@@ -42,12 +45,16 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = nn.Linear(cfg["emb_dim"], cfg["emb_dim"])
         self.drop_rate = cfg["drop_rate"]
 
-    def forward(self, x, cache=None, pos=None):
+    def forward(self, x, cache=None, pos=None, needed=None):
         """x (B, T, D) -> (B, T, D). With `cache` (2, B, nh, S, D/nh), the tokens' keys and values are written to the
-        columns `pos` (B, T) first, and each token sees the columns up to its own."""
-        B, T, D = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_heads, D // self.n_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)                                    # each (B, nh, T, D/nh)
+        columns `pos` (B, T) first, and each token sees the columns up to its own. With `needed` (B, T), x holds only the
+        positions it marks: (N, D) -> (N, D)."""
+        qkv = self.qkv(x)                                                       # (B, T, 3D)
+        if needed is not None:  # only attention looks along the rows: put the tokens back in their places
+            packed, qkv = qkv, qkv.new_zeros(*needed.shape, qkv.shape[-1])
+            qkv[needed] = packed
+        B, T, _ = qkv.shape
+        q, k, v = qkv.view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)    # each (B, nh, T, D/nh)
         if cache is None:
             dropout = self.drop_rate if self.training else 0.0
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
@@ -57,7 +64,8 @@ class MultiHeadAttention(nn.Module):
             cache[1][rows, :, pos] = v.transpose(1, 2)
             visible = torch.arange(cache.shape[3], device=x.device) <= pos[..., None]  # (B, T, S)
             y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=visible[:, None])
-        return self.out_proj(y.transpose(1, 2).reshape(B, T, D))
+        y = y.transpose(1, 2).flatten(2)                                        # (B, T, D)
+        return self.out_proj(y if needed is None else y[needed])
 
 
 class FeedForward(nn.Module):
@@ -86,8 +94,8 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(cfg)
         self.drop_shortcut = nn.Dropout(cfg["drop_rate"])
 
-    def forward(self, x, cache=None, pos=None):
-        x = x + self.drop_shortcut(self.att(self.norm1(x), cache, pos))         # (B, T, D)
+    def forward(self, x, cache=None, pos=None, needed=None):
+        x = x + self.drop_shortcut(self.att(self.norm1(x), cache, pos, needed))  # (B, T, D)
         return x + self.drop_shortcut(self.ff(self.norm2(x)))                   # (B, T, D)
 
 
@@ -116,11 +124,13 @@ class GPTModel(nn.Module):
                 adds_to_stream = name.endswith(("out_proj.weight", "layers.2.weight"))
                 nn.init.normal_(parameter, std=0.02 / (2 * cfg["n_layers"]) ** 0.5 if adds_to_stream else 0.02)
 
-    def hidden_states(self, idx, cache=None, pos=None):
+    def hidden_states(self, idx, cache=None, pos=None, needed=None):
         """What the output head reads: token ids (B, T) -> (B, T, D).
 
         With `cache` (n_layers, 2, B, nh, S, D/nh), as `new_cache` makes it, `pos` (B, T) is each token's place in its
         row; keys and values of earlier tokens are taken from the cache and those of the new ones are added to it.
+        With `needed` (B, T), a mask of the first so many positions of each row, only those are computed, and the result
+        has them row after row: (N, D).
         Raises ValueError when T exceeds the context length.
         """
         T, context_length = idx.shape[1], self.pos_emb.num_embeddings
@@ -128,9 +138,11 @@ class GPTModel(nn.Module):
             raise ValueError(f"{T} tokens in a row, but the context length is {context_length}: shorten the text")
         if pos is None:
             pos = torch.arange(T, device=idx.device)                            # (T,)
+        if needed is not None:
+            idx, pos = idx[needed], pos.expand_as(idx)[needed]                  # (N,)
         x = self.drop_emb(self.tok_emb(idx) + self.pos_emb(pos))                # (B, T, D)
         for i, block in enumerate(self.trf_blocks):
-            x = block(x, None if cache is None else cache[i], pos)
+            x = block(x, None if cache is None else cache[i], pos, needed)
         return self.final_norm(x)
 
     def forward(self, idx):
@@ -154,8 +166,7 @@ def evaluation_mode(model):
         model.train(was_training)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# OpenAI's weights, and our own files
+# --- OpenAI's weights, and our own files ---
 
 BLOCK_WEIGHTS = {  # where OpenAI's name for a layer's tensor goes in a TransformerBlock
     "ln_1/g": "norm1.weight", "ln_1/b": "norm1.bias",
@@ -224,8 +235,7 @@ def load_model(path):
     return model.eval(), saved["config"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Text and generation
+# --- Text and generation ---
 
 
 def text_to_token_ids(text, tokenizer):
@@ -315,20 +325,30 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     return tokens[:, :int(length.max())]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Losses and training
+# --- Losses and training ---
+
+
+def mixed_precision(device):
+    """bfloat16 matrix products where the hardware has them (CUDA, from Ampere on), float32 everywhere else."""
+    device_type = torch.device(device).type
+    has_bf16 = device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device_type, torch.bfloat16, enabled=has_bf16)
 
 
 def calc_loss_batch(input_batch, target_batch, model, device):
     """Mean cross-entropy over the scored positions of a batch, in nats: inputs and targets (B, T) -> scalar.
 
-    Positions whose target is -100 are left out before the output head, so they cost no head and give no gradient. A
-    batch without any scored position has loss 0, not 0/0.
+    Positions whose target is -100 are left out before the output head, and what comes after the last scored position
+    of a row is left out altogether: it can't change the loss, since no token sees the tokens after it. A batch without
+    any scored position has loss 0, not 0/0.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
     scored = target_batch != IGNORE_INDEX                                       # (B, T)
-    logits = model.out_head(model.hidden_states(input_batch)[scored])           # (scored, V)
-    loss = F.cross_entropy(logits, target_batch[scored], reduction="sum")
+    needed = scored.flip(1).cumsum(1).flip(1) > 0  # something scored here or further on in the row
+    with mixed_precision(device):
+        hidden = model.hidden_states(input_batch, needed=needed)                # (N, D)
+        logits = model.out_head(hidden[scored[needed]])                         # (scored, V)
+        loss = F.cross_entropy(logits, target_batch[scored], reduction="sum")   # in float32 always
     return loss / scored.sum().clamp(min=1)
 
 
@@ -351,7 +371,7 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
 
 
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
-                       start_context, tokenizer, scheduler=None, max_norm=None):
+                       start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None):
     """Fine-tune a model, printing losses as it goes and, after each epoch, how it continues `start_context`.
 
     Every `eval_freq` steps it notes the mean training loss per scored token since the last note (taken from the steps
@@ -359,44 +379,111 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     tokens read so far, padding left out. `scheduler`, one of torch.optim.lr_scheduler, is advanced after every step;
     with `max_norm` gradients are clipped to that norm. Loaders yield (inputs, targets), both (B, T).
 
-    Returns (train_losses, val_losses, tokens_seen), three lists with one item per note.
-    Raises ValueError for a training loader without batches, and for a loss that isn't finite, before it is applied.
+    With `checkpoint_dir` everything the run depends on is saved there after each epoch. Called again with a new model,
+    the same loaders and settings, it goes on after the last epoch saved and ends as if it had never stopped (on a CPU,
+    bit for bit). The two latest epochs are kept, each about three times the size of the weights.
+
+    Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
+    was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with another
+    run in it, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
     """
     if len(train_loader) == 0:
         raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
-    train_losses, val_losses, track_tokens_seen = [], [], []
-    loss_sum, scored_sum, tokens_seen, global_step = 0.0, 0, 0, -1
+    run = {"num_epochs": num_epochs, "steps_per_epoch": len(train_loader), "optimizer": optimizer.defaults}
+    parts = {"model": model, "optimizer": optimizer} | ({"scheduler": scheduler} if scheduler else {})
+    loaders_own = getattr(train_loader, "generator", None)
+    generators = [torch.default_generator, *torch.cuda.default_generators] + ([loaders_own] if loaders_own else [])
+    notes, counters = [], {"epochs": 0, "step": -1, "loss_sum": 0.0, "scored": 0, "tokens": 0}
+    if checkpoint_dir is not None and (saved := load_checkpoint(checkpoint_dir)):
+        if saved["run"] != run:
+            raise ValueError(f"{checkpoint_dir} holds another run, {saved['run']}, not {run}: empty it or name another")
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        for generator, state in zip(generators, saved["generators"]):
+            generator.set_state(state)
+        notes, counters = saved["notes"], saved["counters"]
+        print(f"Going on after epoch {counters['epochs']} of {num_epochs}, saved in {checkpoint_dir}")
+
     # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
-    with tqdm(total=num_epochs * len(train_loader), desc="Fine-tuning", unit="step", file=sys.stdout) as progress:
-        for epoch in range(num_epochs):
+    with keep_what_is_there_on_interrupt(), tqdm(
+            initial=counters["step"] + 1, total=num_epochs * len(train_loader), desc="Fine-tuning", unit="step",
+            file=sys.stdout) as progress:
+        for epoch in range(counters["epochs"], num_epochs):
             model.train()
             for input_batch, target_batch in train_loader:
-                global_step += 1
+                counters["step"] += 1
                 optimizer.zero_grad()
                 loss = calc_loss_batch(input_batch, target_batch, model, device)
-                if not loss.isfinite():
-                    raise ValueError(f"the loss at step {global_step} is {loss.item()}: try a lower learning rate or "
-                                     "max_norm=1.0; the weights are those from before this step")
+                check_finite("loss", loss, counters["step"], input_batch, tokenizer)
                 loss.backward()
                 if max_norm is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+                    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+                    check_finite("gradient's norm", norm, counters["step"], input_batch, tokenizer)
                 optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
 
                 scored = int((target_batch != IGNORE_INDEX).sum())
-                loss_sum, scored_sum = loss_sum + loss.item() * scored, scored_sum + scored
-                tokens_seen += int((input_batch != tokenizer.eot_token).sum())
+                counters["loss_sum"] += loss.item() * scored
+                counters["scored"] += scored
+                counters["tokens"] += int((input_batch != tokenizer.eot_token).sum())
                 progress.update()
-                if global_step % eval_freq == 0:
-                    train_losses.append(loss_sum / max(scored_sum, 1))
-                    val_losses.append(calc_loss_loader(val_loader, model, device, num_batches=eval_iter))
-                    track_tokens_seen.append(tokens_seen)
-                    loss_sum, scored_sum = 0.0, 0
-                    progress.write(f"Ep {epoch + 1} (Step {global_step:06d}): Train loss {train_losses[-1]:.3f}, "
-                                   f"Val loss {val_losses[-1]:.3f}", file=sys.stdout)
+                if counters["step"] % eval_freq == 0:
+                    train_loss = counters["loss_sum"] / max(counters["scored"], 1)
+                    val_loss = calc_loss_loader(val_loader, model, device, num_batches=eval_iter)
+                    notes.append((train_loss, val_loss, counters["tokens"]))
+                    counters["loss_sum"], counters["scored"] = 0.0, 0
+                    progress.write(f"Ep {epoch + 1} (Step {counters['step']:06d}): Train loss {train_loss:.3f}, "
+                                   f"Val loss {val_loss:.3f}", file=sys.stdout)
             progress.write(sample_text(model, tokenizer, start_context), file=sys.stdout)
-    return train_losses, val_losses, track_tokens_seen
+            counters["epochs"] += 1
+            if checkpoint_dir is not None:
+                save_checkpoint(checkpoint_dir, counters["epochs"], {
+                    **{name: part.state_dict() for name, part in parts.items()}, "run": run, "notes": notes,
+                    "generators": [generator.get_state() for generator in generators], "counters": counters})
+    return tuple([note[i] for note in notes] for i in range(3))
+
+
+@contextmanager
+def keep_what_is_there_on_interrupt():
+    """A KeyboardInterrupt (a notebook's stop button) ends the block with a message instead of an error."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Interrupted: the model keeps what it has learned up to here, and the losses noted so far are returned.")
+
+
+def check_finite(what, value, step, input_batch, tokenizer):
+    """Raise ValueError with the texts of the batch unless `value`, a tensor, is finite."""
+    if not value.isfinite():
+        texts = "\n".join(repr(tokenizer.decode(row[row != tokenizer.eot_token].tolist())) for row in input_batch)
+        raise ValueError(f"the {what} at step {step} is {value.item()}; the weights are those from before this step. Try "
+                         f"a lower learning rate or max_norm=1.0, and look at the texts of this batch:\n{texts}")
+
+
+def save_checkpoint(folder, epoch, state):
+    """Write the state after so many epochs to `folder`/epoch-<number>.pt, and keep only the one before it besides.
+
+    The file gets its name when all of it is on the disk, so a process that dies leaves whole checkpoints only.
+    """
+    path = Path(folder, f"epoch-{epoch}.pt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with open(part, "wb") as file:
+        torch.save(state, file)
+        os.fsync(file.fileno())
+    part.replace(path)
+    Path(folder, f"epoch-{epoch - 2}.pt").unlink(missing_ok=True)
+
+
+def load_checkpoint(folder):
+    """The newest state in `folder` that can be read, on the CPU, or None. Only tensors and plain values are read."""
+    for path in sorted(Path(folder).glob("epoch-*.pt"), key=lambda path: int(path.stem[6:]), reverse=True):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            print(f"{path} is damaged ({error}): trying the epoch before it")
+    return None
 
 
 def sample_text(model, tokenizer, start_context):

@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -46,8 +50,7 @@ def arrays(params, path=""):
             yield from arrays(value, f"{path}{key}/")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The weights, against TensorFlow
+# --- The weights, against TensorFlow ---
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -84,8 +87,7 @@ def test_checksum_of_the_published_test_vector():
     assert masked_crc32c(b"123456789") == ((crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8) % 2**32
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The tokenizer, against that of transformers
+# --- The tokenizer, against that of transformers ---
 
 
 @pytest.fixture(scope="session")
@@ -123,8 +125,7 @@ def test_damaged_tokenizer_file_is_named(model_dir, name):
         load_tokenizer(model_dir)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Fetching, from a server in this process
+# --- Fetching, from a server in this process ---
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -138,12 +139,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         if isinstance(fault, int) or name not in server.files:
             self.send_response(fault or 404)
+            if server.retry_after:
+                self.send_header("Retry-After", server.retry_after)
             self.send_header("Content-Length", "0")
             return self.end_headers()
         body = server.files[name]
-        etag, start = f'"{hashlib.md5(body).hexdigest()}"', 0
+        start, version = 0, server.version_of(body)
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if wanted and self.headers.get("If-Range", etag) == etag:
+        if wanted and server.knows_ranges and self.headers["If-Range"] in version.values():
             start = int(wanted[1])
         if start and start >= len(body):
             self.send_response(416)
@@ -152,13 +155,16 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        if server.sends_etag:
-            self.send_header("ETag", etag)
+        for header, value in version.items():
+            self.send_header(header, value)
         self.send_header("Content-Type", "text/html; charset=utf-8" if fault == "page" else "application/octet-stream")
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         try:
-            self.wfile.write(body[start:(start + len(body)) // 2] if fault == "cut" else body[start:])
+            self.wfile.write(body[start:(start + len(body)) // 2] if fault in ("cut", "stall") else body[start:])
+            if fault == "stall":
+                server.stalled.set()
+                server.go_on.wait(60)
         except ConnectionError:
             pass  # the client didn't want all of it
 
@@ -172,7 +178,9 @@ def server(monkeypatch):
     monkeypatch.delenv("GPT2_MIRROR", raising=False)
     monkeypatch.setattr("urllib3.util.retry.time.sleep", lambda seconds: None)  # waiting between attempts
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.faults, server.requests, server.sends_etag = {}, {}, [], True
+    server.files, server.faults, server.requests, server.retry_after, server.knows_ranges = {}, {}, [], None, True
+    server.version_of = lambda body: {"ETag": etag_of(body)}
+    server.stalled, server.go_on = threading.Event(), threading.Event()
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -263,8 +271,62 @@ def test_a_connection_cut_in_the_middle_is_resumed(server, target):
     assert is_complete(target) and ranges(server) == [None, f"bytes={40 * CHUNK}-", f"bytes={60 * CHUNK}-"]
 
 
+LAST_MODIFIED = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+
+
+@pytest.mark.parametrize("version", [LAST_MODIFIED, {"ETag": 'W/"weak"'} | LAST_MODIFIED])
+def test_a_date_will_do_where_there_is_no_strong_etag(server, target, version):
+    server.version_of, server.faults["/file"] = lambda body: version, ["cut"]
+    download_file(f"{server.url}/file", target)
+    assert is_complete(target) and ranges(server) == [None, f"bytes={40 * CHUNK}-"]
+
+
+def test_a_file_that_changes_during_the_download_starts_over(server, target):
+    server.faults["/file"] = ["cut"] * 5
+    with pytest.raises(CheckpointError):
+        download_file(f"{server.url}/file", target)
+    server.files["/file"] = BODY[::-1]
+    download_file(f"{server.url}/file", target)
+    assert is_complete(target, BODY[::-1])
+
+
+def test_a_server_that_ignores_ranges_starts_over(server, target):
+    server.knows_ranges, server.faults["/file"] = False, ["cut"]
+    download_file(f"{server.url}/file", target)
+    assert is_complete(target) and ranges(server) == [None, f"bytes={40 * CHUNK}-"]
+
+
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_download_leaves_a_resumable_state(server, target, death):
+    """Another process downloads half of the file, then is killed or gets Ctrl-C."""
+    server.faults["/file"] = ["stall"]
+    code = "import sys, gpt_download; gpt_download.download_file(*sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", code, f"{server.url}/file", str(target)], stderr=subprocess.DEVNULL,
+                               cwd=os.path.dirname(gpt_download.__file__))
+    part = target.with_name("file.part")
+    assert server.stalled.wait(60)
+    while not part.exists() or part.stat().st_size < 30 * CHUNK:  # until it has written what was sent
+        assert process.poll() is None
+    process.send_signal(death)
+    assert process.wait() != 0 and not target.exists()
+    server.go_on.set()
+    download_file(f"{server.url}/file", target)
+    assert is_complete(target)
+    assert 30 * CHUNK <= int(re.fullmatch(r"bytes=(\d+)-", ranges(server)[-1])[1]) <= 40 * CHUNK
+
+
+def test_a_server_that_stops_sending_is_asked_again(server, target, monkeypatch):
+    right = gpt_download.requests.Session.get
+    monkeypatch.setattr(gpt_download.requests.Session, "get",
+                        lambda *args, **options: right(*args, **options | {"timeout": 0.2}))
+    server.faults["/file"] = ["stall"]
+    download_file(f"{server.url}/file", target)
+    server.go_on.set()
+    assert is_complete(target) and len(server.requests) == 2 and ranges(server)[1]
+
+
 def test_a_cut_connection_without_etag_starts_over(server, target):
-    server.sends_etag, server.faults["/file"] = False, ["cut"]
+    server.version_of, server.faults["/file"] = lambda body: {}, ["cut"]
     download_file(f"{server.url}/file", target)
     assert is_complete(target) and ranges(server) == [None, None]
 
@@ -283,6 +345,14 @@ def test_a_busy_server_is_asked_again(server, target, status):
     server.faults["/file"] = [status, status]
     download_file(f"{server.url}/file", target)
     assert is_complete(target) and len(server.requests) == 3
+
+
+def test_the_server_says_when_to_ask_again(server, target, monkeypatch):
+    waits = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
+    server.faults["/file"], server.retry_after = [429], "17"
+    download_file(f"{server.url}/file", target)
+    assert is_complete(target) and waits == [17]
 
 
 @pytest.mark.parametrize("fault", [503, "hang up"])
@@ -333,8 +403,29 @@ def test_missing_files_of_an_unknown_size_are_an_error(server, model_dir):
     assert server.requests == []
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Damaged and mismatched files
+# --- Damaged and mismatched files ---
+
+
+@pytest.mark.parametrize("damage", ["a web page", "a flipped bit", "nothing left"])
+@pytest.mark.parametrize("name", [name for name in FILES if name != "checkpoint"])
+def test_a_damaged_file_is_named_and_only_that_is_fetched_again(server, small_dir, tmp_path, name, damage):
+    for file in FILES:
+        server.files[f"/124M/{file}"] = (small_dir / file).read_bytes()
+    download_and_load_gpt2("124M", tmp_path)
+    path = tmp_path / "124M" / name
+    if damage == "a flipped bit":
+        flip(path, 0)
+    else:
+        path.write_text("<!DOCTYPE html><html><body>Sign in</body></html>" * 9 if damage == "a web page" else "")
+    for _ in range(2):  # a file that was found damaged once is not trusted later
+        with pytest.raises(CheckpointError, match=f"{name}.*(delete|fetch)"):
+            download_and_load_gpt2("124M", tmp_path)
+            load_tokenizer(tmp_path / "124M")
+    path.unlink()
+    server.requests.clear()
+    download_and_load_gpt2("124M", tmp_path)
+    load_tokenizer(tmp_path / "124M")
+    assert [path for path, _ in server.requests] == [f"/124M/{name}"]
 
 
 def flip(path, at, mask=1):
@@ -458,6 +549,79 @@ def test_signing_an_unchanged_index_changes_nothing(model_dir):
     assert (model_dir / INDEX).read_bytes() == before
 
 
+def varint(number):
+    """The same format as `read_varint` reads, written from its definition."""
+    return bytes([number & 127 | 128]) + varint(number >> 7) if number > 127 else bytes([number])
+
+
+def message(fields):
+    """A protocol buffer of numbers (kind 0) and bytes (kind 2)."""
+    return b"".join(varint(number << 3) + varint(value) if isinstance(value, int)
+                    else varint(number << 3 | 2) + varint(len(value)) + value for number, value in fields)
+
+
+def block(pairs):
+    """A block of keys that share nothing, with one restart point and its trailer."""
+    body = b"".join(varint(0) + varint(len(key)) + varint(len(value)) + key + value for key, value in pairs)
+    body += struct.pack("<II", 0, 1) + b"\0"
+    return body + struct.pack("<I", masked_crc32c(body))
+
+
+def write_index(path, header, tensors):
+    """An index of one block, with the tensors {name: (dtype, shape, offset, size, checksum)}."""
+    def entry(dtype, shape, offset, size, checksum):
+        dims = b"".join(message([(2, message([(1, n)]))]) for n in shape)
+        return message([(1, dtype), (2, dims), (4, offset), (5, size)]) + b"\x35" + struct.pack("<I", checksum)
+
+    data = block([(b"", message(header)), *((name.encode(), entry(*values)) for name, values in sorted(tensors.items()))])
+    meta = block([])
+    index = block([(b"z", varint(0) + varint(len(data) - 5))])
+    handles = (varint(len(data)) + varint(len(meta) - 5) + varint(len(data) + len(meta)) + varint(len(index) - 5))
+    path.write_bytes(data + meta + index + handles.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57))
+
+
+LITTLE_ENDIAN, BIG_ENDIAN = [(1, 1), (2, 0)], [(1, 1), (2, 1)]
+
+
+def tensors_of(model_dir):
+    return {name: (1, *values) for name, (_, *values) in read_index(model_dir / INDEX).items()}
+
+
+def test_an_index_written_from_the_definition_is_read(model_dir):
+    expected = dict(arrays(load(model_dir)[1]))
+    write_index(model_dir / INDEX, LITTLE_ENDIAN, tensors_of(model_dir))
+    assert all((expected[path] == array).all() for path, array in arrays(load(model_dir)[1]))
+
+
+@pytest.mark.parametrize("lie, message", [
+    (dict(offset=10**6), "doesn't fit"), (dict(offset=2**63), "doesn't fit"), (dict(offset=0), "doesn't fit"),
+    (dict(size=2**60), "doesn't fit"), (dict(shape=(2**40, 2**40)), "doesn't fit"), (dict(shape=(1,) * 40), "doesn't fit"),
+    (dict(shape=(2**40, 0), size=0), "model/wpe"), (dict(shape=(4, 6)), "hparams.json asks for"),
+    (dict(dtype=2), "neither float32 nor float16")])
+def test_an_entry_that_lies_is_an_error(model_dir, lie, message):
+    """Beyond the file, over another tensor, with sizes that no memory could hold."""
+    tensors = tensors_of(model_dir)
+    entry = dict(zip(("dtype", "shape", "offset", "size", "checksum"), tensors["model/wpe"])) | lie
+    write_index(model_dir / INDEX, LITTLE_ENDIAN, tensors | {"model/wpe": tuple(entry.values())})
+    with pytest.raises(CheckpointError, match=message):
+        load(model_dir)
+
+
+def test_big_endian_numbers_are_an_error(model_dir):
+    write_index(model_dir / INDEX, BIG_ENDIAN, tensors_of(model_dir))
+    with pytest.raises(CheckpointError, match="model.ckpt.index .*big-endian"):
+        load(model_dir)
+
+
+def test_a_foreign_table_is_an_error(model_dir):
+    """The same format with other content: no header under the empty key."""
+    header, index = block([(b"key", b"value")]), block([(b"z", varint(0) + varint(len(block([(b"key", b"value")])) - 5))])
+    handles = varint(0) + varint(0) + varint(len(header)) + varint(len(index) - 5)
+    (model_dir / INDEX).write_bytes(header + index + handles.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57))
+    with pytest.raises(CheckpointError, match="model.ckpt.index .*no header"):
+        load(model_dir)
+
+
 @pytest.mark.parametrize("block", [0, 1])
 def test_a_compressed_block_is_an_error(model_dir, block):
     def compress(data, places):
@@ -498,7 +662,8 @@ def test_bytes_where_a_number_belongs_are_an_error(model_dir):
 mutations = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4)
 
 
-@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", 200)), deadline=None,
+                     suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=mutations, signed=st.booleans())
 def test_mutated_indexes_raise_nothing_but_checkpoint_errors(small_dir, tmp_path, changes, signed):
     """Some bytes are set; in half the cases the checksums are made right again, so that the parser is reached."""
@@ -507,18 +672,17 @@ def test_mutated_indexes_raise_nothing_but_checkpoint_errors(small_dir, tmp_path
     data = bytearray(original)
     for place, value in changes:
         data[int(place * (places[0][1] + 9 if signed else len(data)))] = value
-    (tmp_path / INDEX).write_bytes(sign_blocks(data, places) if signed else data)
-    if not (tmp_path / DATA).exists():
-        shutil.copy(small_dir / DATA, tmp_path)
+    folder = tmp_path / "small"
+    if not folder.exists():
+        shutil.copytree(small_dir, folder)
+    (folder / INDEX).write_bytes(sign_blocks(data, places) if signed else data)
     try:
-        read_index(tmp_path / INDEX)
-        load_gpt2_params_from_tf_ckpt(tmp_path / "model.ckpt", SMALL)
+        load(folder)
     except CheckpointError:
         pass
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Verifying once
+# --- Verifying once ---
 
 
 @pytest.fixture

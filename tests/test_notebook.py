@@ -5,13 +5,17 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 
+import nbformat
 import pytest
 import torch
 from conftest import ROOT
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from torch.utils.data import DataLoader
 
 NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
@@ -94,11 +98,26 @@ def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
     (folder / "b.json").write_text(json.dumps([entry()]))
     with pytest.raises(ValueError, match="sha256"):
         load(tmp_path / "b.json", f"{address}/b.json", "0" * 64)
-    (tmp_path / "c.json").write_bytes("[\u00e9]".encode("latin-1"))
-    with pytest.raises(ValueError, match="UTF-8"):
-        load(tmp_path / "c.json", None)
     (tmp_path / "d.json").write_bytes(b"\xef\xbb\xbf" + json.dumps([entry()]).encode())
     assert load(tmp_path / "d.json", None) == [entry()], "a byte-order mark is no error"
+
+
+@pytest.mark.parametrize("content", [b"", b" ", b"[", b"{}", b"\x00\xff", "[]".encode("utf-16"), "[\u00e9]".encode("latin-1"),
+                                     json.dumps([entry()]).encode("utf-16"), b"<html></html>"])
+def test_a_file_that_is_no_data_is_an_error(notebook, tmp_path, content):
+    (tmp_path / "data.json").write_bytes(content)
+    with pytest.raises(ValueError, match="data.json is not JSON in UTF-8|must be a JSON list"):
+        notebook["download_and_load_file"](tmp_path / "data.json", None)
+
+
+def test_a_hundred_thousand_entries(notebook, tokenizer, tmp_path):
+    data = [entry(instruction=f"Say {i} hellos.", output="Hello. " * (1 + i % 5)) for i in range(100_000)]
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    loaded = notebook["download_and_load_file"](tmp_path / "data.json", None)
+    dataset = notebook["InstructionDataset"](loaded, tokenizer)
+    assert len(dataset) == 100_000
+    for i in (0, 54_321, 99_999):
+        assert tokenizer.decode(dataset[i]) == notebook["format_prompt"](data[i]) + data[i]["output"]
 
 
 # --- batches ---
@@ -179,18 +198,19 @@ def test_scores_by_hand(notebook):
 # --- the whole notebook ---
 
 
-def execute(folder, **parameters):
+def execute(folder, source=NOTEBOOK, **parameters):
     """Execute the notebook headless and convert it to HTML, as `make run` does: the executed notebook and its records."""
-    before = NOTEBOOK.read_bytes()
+    before = source.read_bytes()
     environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in parameters.items()}
-    environment.pop("MPLBACKEND", None)  # the kernel chooses its own
+    for name in ("MPLBACKEND", "DISPLAY", "WAYLAND_DISPLAY"):  # the kernel chooses its own backend, without a display
+        environment.pop(name, None)
     convert = [sys.executable, "-m", "nbconvert", "--output-dir", str(folder)]
-    subprocess.run([*convert, "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", str(NOTEBOOK)],
-                   check=True, env=environment)
-    subprocess.run([sys.executable, "-m", "nbconvert", "--coalesce-streams", str(folder / NOTEBOOK.name)], check=True)
-    subprocess.run([*convert, "--to", "html", str(folder / NOTEBOOK.name)], check=True)
-    assert NOTEBOOK.read_bytes() == before
-    return json.loads((folder / NOTEBOOK.name).read_text()), json.loads((folder / "responses.json").read_text())
+    subprocess.run([*convert, "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", str(source)],
+                   check=True, env=environment, cwd=folder)
+    subprocess.run([sys.executable, "-m", "nbconvert", "--coalesce-streams", str(folder / source.name)], check=True)
+    subprocess.run([*convert, "--to", "html", str(folder / source.name)], check=True)
+    assert source.read_bytes() == before
+    return json.loads((folder / source.name).read_text()), json.loads((folder / "responses.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +252,58 @@ def test_the_saved_model_answers_the_same_in_a_fresh_process(notebook, executed,
                            cwd=ROOT, capture_output=True, text=True, check=True)
     answers = [tokenizer.decode(row[len(p):]).strip() for p, row in zip(prompts, json.loads(reply.stdout))]
     assert answers == [r["after"] for r in records[:5]]
+
+
+def printed(executed_notebook):
+    return "".join("".join(output.get("text", "")) for cell in executed_notebook["cells"]
+                   for output in cell.get("outputs", []))
+
+
+def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
+    """The project's files may not be written to, ipywidgets can't be imported, and the results of the first run are there.
+    The first of these two runs is as short as can be; the second finds it finished and trains no more."""
+    copy, blocker, checkpoints = tmp_path / "project", tmp_path / "blocker", tmp_path / "checkpoints"
+    build = shutil.copytree(executed[0], tmp_path / "build")
+    copy.mkdir()
+    blocker.mkdir()
+    for name in (NOTEBOOK.name, "gpt_download.py", "previous_chapters.py"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("gpt2/7M", "data"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.verified"))
+    (blocker / "ipywidgets.py").write_text("raise ImportError('not installed')\n")
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        parameters = {"PYTHONPATH": blocker, "PYTHONDONTWRITEBYTECODE": 1, "NUM_EPOCHS": 1, "CHECKPOINT_DIR": checkpoints}
+        runs = [execute(build, copy / NOTEBOOK.name, **parameters) for _ in range(2)]
+        assert {path.name for path in copy.iterdir()} == {
+            NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "gpt2", "data"}
+    finally:
+        for path in [copy, *copy.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o200)
+    assert "Going on after epoch 1 of 1" in printed(runs[1][0]) and "Going on" not in printed(runs[0][0])
+    assert runs[0][1] == runs[1][1] and len(runs[0][1]) == 110
+
+
+@pytest.mark.parametrize("parameters, message", [
+    ({"CHOOSE_MODEL": "gpt3"}, "CHOOSE_MODEL is 'gpt3', expected one of gpt2-mini"),
+    ({"DATA_FILE": "nowhere.json"}, "nowhere.json does not exist, and no url is known"),
+    ({"DATA_FILE": 1}, "1 entries are too few: want 8 for training"),
+    ({"DATA_FILE": 9}, "9 entries are too few: want 8 for training"),
+    ({"MODELS_DIR": "empty"}, "hparams.json is missing, and '7M' is none of OpenAI's sizes"),
+    ({"elsewhere": True}, "gpt_download.py is not in .*: this notebook needs the files beside it"),
+])
+def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, message):
+    if isinstance(parameters.get("DATA_FILE"), int):  # so many entries
+        (tmp_path / "few.json").write_text(json.dumps([entry()] * parameters["DATA_FILE"]))
+        parameters = {"DATA_FILE": tmp_path / "few.json"}
+    for name, value in ({"OUTPUT_DIR": tmp_path / "build"} | parameters).items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    folder = tmp_path if "elsewhere" in parameters else ROOT
+    client = NotebookClient(nbformat.read(NOTEBOOK, as_version=4), resources={"metadata": {"path": str(folder)}})
+    with pytest.raises(CellExecutionError, match=message):
+        client.execute()
 
 
 @needs_published_data

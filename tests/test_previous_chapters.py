@@ -3,6 +3,9 @@
 import copy
 import math
 import os
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -112,8 +115,7 @@ def float64():
     torch.set_default_dtype(torch.float32)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The model against transformers and the book
+# --- The model against transformers and the book ---
 
 peers = pytest.mark.parametrize("peer", [transformers_model, book_model])
 
@@ -226,8 +228,7 @@ def test_model_errors():
         GPTModel(CFG)(torch.zeros(1, 25, dtype=torch.long))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Loading and saving
+# --- Loading and saving ---
 
 
 def meta_model():
@@ -334,8 +335,7 @@ def test_query_key_value_biases_need_a_model_that_has_them():
         load_weights_into_gpt(GPTModel(CFG | {"qkv_bias": False}), random_params(np.float32))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Text and generation
+# --- Text and generation ---
 
 
 def test_text_and_ids(tokenizer):
@@ -452,8 +452,7 @@ def test_generate_errors(idx, changes, message):
         generate(GPTModel(CFG), idx, **({"max_new_tokens": 2, "context_size": CONTEXT} | changes))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Losses
+# --- Losses ---
 
 
 def test_batch_loss_and_gradients_equal_cross_entropy(float64):
@@ -520,8 +519,7 @@ def test_a_loader_without_batches_is_an_error():
         train(GPTModel(CFG), empty_loader())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Training
+# --- Training ---
 
 BATCHES = [instruction_batch(seed, rows=2 + seed) for seed in range(4)]
 VALIDATION = [instruction_batch(seed) for seed in (10, 11)]
@@ -609,10 +607,153 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
     optimizer = torch.optim.SGD(model.parameters(), lr=1e30)
     after_step = []
     optimizer.register_step_post_hook(lambda *_: after_step.append(copy.deepcopy(model.state_dict())))
-    with pytest.raises(ValueError, match="the loss at step 1 is (nan|inf)"):
+    with pytest.raises(ValueError, match="the loss at step 1 is (nan|inf)") as error:
         train(model, optimizer=optimizer)
+    for row in BATCHES[1][0]:  # the texts of the batch, without padding
+        assert repr(TOY_TOKENIZER.decode(row[row != EOT].tolist())) in str(error.value)
     assert len(after_step) == 1
     assert all(torch.equal(value, after_step[0][name]) for name, value in model.state_dict().items())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change():
+    model = float32_model()
+    model.final_norm.bias.register_hook(lambda gradient: gradient * math.inf)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="the gradient's norm at step 0 is (nan|inf)"):
+        train(model, max_norm=1.0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("during", ["calc_loss_batch", "calc_loss_loader"])
+@pytest.mark.parametrize("notes", [0, 2, 5])
+def test_an_interrupted_training_keeps_model_and_history(monkeypatch, capsys, during, notes):
+    """The stop button of a notebook, pressed in a step or in a validation pass after so many notes."""
+    history = train(float32_model(), eval_freq=1)
+    function, calls = getattr(previous_chapters, during), []
+
+    def interrupted(*args, **kwargs):
+        if torch.is_grad_enabled():  # not the calls from within a validation pass
+            calls.append(args)
+            if len(calls) > notes:
+                raise KeyboardInterrupt
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(previous_chapters, during, interrupted)
+    model = float32_model()
+    assert train(model, eval_freq=1) == tuple(values[:notes] for values in history)
+    assert "Interrupted" in capsys.readouterr().out
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+# A small training run with everything that has a state: dropout, shuffling, a schedule, AdamW. It can kill itself.
+RUN = """
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+import previous_chapters as pc
+
+folder, moment, result = sys.argv[1:]
+torch.set_num_threads(1)
+torch.manual_seed(123)
+kill = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+cfg = {"vocab_size": 50, "context_length": 16, "emb_dim": 8, "n_heads": 2, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": True}
+model = pc.GPTModel(cfg)
+data = list(zip(torch.randint(49, (22, 8)), torch.randint(49, (22, 8))))
+loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True, drop_last=True)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=20)
+tokenizer = SimpleNamespace(eot_token=49, encode=lambda *args, **kwargs: [1, 2], decode=str)
+if moment.isdigit():  # in the middle of this step, counted from where this process begins
+    optimizer.register_step_pre_hook(lambda *args, left=[int(moment)]: kill() if left[0] == 0 else left.append(left.pop() - 1))
+if moment == "half-written":
+    whole, pc.torch.save = torch.save, lambda state, file: (whole(state, file), file.truncate(file.tell() // 2), kill())
+if moment == "written":
+    pc.os.fsync = kill
+if moment == "renamed":
+    pc.Path.unlink = kill
+history = pc.train_model_simple(model, loader, loader, optimizer, "cpu", 4, 2, 2, "x", tokenizer, scheduler=scheduler,
+                                max_norm=1.0, checkpoint_dir=folder)
+torch.save((model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()), result)
+"""
+
+
+def run_training(folder, moment, result):
+    command = [sys.executable, "-c", RUN, str(folder), moment, str(result)]
+    return subprocess.run(command, cwd=os.path.dirname(previous_chapters.__file__), capture_output=True, text=True)
+
+
+def equal(one, other):
+    """Bit for bit, through dictionaries, lists and tuples."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return torch.equal(one, other) if torch.is_tensor(one) else one == other
+
+
+def test_a_killed_training_goes_on_and_ends_the_same(tmp_path):
+    whole, result, folder = tmp_path / "whole.pt", tmp_path / "result.pt", tmp_path / "checkpoints"
+    assert run_training(tmp_path / "other", "never", whole).returncode == 0
+    for moment, saved in [("2", []), ("half-written", []), ("6", ["epoch-1.pt"]), ("written", ["epoch-1.pt"]),
+                          ("renamed", ["epoch-1.pt", "epoch-2.pt"]), ("3", ["epoch-1.pt", "epoch-2.pt"])]:
+        assert run_training(folder, moment, result).returncode == -signal.SIGKILL
+        assert sorted(path.name for path in folder.glob("*.pt")) == saved, moment
+    finished = run_training(folder, "never", result)
+    assert finished.returncode == 0 and "Going on after epoch 2 of 4" in finished.stdout
+    assert equal(torch.load(result), torch.load(whole))
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch-3.pt", "epoch-4.pt"]
+
+
+@pytest.fixture
+def saved_run(tmp_path):
+    """A run of three epochs with its checkpoints: (folder, a function that runs it again, its result)."""
+    def again(**changes):
+        torch.manual_seed(123)
+        model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
+        generator = torch.Generator().manual_seed(5)
+        loader = DataLoader(list(zip(inputs, targets)), batch_size=2, shuffle=True, generator=generator)
+        history = train(model, loader, **{"epochs": 3, "checkpoint_dir": tmp_path / "run"} | changes)
+        return model.state_dict(), history, generator.get_state()
+    return tmp_path / "run", again, again()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 1000, -1])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(saved_run, capsys, keep):
+    folder, again, result = saved_run
+    content = (folder / "epoch-3.pt").read_bytes()
+    (folder / "epoch-3.pt").write_bytes(content[:keep])
+    assert equal(again(), result)
+    printed = capsys.readouterr().out
+    assert "epoch-3.pt is damaged" in printed and "Going on after epoch 2 of 3" in printed
+    assert equal(again(), result), "a finished run only hands out its result"
+
+
+def test_a_training_without_any_sound_checkpoint_begins_anew(saved_run, capsys):
+    folder, again, result = saved_run
+    for path in folder.glob("*.pt"):
+        path.write_bytes(b"no checkpoint")
+    assert equal(again(), result) and "Going on" not in capsys.readouterr().out.split("damaged")[-1]
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 4}, {"optimizer": "other rate"}])
+def test_a_folder_with_another_run_is_an_error(saved_run, changes):
+    _, again, _ = saved_run
+    if "optimizer" in changes:
+        changes = {"optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=5e-5, weight_decay=0.1)}
+    with pytest.raises(ValueError, match="holds another run"):
+        again(**changes)
+
+
+def test_a_checkpoint_runs_no_code(saved_run, tmp_path):
+    folder, again, result = saved_run
+
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path / "pwned").touch, ()
+
+    torch.save({"model": Evil()}, folder / "epoch-3.pt")
+    assert equal(again(), result) and not (tmp_path / "pwned").exists()
 
 
 def test_sample_text_is_one_line_that_ends_before_end_of_text():

@@ -1,0 +1,465 @@
+"""Ours against the peers, side by side in one run: python benchmarks/bench.py writes results.md and growth.png.
+
+- The peers are llms-from-scratch (its plain GPT-2, as it ships) and transformers (GPT2LMHeadModel, fused AdamW, its
+  key/value cache). All have the same random weights, read from one checkpoint, and the same batches.
+- Losses and generated ids are compared before any time counts. Then the implementations take turns, so that a noisy
+  moment hits all of them; what is quoted is the median.
+- Memory is the peak of a process of its own, above what it had after its imports.
+- INSTRUCTION_DATA names the published data set; without it the miniature's is used.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import torch
+import torch.nn.functional as F
+
+from conftest import notebook_definitions, write_checkpoint
+from gpt_download import download_and_load_gpt2, load_tokenizer
+import previous_chapters as our
+
+MODELS = ROOT / "build/benchmarks"
+SIZES = {  # OpenAI's, and the miniature's
+    "7M": {"n_vocab": 50257, "n_ctx": 256, "n_embd": 128, "n_head": 4, "n_layer": 4},
+    "124M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12},
+    "355M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1024, "n_head": 16, "n_layer": 24},
+}
+DATA = os.environ.get("INSTRUCTION_DATA", ROOT / "data/mini-instructions.json")
+EOT, IGNORE = 50256, -100
+BOOK, HF = "llms-from-scratch", "transformers"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+# --- The implementations ---
+
+
+def our_model(size):
+    settings, params = download_and_load_gpt2(size, MODELS)
+    with torch.device("meta"):
+        model = our.GPTModel(config(settings))
+    our.load_weights_into_gpt(model, params)
+    return model.to(DEVICE)
+
+
+def config(settings):
+    """The book's names for the sizes; ours are the same."""
+    return {"vocab_size": settings["n_vocab"], "context_length": settings["n_ctx"], "emb_dim": settings["n_embd"],
+            "n_heads": settings["n_head"], "n_layers": settings["n_layer"], "drop_rate": 0.0, "qkv_bias": True}
+
+
+def book_model(size):
+    from llms_from_scratch import ch04, ch05
+    settings, params = download_and_load_gpt2(size, MODELS)
+    model = ch04.GPTModel(config(settings))
+    ch05.load_weights_into_gpt(model, params)
+    return model.to(DEVICE)
+
+
+def hf_model(size):
+    from transformers import GPT2Config, GPT2LMHeadModel
+    settings, params = download_and_load_gpt2(size, MODELS)
+    model = GPT2LMHeadModel(GPT2Config(
+        n_positions=settings["n_ctx"], n_embd=settings["n_embd"], n_layer=settings["n_layer"], n_head=settings["n_head"],
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+    state = {"wte.weight": params["wte"], "wpe.weight": params["wpe"], "ln_f.weight": params["g"], "ln_f.bias": params["b"]}
+    for name, array in our.flatten_params({"h": params["blocks"]}):
+        path, kind = name.replace("/", ".").rsplit(".", 1)
+        state[f"{path}.{'weight' if kind in 'wg' else 'bias'}"] = array
+    model.transformer.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return model.to(DEVICE)
+
+
+def logits_loss(model, inputs, targets):
+    """The peers' loss: logits at every position, then cross-entropy; bfloat16 on a GPU, as ours."""
+    with our.mixed_precision(DEVICE):
+        logits = model(inputs)
+        logits = logits if torch.is_tensor(logits) else logits.logits
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
+
+
+def our_loss(model, inputs, targets):
+    return our.calc_loss_batch(inputs, targets, model, DEVICE)
+
+
+IMPLEMENTATIONS = {  # name: how its model is made, its loss, whether its optimiser is fused
+    "ours": (our_model, our_loss, True), BOOK: (book_model, logits_loss, False), HF: (hf_model, logits_loss, True)}
+
+
+def stepper(name, size, batches):
+    """A function that trains for one step on the next batch, and returns its loss."""
+    make, loss_of, fused = IMPLEMENTATIONS[name]
+    model = make(size).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1, **({"fused": True} if fused else {}))
+    batches = iter(batches)
+
+    def step():
+        inputs, targets = next(batches)
+        optimizer.zero_grad()
+        loss = loss_of(model, inputs, targets)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+    return step
+
+
+# --- The data ---
+
+
+def dataset(entries, mask_instruction=False):
+    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    return notebook_definitions()["InstructionDataset"](entries, tokenizer, mask_instruction=mask_instruction)
+
+
+def entries():
+    data = json.loads(Path(DATA).read_text(encoding="utf-8"))
+    return data[:935], data[935:1045], data[1045:]
+
+
+def loader(entries, batch_size=8, mask_instruction=False, shuffle=True):
+    """Batches in the order of the published run."""
+    torch.manual_seed(123)
+    return torch.utils.data.DataLoader(
+        dataset(entries, mask_instruction), batch_size=batch_size, shuffle=shuffle, drop_last=shuffle,
+        collate_fn=partial(notebook_definitions()["custom_collate_fn"], device=DEVICE))
+
+
+# --- Measuring ---
+
+
+def in_turns(functions, rounds):
+    """Median seconds of each function; every round runs all of them, and the first one only warms up."""
+    times = {name: [] for name in functions}
+    for turn in range(rounds + 1):
+        for name, function in functions.items():
+            start = perf_counter()
+            function()
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                times[name].append(perf_counter() - start)
+    return {name: median(values) for name, values in times.items()}
+
+
+def memory_now():
+    """Bytes this process has in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def peak_since(before):
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def in_own_process(task, *arguments):
+    """What `task`, one of the functions below, returns when run by a fresh Python."""
+    command = [sys.executable, __file__, task, *map(str, arguments)]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1])
+
+
+def training_memory(name, size, masked):
+    """Peak bytes of three training steps."""
+    import llms_from_scratch.ch05  # noqa: F401  all imports first, for each implementation the same
+    import transformers
+    transformers.GPT2LMHeadModel
+    batches = list(loader(entries()[0], mask_instruction=masked == "True"))[:3]
+    before = memory_now()
+    step = stepper(name, size, batches)
+    for _ in range(3):
+        step()
+    return peak_since(before)
+
+
+def load_and_run(name, size):
+    """Peak bytes from the files to the first logits, which touch every weight; the caller takes the time."""
+    if name == BOOK:
+        import tensorflow  # noqa: F401
+        from llms_from_scratch import ch04, ch05
+        before = memory_now()
+        settings = json.loads((MODELS / size / "hparams.json").read_text())
+        params = ch05.load_gpt2_params_from_tf_ckpt(str(MODELS / size / "model.ckpt"), settings)
+        model = ch04.GPTModel(config(settings))
+        ch05.load_weights_into_gpt(model, params)
+    else:
+        before = memory_now()
+        model = our_model(size)
+    with torch.no_grad():
+        model(torch.arange(8)[None])
+    return peak_since(before)
+
+
+def growth_point(size, batch_size, length):
+    """Median seconds and peak bytes of our training step on full rows of random ids."""
+    before = memory_now()
+    ids = torch.randint(0, EOT, (int(batch_size), int(length) + 1))
+    step = stepper("ours", size, [(ids[:, :-1], ids[:, 1:])] * 4)
+    return in_turns({"step": step}, rounds=3)["step"], peak_since(before)
+
+
+# --- The rows ---
+
+
+def training_rows(masked):
+    """Seconds of one training step each, and the seconds that its matrix products alone would take."""
+    rounds = 8
+    batches = list(loader(entries()[0], mask_instruction=masked))[:rounds + 1]
+    models = {name: make("124M") for name, (make, _, _) in IMPLEMENTATIONS.items()}
+    with torch.no_grad():
+        losses = {name: IMPLEMENTATIONS[name][1](model, *batches[0]).item() for name, model in models.items()}
+    del models
+    assert max(losses.values()) - min(losses.values()) < (1e-4 if DEVICE == "cpu" else 1e-2), losses
+    seconds = in_turns({name: stepper(name, "124M", batches) for name in IMPLEMENTATIONS}, rounds)
+    return seconds, median(products_alone(*batch) for batch in batches[1:])
+
+
+def products_alone(inputs, targets):
+    """Seconds for the step's matrix products: forward, gradient of the input, gradient of the weight."""
+    scored = targets != IGNORE
+    read, heads = int((scored.flip(1).cumsum(1) > 0).sum()), int(scored.sum())
+    D, layers = SIZES["124M"]["n_embd"], SIZES["124M"]["n_layer"]
+    total = 0.0
+    for tokens, d_in, d_out, count in ((read, D, 3 * D, layers), (read, D, D, layers), (read, D, 4 * D, layers),
+                                       (read, 4 * D, D, layers), (heads, D, 50257, 1)):
+        total += count * sum(product_seconds(*shape) for shape in (
+            (tokens, d_in, d_out), (tokens, d_out, d_in), (d_out, tokens, d_in)))
+    return total
+
+
+measured = {}
+
+
+def product_seconds(m, k, n):
+    """The least seconds of an (m, k) by (k, n) product; tokens are rounded to tens, so that shapes recur."""
+    m, k, n = (round(size, -1) if size < 768 else size for size in (m, k, n))
+    if (m, k, n) not in measured:
+        a, b = torch.randn(m, k, device=DEVICE), torch.randn(k, n, device=DEVICE)
+        out = torch.empty(m, n, device=DEVICE)
+        times = []
+        for _ in range(7):
+            start = perf_counter()
+            torch.mm(a, b, out=out)
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
+            times.append(perf_counter() - start)
+        measured[m, k, n] = min(times)
+    return measured[m, k, n]
+
+
+def fine_tuning_row():
+    """Seconds of 12 steps with validation on 40 entries at every fifth, by each one's own loop."""
+    from llms_from_scratch import ch05
+    train, _, validation = entries()
+    train, validation = train[:96], validation[:40]
+    start_context = notebook_definitions()["format_input"](validation[0])
+    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    loops = {"ours": our.train_model_simple, BOOK: ch05.train_model_simple}
+
+    def fine_tune(name, validation_batch):
+        make, _, fused = IMPLEMENTATIONS[name]
+        model, val_loader = make("124M"), loader(validation, validation_batch, shuffle=False)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1, **({"fused": True} if fused else {}))
+        train_loader = loader(train)  # last: it sets the seed
+        return loops[name](model, train_loader, val_loader, optimizer, DEVICE, num_epochs=1, eval_freq=5, eval_iter=5,
+                           start_context=start_context, tokenizer=tokenizer)
+    return in_turns({"ours": partial(fine_tune, "ours", 40), BOOK: partial(fine_tune, BOOK, 8)}, rounds=2)
+
+
+def generation_rows():
+    """Seconds for all test prompts, each continued by as many tokens as its published answer has, and for one by 100."""
+    from llms_from_scratch import ch05
+    tests = entries()[1]
+    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    prompts = [tokenizer.encode_ordinary(notebook_definitions()["format_prompt"](entry)) for entry in tests]
+    answers = [len(tokenizer.encode_ordinary(entry["output"])) for entry in tests]
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    ours, book, hf = (make("124M").eval() for make, _, _ in IMPLEMENTATIONS.values())
+
+    def batches(size):
+        return [by_length[first:first + size] for first in range(0, len(prompts), size)]
+
+    def our_generate(batch_size):
+        rows = {}
+        for batch in batches(batch_size):
+            with end_after([answers[i] for i in batch], ours):
+                made = our.generate(ours, [prompts[i] for i in batch], max(answers) + 1, 1024, eos_id=EOT)
+            rows |= {i: row[len(prompts[i]):] for i, row in zip(batch, made)}
+        return [rows[i] for i in range(len(prompts))]
+
+    def book_generate():
+        return [ch05.generate(book, torch.tensor([prompt], device=DEVICE), n, 1024)[0, len(prompt):].tolist()
+                for prompt, n in zip(prompts, answers)]
+
+    def hf_generate(batch_size):
+        rows = {}
+        for batch in batches(batch_size):
+            width = max(len(prompts[i]) for i in batch)
+            ids = torch.tensor([[EOT] * (width - len(prompts[i])) + prompts[i] for i in batch], device=DEVICE)
+            mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in batch], device=DEVICE)
+            wanted = torch.tensor([answers[i] for i in batch], device=DEVICE)
+            made = hf.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=max(answers[i] for i in batch),
+                               pad_token_id=EOT, eos_token_id=None,
+                               stopping_criteria=[lambda ids, scores: ids.shape[1] - width >= wanted])
+            rows |= {i: made[row, width:width + answers[i]].tolist() for row, i in enumerate(batch)}
+        return [rows[i] for i in range(len(prompts))]
+
+    start = perf_counter()
+    expected = book_generate()  # minutes: it runs once, all the others in turns
+    book_seconds = perf_counter() - start
+    sizes = (8, 16, 32, 55, 110)
+    assert our_generate(32) == expected == hf_generate(32), "generated ids differ"
+    best = {}
+    for name, generate in (("ours", our_generate), (HF, hf_generate)):
+        tried = in_turns({size: partial(generate, size) for size in sizes}, rounds=1)
+        best[name] = min(tried, key=tried.get)
+    test_set = in_turns({"ours": partial(our_generate, best["ours"]), HF: partial(hf_generate, best[HF])}, rounds=3)
+
+    prompt = torch.tensor([prompts[0]], device=DEVICE)
+    single = {
+        "ours": lambda: our.generate(ours, prompt, 100, 1024),
+        BOOK: lambda: ch05.generate(book, prompt, 100, 1024),
+        HF: lambda: hf.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=100,
+                                pad_token_id=EOT, eos_token_id=None)}
+    made = [generate().tolist() for generate in single.values()]
+    assert made[0] == made[1] == made[2], "generated ids differ"
+    growing = {n: in_turns({"": lambda: our.generate(ours, prompt, n, 1024)}, 1)[""] for n in (50, 100, 200, 400, 800)}
+    batched = {b: in_turns({"": lambda: our.generate(ours, prompt.repeat(b, 1), 50, 1024)}, 1)[""] for b in (1, 2, 4, 8, 16, 32)}
+    return test_set | {BOOK: book_seconds}, best, in_turns(single, rounds=3), growing, batched
+
+
+class end_after:
+    """Inside the `with` block, the model's rows end after the given numbers of tokens: the head then asks for
+    end-of-text. Random weights would never do so themselves, and rows that end are what real answers are made of."""
+
+    def __init__(self, lengths, model):
+        self.lengths, self.model, self.step = torch.tensor(lengths, device=DEVICE), model, 0
+
+    def __enter__(self):
+        self.handle = self.model.out_head.register_forward_hook(self.end_rows)
+
+    def __exit__(self, *error):
+        self.handle.remove()
+
+    def end_rows(self, module, args, logits):
+        ends = self.lengths == self.step
+        logits[ends, EOT] = torch.inf
+        self.lengths, self.step = self.lengths[~ends], self.step + 1
+
+
+def loading_row():
+    """Seconds of a process that loads 355M and runs it once, its imports counted, and its peak memory."""
+    memory = {name: in_own_process("load_and_run", name, "355M") for name in ("ours", BOOK)}
+    return in_turns({name: partial(in_own_process, "load_and_run", name, "355M") for name in memory}, rounds=3), memory
+
+
+def bandwidth():
+    """Bytes a second that a product of a large matrix with a vector reads: what generating one token does."""
+    matrix, vector = torch.randn(16384, 8192, device=DEVICE), torch.randn(8192, device=DEVICE)
+    return matrix.nbytes / in_turns({"": lambda: matrix @ vector}, rounds=9)[""]
+
+
+# --- The report ---
+
+
+def ratio_row(name, seconds, note=""):
+    cells = [f"{seconds['ours']:.2f} s"]
+    for peer in (BOOK, HF):
+        cells.append(f"{seconds[peer]:.2f} s, **{seconds[peer] / seconds['ours']:.2f}×**" if peer in seconds else "–")
+    return f"| {name} | {' | '.join(cells)} | {note} |"
+
+
+def memory_row(name, peak, note=""):
+    cells = [f"{peak['ours'] / 1e9:.2f} GB"]
+    for peer in (BOOK, HF):
+        cells.append(f"{peak[peer] / 1e9:.2f} GB, **{peak['ours'] / peak[peer]:.2f}×**" if peer in peak else "–")
+    return f"| {name} | {' | '.join(cells)} | {note} |"
+
+
+def machine():
+    model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    return (f"{torch.get_num_threads()} threads of {model[0] if model else platform.processor()}, Python "
+            f"{platform.python_version()}, torch {torch.__version__}, "
+            + (f"{torch.cuda.get_device_name()}, bfloat16" if DEVICE == "cuda" else "float32; no GPU, so no bfloat16 rows"))
+
+
+def plot_growth(points, growing, batched):
+    """Four small plots of how cost grows, in growth.png."""
+    import matplotlib.pyplot as plt
+    fig, axes = plt.subplots(1, 5, figsize=(17, 3.2))
+    for ax, (title, series) in zip(axes, points.items()):
+        x, seconds, peak = zip(*series)
+        positions = x if not isinstance(x[0], str) else range(len(x))
+        ax.plot(positions, seconds, "o-")
+        ax.set(title=title, ylabel="s a step", ylim=(0, None), xticks=positions)
+        ax.set_xticks(positions, [str(value) for value in x])
+        twin = ax.twinx()
+        twin.plot(positions, [value / 1e9 for value in peak], "s--", color="tab:orange")
+        twin.set(ylabel="GB (orange)", ylim=(0, None))
+    for ax, series, title in ((axes[3], growing, "new tokens, one row"), (axes[4], batched, "rows, 50 new tokens each")):
+        ax.plot(*zip(*series.items()), "o-")
+        ax.set(title=title, ylabel="s", ylim=(0, None))
+    fig.tight_layout()
+    fig.savefig(Path(__file__).with_name("growth.png"), dpi=110)
+
+
+def main():
+    for size, settings in SIZES.items():
+        if not (MODELS / size / "model.ckpt.index").exists():
+            write_checkpoint(MODELS / size, settings, deviation=0.02)
+        download_and_load_gpt2(size, MODELS)  # verified once, before any time counts
+
+    rows, say = [], partial(print, file=sys.stderr, flush=True)
+    for masked, name in ((False, "one training step, every token scored"), (True, "the same, instruction masked")):
+        seconds, products = training_rows(masked)
+        rows.append(ratio_row(name, seconds, f"{products / seconds['ours']:.0%} of it is its matrix products' own time"))
+        say(rows[-1])
+        peak = {name: in_own_process("training_memory", name, "124M", masked) for name in IMPLEMENTATIONS}
+        rows.append(memory_row("peak memory of it", peak))
+        say(rows[-1])
+    rows.append(ratio_row("12 steps with validation, each one's own loop", fine_tuning_row()))
+    say(rows[-1])
+    test_set, best, single, growing, batched = generation_rows()
+    rows.append(ratio_row(f"110 test prompts, as many tokens as their answers have (batches of {best['ours']}; {HF} "
+                          f"{best[HF]}, {BOOK} 1)", test_set))
+    read = SIZES["124M"], 4 * 124_439_808
+    limit = bandwidth()
+    rows.append(ratio_row("one prompt, 100 new tokens", single,
+                          f"{read[1] * 100 / single['ours'] / limit:.0%} of the memory bandwidth"))
+    say(*rows[-2:], sep="\n")
+    seconds, peak = loading_row()
+    size = (MODELS / "355M/model.ckpt.data-00000-of-00001").stat().st_size
+    rows.append(ratio_row("355M from files to first logits, imports counted", seconds))
+    rows.append(memory_row("peak memory of it", peak, f"{peak['ours'] / size:.2f}× the file"))
+    say(*rows[-2:], sep="\n")
+
+    points = {
+        "model, batch of 8 × 64": [(size, *in_own_process("growth_point", size, 8, 64)) for size in SIZES],
+        "batch size, 124M, length 64": [(b, *in_own_process("growth_point", "124M", b, 64)) for b in (1, 2, 4, 8, 16)],
+        "length, 124M, one row": [(n, *in_own_process("growth_point", "124M", 1, n)) for n in (64, 128, 256, 512, 1024)],
+    }
+    plot_growth(points, growing, batched)
+    rate = {shape: 2 * shape[0] * shape[1] * shape[2] / seconds / 1e9 for shape, seconds in measured.items()}
+    data = "the published data" if "INSTRUCTION_DATA" in os.environ else "the miniature's data"
+    Path(__file__).with_name("results.md").write_text("\n".join([
+        "# Results", "", f"{machine()}; GPT-2 124M with random weights, batches of 8 from {data}. Medians; times are how many "
+        "times longer the peer takes, memory is our share of the peer's.", "",
+        f"| | ours | {BOOK} | {HF} | |", "|---|---|---|---|---|", *rows, "",
+        f"The machine's own limits, measured in the same run: matrix products {min(rate.values()):.0f} to "
+        f"{max(rate.values()):.0f} GFLOP/s at the shapes of these steps; {limit / 1e9:.1f} GB/s read by a matrix times a vector.", "",
+        "![How cost grows](growth.png)", ""]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))
+    else:
+        main()
