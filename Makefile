@@ -1,4 +1,5 @@
-# `make run` executes the tutorial into build/, `make test` runs the tests; each sets up .venv first if it must.
+# `make run` executes the tutorial into build/, `make test` runs the tests, `make bench` measures; each sets up .venv first if
+# it must.
 PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
@@ -22,11 +23,14 @@ test: .venv/test
 	$(BIN)/pip install --disable-pip-version-check --quiet -r requirements.txt
 	touch $@
 
-# llms-from-scratch asks for an old numpy but runs with a new one, so it comes without its dependencies.
-.venv/test: .venv/run tests/requirements.txt
+.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt
 	$(BIN)/pip install --disable-pip-version-check --quiet -r tests/requirements.txt
-	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps llms-from-scratch==1.0.19
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
 	touch $@
+
+# About half an hour of a machine that does nothing else; INSTRUCTION_DATA names the published data set.
+bench: .venv/test
+	$(BIN)/python benchmarks/bench.py
 
 # Makes the miniature anew: its instruction set, its pretraining (about 22 minutes on 2 cores; goes on where it was stopped),
 # its checkpoint.
@@ -35,4 +39,4 @@ miniature: .venv/run
 	$(BIN)/python miniature/pretrain.py
 	$(BIN)/python miniature/export.py
 
-.PHONY: run test miniature
+.PHONY: run test bench miniature

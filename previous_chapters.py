@@ -19,11 +19,9 @@ from itertools import islice
 from pathlib import Path
 from pickle import UnpicklingError
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from matplotlib.ticker import MaxNLocator
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
@@ -31,6 +29,20 @@ IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own def
 
 
 # --- The model ---
+
+
+class Linear(nn.Linear):
+    """PyTorch's linear layer without its random initial weights, since GPTModel draws GPT-2's for all of its parts."""
+
+    def reset_parameters(self):
+        pass
+
+
+class Embedding(nn.Embedding):
+    """PyTorch's embedding, likewise."""
+
+    def reset_parameters(self):
+        pass
 
 
 class MultiHeadAttention(nn.Module):
@@ -41,8 +53,8 @@ class MultiHeadAttention(nn.Module):
         if cfg["emb_dim"] % cfg["n_heads"]:
             raise ValueError(f"emb_dim {cfg['emb_dim']} can't be divided among n_heads {cfg['n_heads']}")
         self.n_heads = cfg["n_heads"]
-        self.qkv = nn.Linear(cfg["emb_dim"], 3 * cfg["emb_dim"], bias=cfg["qkv_bias"])
-        self.out_proj = nn.Linear(cfg["emb_dim"], cfg["emb_dim"])
+        self.qkv = Linear(cfg["emb_dim"], 3 * cfg["emb_dim"], bias=cfg["qkv_bias"])
+        self.out_proj = Linear(cfg["emb_dim"], cfg["emb_dim"])
         self.drop_rate = cfg["drop_rate"]
 
     def forward(self, x, cache=None, pos=None, needed=None):
@@ -74,9 +86,9 @@ class FeedForward(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(cfg["emb_dim"], 4 * cfg["emb_dim"]),
+            Linear(cfg["emb_dim"], 4 * cfg["emb_dim"]),
             nn.GELU(approximate="tanh"),
-            nn.Linear(4 * cfg["emb_dim"], cfg["emb_dim"]),
+            Linear(4 * cfg["emb_dim"], cfg["emb_dim"]),
         )
 
     def forward(self, x):
@@ -109,15 +121,17 @@ class GPTModel(nn.Module):
 
     def __init__(self, cfg):
         super().__init__()
-        self.tok_emb = nn.Embedding(cfg["vocab_size"], cfg["emb_dim"])
-        self.pos_emb = nn.Embedding(cfg["context_length"], cfg["emb_dim"])
+        self.tok_emb = Embedding(cfg["vocab_size"], cfg["emb_dim"])
+        self.pos_emb = Embedding(cfg["context_length"], cfg["emb_dim"])
         self.drop_emb = nn.Dropout(cfg["drop_rate"])
         self.trf_blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg["n_layers"]))
         self.final_norm = nn.LayerNorm(cfg["emb_dim"])
-        self.out_head = nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)
+        self.out_head = Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)
         self.out_head.weight = self.tok_emb.weight  # tied: the same Parameter, not a copy
 
         for name, parameter in self.named_parameters():
+            if parameter.is_meta:  # nothing to fill; the attempt would make PyTorch import its compiler, for a second
+                continue
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif parameter.dim() == 2:  # the gains of LayerNorm, with one dimension, stay at one
@@ -138,9 +152,8 @@ class GPTModel(nn.Module):
             raise ValueError(f"{T} tokens in a row, but the context length is {context_length}: shorten the text")
         if pos is None:
             pos = torch.arange(T, device=idx.device)                            # (T,)
-        if needed is not None:
-            idx, pos = idx[needed], pos.expand_as(idx)[needed]                  # (N,)
-        x = self.drop_emb(self.tok_emb(idx) + self.pos_emb(pos))                # (B, T, D)
+        read = slice(None) if needed is None else needed
+        x = self.drop_emb(self.tok_emb(idx[read]) + self.pos_emb(pos.expand_as(idx)[read]))  # (B, T, D)
         for i, block in enumerate(self.trf_blocks):
             x = block(x, None if cache is None else cache[i], pos, needed)
         return self.final_norm(x)
@@ -264,6 +277,12 @@ def pick_next(logits, temperature, top_k, top_p):
     return torch.multinomial(logits.softmax(dim=-1), num_samples=1).squeeze(1)
 
 
+def common_beginning(tokens, length):
+    """How many tokens all rows of `tokens` (B, T), of `length` (B,) each, begin with; less than the shortest row has."""
+    beginning = tokens[:, :int(length.min()) - 1]
+    return int((beginning == beginning[:1]).all(dim=0).cumprod(dim=0).sum())
+
+
 @torch.inference_mode()
 def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
     """Continue each row of `idx` by up to `max_new_tokens` tokens; a row ends before its own `eos_id`.
@@ -294,29 +313,35 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
     with evaluation_mode(model):
         cache = model.new_cache(len(rows), min(tokens.shape[1], context_size))
-        active = torch.arange(len(rows), device=device)                         # rows not yet ended
+        active = torch.arange(len(rows), device=device)                         # the rows in the cache
+        going_on = torch.ones_like(active, dtype=torch.bool)                    # those that haven't ended
+        shared = common_beginning(tokens, length) if len(rows) > 1 and int(length.max()) <= context_size else 0
+        if shared:  # instruction prompts all begin with the same sentences: read them once, for all rows
+            model.hidden_states(tokens[:1, :shared], cache[:, :, :1, :, :shared], torch.arange(shared, device=device)[None])
+            cache[:, :, 1:, :, :shared] = cache[:, :, :1, :, :shared]
         for step in range(max_new_tokens):
             n = length[active]
             longest = int(n.max())
-            if step == 0 or longest > context_size:  # read each row's window from its start
+            if step == 0 or longest > context_size:  # read each row's window from its start, or from where rows differ
                 start = (n - context_size).clamp(min=0)
-                pos = torch.arange(min(longest, context_size), device=device).repeat(len(active), 1)
+                first = shared if step == 0 else 0
+                pos = torch.arange(first, min(longest, context_size), device=device).repeat(len(active), 1)
             else:  # read only the newest token of each row
                 start = torch.zeros_like(n)
                 pos = n[:, None] - 1
-            seen = cache[..., :min(longest, context_size), :]
-            hidden = model.hidden_states(tokens[active].gather(1, start[:, None] + pos), seen, pos)
-            newest = n - 1 - start - pos[:, 0]                                  # its column among those just read
-            logits = model.out_head(hidden[torch.arange(len(active), device=device), newest])  # (B, V)
-            picked = pick_next(logits, temperature, top_k, top_p)
+            needed = pos < (n - start)[:, None]                                 # (B, T), padding left out
+            hidden = model.hidden_states(tokens[active].gather(1, start[:, None] + pos),
+                                         cache[..., :min(longest, context_size), :], pos, None if needed.all() else needed)
+            newest = hidden.view(-1, hidden.shape[-1])[needed.sum(dim=1).cumsum(dim=0) - 1]  # (B, D), each row's last
+            picked = pick_next(model.out_head(newest), temperature, top_k, top_p)
             if eos_id is not None:
-                going_on = picked != eos_id
-                if not going_on.all():
-                    picked, active, cache = picked[going_on], active[going_on], cache[:, :, going_on]
-                    if len(active) == 0:
-                        break
-            tokens[active, length[active]] = picked
-            length[active] += 1
+                going_on &= picked != eos_id
+                if not going_on.any():
+                    break
+            tokens[active[going_on], n[going_on]] = picked[going_on]
+            length[active[going_on]] += 1
+            if going_on.sum() <= 0.75 * len(active):  # drop the rows that ended, many at a time: it copies the cache
+                active, cache, going_on = active[going_on], cache[:, :, going_on], going_on[going_on]
 
     if not torch.is_tensor(idx):
         return [row[:n].tolist() for row, n in zip(tokens, length)]
@@ -390,57 +415,44 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     if len(train_loader) == 0:
         raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
     run = {"num_epochs": num_epochs, "steps_per_epoch": len(train_loader), "optimizer": optimizer.defaults}
-    parts = {"model": model, "optimizer": optimizer} | ({"scheduler": scheduler} if scheduler else {})
-    loaders_own = getattr(train_loader, "generator", None)
-    generators = [torch.default_generator, *torch.cuda.default_generators] + ([loaders_own] if loaders_own else [])
-    notes, counters = [], {"epochs": 0, "step": -1, "loss_sum": 0.0, "scored": 0, "tokens": 0}
-    if checkpoint_dir is not None and (saved := load_checkpoint(checkpoint_dir)):
-        if saved["run"] != run:
-            raise ValueError(f"{checkpoint_dir} holds another run, {saved['run']}, not {run}: empty it or name another")
-        for name, part in parts.items():
-            part.load_state_dict(saved[name])
-        for generator, state in zip(generators, saved["generators"]):
-            generator.set_state(state)
-        notes, counters = saved["notes"], saved["counters"]
-        print(f"Going on after epoch {counters['epochs']} of {num_epochs}, saved in {checkpoint_dir}")
+    parts = [model, optimizer] + ([scheduler] if scheduler else [])
+    notes, loss_sum, scored_sum, tokens_seen, global_step = [], 0.0, 0, 0, -1
+    if checkpoint_dir is not None and (progress := resume(checkpoint_dir, run, parts, train_loader)):
+        notes, loss_sum, scored_sum, tokens_seen, global_step = progress
 
     # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
-    with keep_what_is_there_on_interrupt(), tqdm(
-            initial=counters["step"] + 1, total=num_epochs * len(train_loader), desc="Fine-tuning", unit="step",
-            file=sys.stdout) as progress:
-        for epoch in range(counters["epochs"], num_epochs):
+    with keep_what_is_there_on_interrupt(), tqdm(initial=global_step + 1, total=num_epochs * len(train_loader),
+                                                 desc="Fine-tuning", unit="step", file=sys.stdout) as bar:
+        for epoch in range((global_step + 1) // len(train_loader), num_epochs):
             model.train()
             for input_batch, target_batch in train_loader:
-                counters["step"] += 1
+                global_step += 1
                 optimizer.zero_grad()
                 loss = calc_loss_batch(input_batch, target_batch, model, device)
-                check_finite("loss", loss, counters["step"], input_batch, tokenizer)
+                check_finite("loss", loss, global_step, input_batch, tokenizer)
                 loss.backward()
                 if max_norm is not None:
                     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-                    check_finite("gradient's norm", norm, counters["step"], input_batch, tokenizer)
+                    check_finite("gradient's norm", norm, global_step, input_batch, tokenizer)
                 optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
 
                 scored = int((target_batch != IGNORE_INDEX).sum())
-                counters["loss_sum"] += loss.item() * scored
-                counters["scored"] += scored
-                counters["tokens"] += int((input_batch != tokenizer.eot_token).sum())
-                progress.update()
-                if counters["step"] % eval_freq == 0:
-                    train_loss = counters["loss_sum"] / max(counters["scored"], 1)
+                loss_sum, scored_sum = loss_sum + loss.item() * scored, scored_sum + scored
+                tokens_seen += int((input_batch != tokenizer.eot_token).sum())
+                bar.update()
+                if global_step % eval_freq == 0:
+                    train_loss = loss_sum / max(scored_sum, 1)
                     val_loss = calc_loss_loader(val_loader, model, device, num_batches=eval_iter)
-                    notes.append((train_loss, val_loss, counters["tokens"]))
-                    counters["loss_sum"], counters["scored"] = 0.0, 0
-                    progress.write(f"Ep {epoch + 1} (Step {counters['step']:06d}): Train loss {train_loss:.3f}, "
-                                   f"Val loss {val_loss:.3f}", file=sys.stdout)
-            progress.write(sample_text(model, tokenizer, start_context), file=sys.stdout)
-            counters["epochs"] += 1
+                    notes.append((train_loss, val_loss, tokens_seen))
+                    loss_sum, scored_sum = 0.0, 0
+                    bar.write(f"Ep {epoch + 1} (Step {global_step:06d}): Train loss {train_loss:.3f}, "
+                              f"Val loss {val_loss:.3f}", file=sys.stdout)
+            bar.write(sample_text(model, tokenizer, start_context), file=sys.stdout)
             if checkpoint_dir is not None:
-                save_checkpoint(checkpoint_dir, counters["epochs"], {
-                    **{name: part.state_dict() for name, part in parts.items()}, "run": run, "notes": notes,
-                    "generators": [generator.get_state() for generator in generators], "counters": counters})
+                progress = notes, loss_sum, scored_sum, tokens_seen, global_step
+                save_checkpoint(checkpoint_dir, epoch + 1, run, parts, train_loader, progress)
     return tuple([note[i] for note in notes] for i in range(3))
 
 
@@ -461,28 +473,47 @@ def check_finite(what, value, step, input_batch, tokenizer):
                          f"a lower learning rate or max_norm=1.0, and look at the texts of this batch:\n{texts}")
 
 
-def save_checkpoint(folder, epoch, state):
-    """Write the state after so many epochs to `folder`/epoch-<number>.pt, and keep only the one before it besides.
+def random_generators(train_loader):
+    """All that training draws from: PyTorch's generators on the CPU and the GPUs, and the loader's own if it has one."""
+    own = getattr(train_loader, "generator", None)
+    return [torch.default_generator, *torch.cuda.default_generators] + ([own] if own else [])
+
+
+def save_checkpoint(folder, epoch, run, parts, train_loader, progress):
+    """Write all that a run depends on to `folder`/epoch-<number>.pt, and keep only the one before it besides.
 
     The file gets its name when all of it is on the disk, so a process that dies leaves whole checkpoints only.
     """
     path = Path(folder, f"epoch-{epoch}.pt")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with open(part, "wb") as file:
-        torch.save(state, file)
+    part_path = path.with_suffix(".part")
+    with open(part_path, "wb") as file:
+        torch.save({"run": run, "parts": [part.state_dict() for part in parts], "progress": progress,
+                    "generators": [generator.get_state() for generator in random_generators(train_loader)]}, file)
         os.fsync(file.fileno())
-    part.replace(path)
+    part_path.replace(path)
     Path(folder, f"epoch-{epoch - 2}.pt").unlink(missing_ok=True)
 
 
-def load_checkpoint(folder):
-    """The newest state in `folder` that can be read, on the CPU, or None. Only tensors and plain values are read."""
+def resume(folder, run, parts, train_loader):
+    """Put the newest checkpoint of `folder` that can be read into `parts`: its progress, or None if there is none.
+
+    Only tensors and plain values are read from the files: they can't run code. Raises ValueError for another `run`.
+    """
     for path in sorted(Path(folder).glob("epoch-*.pt"), key=lambda path: int(path.stem[6:]), reverse=True):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, UnpicklingError) as error:
             print(f"{path} is damaged ({error}): trying the epoch before it")
+            continue
+        if saved["run"] != run:
+            raise ValueError(f"{path} is of another run, {saved['run']}, not {run}: empty that folder or name another")
+        for part, state in zip(parts, saved["parts"]):
+            part.load_state_dict(state)
+        for generator, state in zip(random_generators(train_loader), saved["generators"]):
+            generator.set_state(state)
+        print(f"Going on from {path}")
+        return saved["progress"]
     return None
 
 
@@ -495,6 +526,8 @@ def sample_text(model, tokenizer, start_context):
 
 def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):
     """Training and validation loss over epochs (lower axis) and real tokens (upper axis). Returns the figure."""
+    import matplotlib.pyplot as plt  # only here: a third of a second that loading a model need not wait for
+    from matplotlib.ticker import MaxNLocator
     fig, ax = plt.subplots(figsize=(6, 3.5))
     ax.plot(epochs_seen, train_losses, label="training")
     ax.plot(epochs_seen, val_losses, linestyle="--", label="validation")

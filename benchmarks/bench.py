@@ -11,7 +11,6 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from functools import partial
@@ -28,6 +27,7 @@ import torch.nn.functional as F
 
 from conftest import notebook_definitions, write_checkpoint
 from gpt_download import download_and_load_gpt2, load_tokenizer
+from load import config, memory
 import previous_chapters as our
 
 MODELS = ROOT / "build/benchmarks"
@@ -37,7 +37,7 @@ SIZES = {  # OpenAI's, and the miniature's
     "355M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1024, "n_head": 16, "n_layer": 24},
 }
 DATA = os.environ.get("INSTRUCTION_DATA", ROOT / "data/mini-instructions.json")
-EOT, IGNORE = 50256, -100
+EOT, IGNORE, CONTEXT = 50256, -100, 1024
 BOOK, HF = "llms-from-scratch", "transformers"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -51,12 +51,6 @@ def our_model(size):
         model = our.GPTModel(config(settings))
     our.load_weights_into_gpt(model, params)
     return model.to(DEVICE)
-
-
-def config(settings):
-    """The book's names for the sizes; ours are the same."""
-    return {"vocab_size": settings["n_vocab"], "context_length": settings["n_ctx"], "emb_dim": settings["n_embd"],
-            "n_heads": settings["n_head"], "n_layers": settings["n_layer"], "drop_rate": 0.0, "qkv_bias": True}
 
 
 def book_model(size):
@@ -152,18 +146,9 @@ def in_turns(functions, rounds):
     return {name: median(values) for name, values in times.items()}
 
 
-def memory_now():
-    """Bytes this process has in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def peak_since(before):
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-
-
-def in_own_process(task, *arguments):
-    """What `task`, one of the functions below, returns when run by a fresh Python."""
-    command = [sys.executable, __file__, task, *map(str, arguments)]
+def in_own_process(*arguments, script=__file__):
+    """What one of the functions below, or another script, prints when run by a fresh Python."""
+    command = [sys.executable, script, *map(str, arguments)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1])
 
 
@@ -173,37 +158,19 @@ def training_memory(name, size, masked):
     import transformers
     transformers.GPT2LMHeadModel
     batches = list(loader(entries()[0], mask_instruction=masked == "True"))[:3]
-    before = memory_now()
+    before = memory("VmRSS")
     step = stepper(name, size, batches)
     for _ in range(3):
         step()
-    return peak_since(before)
-
-
-def load_and_run(name, size):
-    """Peak bytes from the files to the first logits, which touch every weight; the caller takes the time."""
-    if name == BOOK:
-        import tensorflow  # noqa: F401
-        from llms_from_scratch import ch04, ch05
-        before = memory_now()
-        settings = json.loads((MODELS / size / "hparams.json").read_text())
-        params = ch05.load_gpt2_params_from_tf_ckpt(str(MODELS / size / "model.ckpt"), settings)
-        model = ch04.GPTModel(config(settings))
-        ch05.load_weights_into_gpt(model, params)
-    else:
-        before = memory_now()
-        model = our_model(size)
-    with torch.no_grad():
-        model(torch.arange(8)[None])
-    return peak_since(before)
+    return memory("VmHWM") - before
 
 
 def growth_point(size, batch_size, length):
     """Median seconds and peak bytes of our training step on full rows of random ids."""
-    before = memory_now()
+    before = memory("VmRSS")
     ids = torch.randint(0, EOT, (int(batch_size), int(length) + 1))
     step = stepper("ours", size, [(ids[:, :-1], ids[:, 1:])] * 4)
-    return in_turns({"step": step}, rounds=3)["step"], peak_since(before)
+    return in_turns({"step": step}, rounds=3)["step"], memory("VmHWM") - before
 
 
 # --- The rows ---
@@ -291,12 +258,12 @@ def generation_rows():
         rows = {}
         for batch in batches(batch_size):
             with end_after([answers[i] for i in batch], ours):
-                made = our.generate(ours, [prompts[i] for i in batch], max(answers) + 1, 1024, eos_id=EOT)
+                made = our.generate(ours, [prompts[i] for i in batch], max(answers) + 1, CONTEXT, eos_id=EOT)
             rows |= {i: row[len(prompts[i]):] for i, row in zip(batch, made)}
         return [rows[i] for i in range(len(prompts))]
 
     def book_generate():
-        return [ch05.generate(book, torch.tensor([prompt], device=DEVICE), n, 1024)[0, len(prompt):].tolist()
+        return [ch05.generate(book, torch.tensor([prompt], device=DEVICE), n, CONTEXT)[0, len(prompt):].tolist()
                 for prompt, n in zip(prompts, answers)]
 
     def hf_generate(batch_size):
@@ -325,14 +292,14 @@ def generation_rows():
 
     prompt = torch.tensor([prompts[0]], device=DEVICE)
     single = {
-        "ours": lambda: our.generate(ours, prompt, 100, 1024),
-        BOOK: lambda: ch05.generate(book, prompt, 100, 1024),
+        "ours": lambda: our.generate(ours, prompt, 100, CONTEXT),
+        BOOK: lambda: ch05.generate(book, prompt, 100, CONTEXT),
         HF: lambda: hf.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=100,
                                 pad_token_id=EOT, eos_token_id=None)}
     made = [generate().tolist() for generate in single.values()]
     assert made[0] == made[1] == made[2], "generated ids differ"
-    growing = {n: in_turns({"": lambda: our.generate(ours, prompt, n, 1024)}, 1)[""] for n in (50, 100, 200, 400, 800)}
-    batched = {b: in_turns({"": lambda: our.generate(ours, prompt.repeat(b, 1), 50, 1024)}, 1)[""] for b in (1, 2, 4, 8, 16, 32)}
+    growing = {n: in_turns({"": lambda: our.generate(ours, prompt, n, CONTEXT)}, 1)[""] for n in (50, 100, 200, 400, 800)}
+    batched = {b: in_turns({"": lambda: our.generate(ours, prompt.repeat(b, 1), 50, CONTEXT)}, 1)[""] for b in (1, 2, 4, 8, 16, 32)}
     return test_set | {BOOK: book_seconds}, best, in_turns(single, rounds=3), growing, batched
 
 
@@ -350,15 +317,18 @@ class end_after:
         self.handle.remove()
 
     def end_rows(self, module, args, logits):
-        ends = self.lengths == self.step
-        logits[ends, EOT] = torch.inf
-        self.lengths, self.step = self.lengths[~ends], self.step + 1
+        if len(logits) < len(self.lengths):  # the rows that ended in earlier steps were dropped
+            self.lengths = self.lengths[self.lengths >= self.step]
+        logits[self.lengths <= self.step, EOT] = torch.inf
+        self.step += 1
 
 
 def loading_row():
     """Seconds of a process that loads 355M and runs it once, its imports counted, and its peak memory."""
-    memory = {name: in_own_process("load_and_run", name, "355M") for name in ("ours", BOOK)}
-    return in_turns({name: partial(in_own_process, "load_and_run", name, "355M") for name in memory}, rounds=3), memory
+    load = {name: partial(in_own_process, name, MODELS, "355M", script=ROOT / "benchmarks/load.py")
+            for name in ("ours", BOOK)}
+    memory = {name: run() for name, run in load.items()}
+    return in_turns(load, rounds=3), memory
 
 
 def bandwidth():
@@ -392,7 +362,7 @@ def machine():
 
 
 def plot_growth(points, growing, batched):
-    """Four small plots of how cost grows, in growth.png."""
+    """Small plots of how cost grows, in growth.png."""
     import matplotlib.pyplot as plt
     fig, axes = plt.subplots(1, 5, figsize=(17, 3.2))
     for ax, (title, series) in zip(axes, points.items()):
@@ -430,10 +400,9 @@ def main():
     test_set, best, single, growing, batched = generation_rows()
     rows.append(ratio_row(f"110 test prompts, as many tokens as their answers have (batches of {best['ours']}; {HF} "
                           f"{best[HF]}, {BOOK} 1)", test_set))
-    read = SIZES["124M"], 4 * 124_439_808
     limit = bandwidth()
     rows.append(ratio_row("one prompt, 100 new tokens", single,
-                          f"{read[1] * 100 / single['ours'] / limit:.0%} of the memory bandwidth"))
+                          f"{124_439_808 * 4 * 100 / single['ours'] / limit:.0%} of the memory bandwidth"))
     say(*rows[-2:], sep="\n")
     seconds, peak = loading_row()
     size = (MODELS / "355M/model.ckpt.data-00000-of-00001").stat().st_size

@@ -27,7 +27,7 @@ FOLDER = ROOT / "build/miniature"
 STATE = FOLDER / "state.pt"
 VOCABULARY, END_OF_TEXT = 50257, 50256
 CONFIG = {"context_length": 256, "emb_dim": 128, "n_heads": 4, "n_layers": 4, "drop_rate": 0.0, "qkv_bias": True}
-STEPS, BATCH, WARMUP = 3_000, 16, 100
+STEPS, BATCH, WARMUP = 2_500, 16, 100
 HELD_OUT = 0.02  # the share of the text, its last documents, that is only used to measure the loss
 
 

@@ -18,7 +18,7 @@ from gpt_download import TOKENIZER_SHA256, load_tokenizer, tensor_shapes  # noqa
 TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}
 
 
-def write_checkpoint(folder, settings, dtype=np.float32, seed=0):
+def write_checkpoint(folder, settings, dtype=np.float32, seed=0, deviation=0.1):
     """A folder in OpenAI's layout with random weights, its tensors written by TensorFlow's own Saver."""
     import tensorflow as tf
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def write_checkpoint(folder, settings, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         for name, shape in tensor_shapes(settings).items():
-            value = rng.normal(1.0 if name.endswith("/g") else 0.0, 0.1, shape).astype(dtype)
+            value = rng.normal(1.0 if name.endswith("/g") else 0.0, deviation, shape).astype(dtype)
             tf.compat.v1.get_variable(f"model/{name}", initializer=value)
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver(save_relative_paths=True).save(session, str(folder / "model.ckpt"))

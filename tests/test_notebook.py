@@ -14,6 +14,7 @@ import nbformat
 import pytest
 import torch
 from conftest import ROOT
+from gpt_download import CheckpointError
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from torch.utils.data import DataLoader
@@ -90,7 +91,7 @@ def test_data_is_downloaded_once(notebook, server, tmp_path):
 def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
     address, folder, _ = server
     load = notebook["download_and_load_file"]
-    with pytest.raises(ConnectionError, match="by hand"):
+    with pytest.raises(CheckpointError, match="by hand"):
         load(tmp_path / "a.json", f"{address}/missing.json")
     with pytest.raises(FileNotFoundError, match="no url"):
         load(tmp_path / "a.json", None)
@@ -281,7 +282,7 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
     finally:
         for path in [copy, *copy.rglob("*")]:
             path.chmod(path.stat().st_mode | 0o200)
-    assert "Going on after epoch 1 of 1" in printed(runs[1][0]) and "Going on" not in printed(runs[0][0])
+    assert f"Going on from {checkpoints / 'epoch-1.pt'}" in printed(runs[1][0]) and "Going on" not in printed(runs[0][0])
     assert runs[0][1] == runs[1][1] and len(runs[0][1]) == 110
 
 
