@@ -395,6 +395,13 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
     return loss_sum / max(scored_sum, 1)
 
 
+def own_memory(model):
+    """Copy each weight into memory of its own, in rows. Weights that were taken over from OpenAI's files lie there
+    transposed, and training would be an eighth slower: the optimiser would reorder every gradient."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+
+
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
                        start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None):
     """Fine-tune a model, printing losses as it goes and, after each epoch, how it continues `start_context`.
@@ -416,6 +423,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
         raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
     run = {"num_epochs": num_epochs, "steps_per_epoch": len(train_loader), "optimizer": optimizer.defaults}
     parts = [model, optimizer] + ([scheduler] if scheduler else [])
+    own_memory(model)
     notes, loss_sum, scored_sum, tokens_seen, global_step = [], 0.0, 0, 0, -1
     if checkpoint_dir is not None and (progress := resume(checkpoint_dir, run, parts, train_loader)):
         notes, loss_sum, scored_sum, tokens_seen, global_step = progress
