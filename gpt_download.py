@@ -50,7 +50,7 @@ def download_file(url, destination):
 
     The bytes collect in `<destination>.part`. After an interruption, in this process or an earlier one, the download
     goes on where it stopped, if the server still has the same file (ETag or Last-Modified), else from the start.
-    Time-outs, broken connections, 5xx and 429 (with its Retry-After) are tried again up to five times, other errors
+    Time-outs, broken connections, 5xx and 429 (with its Retry-After) are tried again, five times at most, other errors
     not. Raises CheckpointError when all fail, when the disk is too small, or when a web page comes instead of a file.
     """
     destination = Path(destination)
@@ -63,7 +63,7 @@ def download_file(url, destination):
             fetch_part(session, url, part)
             break
         except requests.RequestException as error:
-            # Broken off in the middle: go on from what has arrived. A MaxRetryError means no answer at all, five times.
+            # Broken off in the middle: go on from what has arrived. A MaxRetryError means no answer to any of six requests.
             broken_off = isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.ConnectionError))
             if not broken_off or isinstance(error.args[0], MaxRetryError) or not attempts_left:
                 raise CheckpointError(f"could not download {url}: {error}. Check the network and try again (it goes on where "
@@ -90,11 +90,11 @@ def fetch_part(session, url, part):
         total = have + int(response.headers.get("Content-Length", 0))
         if (free := shutil.disk_usage(part.parent).free) < total - have:
             raise CheckpointError(f"{part.name} needs {total - have:,} bytes, but {part.parent} has {free:,} free")
-        etag = response.headers.get("ETag", "W/")  # a weak tag doesn't promise the same bytes
-        version_file.write_text(response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)
         with open(part, "r+b" if have else "wb") as file, tqdm(
                 desc=part.stem, total=total or None, initial=have, unit="B", unit_scale=True) as progress:
             file.seek(have)
+            etag = response.headers.get("ETag", "W/")  # a weak tag doesn't promise the same bytes
+            version_file.write_text(response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)
             for chunk in response.iter_content(1 << 16):
                 file.write(chunk)
                 progress.update(len(chunk))

@@ -17,7 +17,7 @@ import sys
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from pickle import UnpicklingError
+from zipfile import ZipFile, is_zipfile
 
 import torch
 import torch.nn as nn
@@ -152,6 +152,8 @@ class GPTModel(nn.Module):
             raise ValueError(f"{T} tokens in a row, but the context length is {context_length}: shorten the text")
         if pos is None:
             pos = torch.arange(T, device=idx.device)                            # (T,)
+        # On a CPU the gradient of looking up tokens stays sparse: it is added in place to the head's, of the same matrix.
+        self.tok_emb.sparse = idx.is_cpu and self.out_head.weight is self.tok_emb.weight
         read = slice(None) if needed is None else needed
         x = self.drop_emb(self.tok_emb(idx[read]) + self.pos_emb(pos.expand_as(idx)[read]))  # (B, T, D)
         for i, block in enumerate(self.trf_blocks):
@@ -205,7 +207,7 @@ def load_weights_into_gpt(gpt, params):
 
     OpenAI stores the matrix of a linear layer input-first, (D_in, D_out) for x @ w + b; PyTorch's is its transpose. A
     model with weights of its own gets copies. A model built on the meta device, which has none yet, takes the arrays
-    themselves, so that no second copy is ever made; training it then changes the arrays too.
+    themselves, so that loading makes no second copy; changing its weights in place then changes the arrays too.
     Raises ValueError that names the first tensor that is missing, left over or misshapen, before the model changes.
     """
     places = {"wte": "tok_emb.weight", "wpe": "pos_emb.weight", "g": "final_norm.weight", "b": "final_norm.bias"}
@@ -421,9 +423,12 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     """
     if len(train_loader) == 0:
         raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
-    run = {"num_epochs": num_epochs, "steps_per_epoch": len(train_loader), "optimizer": optimizer.defaults}
+    run = {"num_epochs": num_epochs, "steps_per_epoch": len(train_loader), "optimizer": optimizer.defaults,
+           "scheduler": type(scheduler).__name__, "max_norm": max_norm,
+           "parameters": sum(parameter.numel() for parameter in model.parameters())}
     parts = [model, optimizer] + ([scheduler] if scheduler else [])
-    own_memory(model)
+    if not optimizer.state:  # moments that exist already lie as the weights do
+        own_memory(model)
     notes, loss_sum, scored_sum, tokens_seen, global_step = [], 0.0, 0, 0, -1
     if checkpoint_dir is not None and (progress := resume(checkpoint_dir, run, parts, train_loader)):
         notes, loss_sum, scored_sum, tokens_seen, global_step = progress
@@ -482,9 +487,9 @@ def check_finite(what, value, step, input_batch, tokenizer):
 
 
 def random_generators(train_loader):
-    """All that training draws from: PyTorch's generators on the CPU and the GPUs, and the loader's own if it has one."""
+    """What training draws from: PyTorch's generator on the CPU, the loader's own if it has one, and those on CUDA GPUs."""
     own = getattr(train_loader, "generator", None)
-    return [torch.default_generator, *torch.cuda.default_generators] + ([own] if own else [])
+    return [torch.default_generator] + ([own] if own else []) + list(torch.cuda.default_generators)
 
 
 def save_checkpoint(folder, epoch, run, parts, train_loader, progress):
@@ -500,20 +505,25 @@ def save_checkpoint(folder, epoch, run, parts, train_loader, progress):
                     "generators": [generator.get_state() for generator in random_generators(train_loader)]}, file)
         os.fsync(file.fileno())
     part_path.replace(path)
-    Path(folder, f"epoch-{epoch - 2}.pt").unlink(missing_ok=True)
+    for older in checkpoints(folder)[2:]:
+        older.unlink()
+
+
+def checkpoints(folder):
+    """The files that `save_checkpoint` wrote in a folder, the newest first."""
+    return sorted(Path(folder).glob("epoch-*.pt"), key=lambda path: int(path.stem[6:]), reverse=True)
 
 
 def resume(folder, run, parts, train_loader):
-    """Put the newest checkpoint of `folder` that can be read into `parts`: its progress, or None if there is none.
+    """Put the newest undamaged checkpoint of `folder` into `parts`: its progress, or None if there is none.
 
     Only tensors and plain values are read from the files: they can't run code. Raises ValueError for another `run`.
     """
-    for path in sorted(Path(folder).glob("epoch-*.pt"), key=lambda path: int(path.stem[6:]), reverse=True):
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, UnpicklingError) as error:
-            print(f"{path} is damaged ({error}): trying the epoch before it")
+    for path in checkpoints(folder):
+        if not is_zipfile(path) or ZipFile(path).testzip():  # torch.save writes zip archives, with checksums
+            print(f"{path} is damaged: trying the epoch before it")
             continue
+        saved = torch.load(path, map_location="cpu", weights_only=True)
         if saved["run"] != run:
             raise ValueError(f"{path} is of another run, {saved['run']}, not {run}: empty that folder or name another")
         for part, state in zip(parts, saved["parts"]):

@@ -407,7 +407,7 @@ def test_missing_files_of_an_unknown_size_are_an_error(server, model_dir):
 
 
 @pytest.mark.parametrize("damage", ["a web page", "a flipped bit", "nothing left"])
-@pytest.mark.parametrize("name", [name for name in FILES if name != "checkpoint"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named_and_only_that_is_fetched_again(server, small_dir, tmp_path, name, damage):
     for file in FILES:
         server.files[f"/124M/{file}"] = (small_dir / file).read_bytes()
