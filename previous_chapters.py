@@ -7,6 +7,7 @@ What is notable here:
 - a loss computes only what it depends on: no padding, and only scored positions in the output head, the model's largest
   matrix product
 - `generate` continues prompts of different lengths in one batch, each row until its own end-of-text
+- training can be stopped at any moment, even killed, and goes on after the last whole epoch as if it had not been
 
 Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh heads, V vocabulary size, S columns of
 the key/value cache, N positions that are left when padding isn't computed.

@@ -19,7 +19,7 @@ from transformers import GPT2Tokenizer
 
 import gpt_download
 from conftest import write_checkpoint
-from gpt_download import (CheckpointError, FILES, download_and_load_gpt2, download_file, load_gpt2_params_from_tf_ckpt,
+from gpt_download import (CheckpointError, FILES, download_and_load_gpt2, download_file,
                           load_settings, load_tokenizer, masked_crc32c, read_index, read_varint)
 
 SMALL = {"n_vocab": 11, "n_ctx": 6, "n_embd": 4, "n_head": 2, "n_layer": 2}
