@@ -153,10 +153,11 @@ class GPTModel(nn.Module):
             raise ValueError(f"{T} tokens in a row, but the context length is {context_length}: shorten the text")
         if pos is None:
             pos = torch.arange(T, device=idx.device)                            # (T,)
-        # On a CPU the gradient of looking up tokens stays sparse: it is added in place to the head's, of the same matrix.
-        self.tok_emb.sparse = idx.is_cpu and self.out_head.weight is self.tok_emb.weight
         read = slice(None) if needed is None else needed
-        x = self.drop_emb(self.tok_emb(idx[read]) + self.pos_emb(pos.expand_as(idx)[read]))  # (B, T, D)
+        # On a CPU the gradient of looking up tokens stays sparse: it is added in place to the head's, of the same matrix.
+        sparse = idx.is_cpu and self.out_head.weight is self.tok_emb.weight
+        tok_embeds = F.embedding(idx[read], self.tok_emb.weight, sparse=sparse)
+        x = self.drop_emb(tok_embeds + self.pos_emb(pos.expand_as(idx)[read]))  # (B, T, D)
         for i, block in enumerate(self.trf_blocks):
             x = block(x, None if cache is None else cache[i], pos, needed)
         return self.final_norm(x)

@@ -26,8 +26,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import torch
 import torch.nn.functional as F
 
-from conftest import notebook_definitions, write_checkpoint
+from conftest import notebook_definitions, transformers_state, write_checkpoint
 from gpt_download import download_and_load_gpt2, load_tokenizer
+import load
 from load import config, memory
 import previous_chapters as our
 
@@ -41,16 +42,14 @@ DATA = os.environ.get("INSTRUCTION_DATA", ROOT / "data/mini-instructions.json")
 EOT, IGNORE, CONTEXT = 50256, -100, 1024
 BOOK, HF = "llms-from-scratch", "transformers"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
 
 
 # --- The implementations ---
 
 
 def our_model(size):
-    settings, params = download_and_load_gpt2(size, MODELS)
-    with torch.device("meta"):
-        model = our.GPTModel(config(settings))
-    our.load_weights_into_gpt(model, params)
+    _, model = load.our_model(MODELS, size)
     return model.to(DEVICE)
 
 
@@ -68,11 +67,7 @@ def hf_model(size):
     model = GPT2LMHeadModel(GPT2Config(
         n_positions=settings["n_ctx"], n_embd=settings["n_embd"], n_layer=settings["n_layer"], n_head=settings["n_head"],
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
-    state = {"wte.weight": params["wte"], "wpe.weight": params["wpe"], "ln_f.weight": params["g"], "ln_f.bias": params["b"]}
-    for name, array in our.flatten_params({"h": params["blocks"]}):
-        path, kind = name.replace("/", ".").rsplit(".", 1)
-        state[f"{path}.{'weight' if kind in 'wg' else 'bias'}"] = array
-    model.transformer.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    model.transformer.load_state_dict(transformers_state(params))
     return model.to(DEVICE)
 
 
@@ -92,18 +87,21 @@ def our_loss(model, inputs, targets):
     return our.calc_loss_batch(inputs, targets, model, DEVICE)
 
 
-IMPLEMENTATIONS = {  # name: how its model is made, its loss, whether its optimiser is fused
-    "ours": (our_model, our_loss, True), BOOK: (book_model, book_loss, False), HF: (hf_model, hf_loss, True)}
+IMPLEMENTATIONS = {  # name: how its model is made, its loss, AdamW's `fused` as it ships
+    "ours": (our_model, our_loss, True), BOOK: (book_model, book_loss, None), HF: (hf_model, hf_loss, True)}
+
+
+def adamw(name, model):
+    return torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1, fused=IMPLEMENTATIONS[name][2])
 
 
 def stepper(name, size, batches):
     """A function that trains for one step on the next batch, and returns its loss."""
-    make, loss_of, fused = IMPLEMENTATIONS[name]
+    make, loss_of, _ = IMPLEMENTATIONS[name]
     model = make(size).train()
     if name == "ours":
         our.own_memory(model)  # as train_model_simple does
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1, **({"fused": True} if fused else {}))
-    batches = iter(batches)
+    optimizer, batches = adamw(name, model), iter(batches)
 
     def step():
         inputs, targets = next(batches)
@@ -118,11 +116,6 @@ def stepper(name, size, batches):
 # --- The data ---
 
 
-def dataset(entries, mask_instruction=False):
-    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
-    return notebook_definitions()["InstructionDataset"](entries, tokenizer, mask_instruction=mask_instruction)
-
-
 def entries():
     data = json.loads(Path(DATA).read_text(encoding="utf-8"))
     return data[:935], data[935:1045], data[1045:]
@@ -132,8 +125,8 @@ def loader(entries, batch_size=8, mask_instruction=False, shuffle=True):
     """Batches in the order of the published run."""
     torch.manual_seed(123)
     return torch.utils.data.DataLoader(
-        dataset(entries, mask_instruction), batch_size=batch_size, shuffle=shuffle, drop_last=shuffle,
-        collate_fn=partial(notebook_definitions()["custom_collate_fn"], device=DEVICE))
+        NOTEBOOK["InstructionDataset"](entries, TOKENIZER, mask_instruction), batch_size=batch_size, shuffle=shuffle,
+        drop_last=shuffle, collate_fn=partial(NOTEBOOK["custom_collate_fn"], device=DEVICE))
 
 
 # --- Measuring ---
@@ -239,17 +232,14 @@ def fine_tuning_row():
     from llms_from_scratch import ch05
     train, _, validation = entries()
     train, validation = train[:96], validation[:40]
-    start_context = notebook_definitions()["format_input"](validation[0])
-    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    start_context = NOTEBOOK["format_input"](validation[0])
     loops = {"ours": our.train_model_simple, BOOK: ch05.train_model_simple}
 
     def prepare(name, validation_batch):
-        make, _, fused = IMPLEMENTATIONS[name]
-        model, val_loader = make("124M"), loader(validation, validation_batch, shuffle=False)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1, **({"fused": True} if fused else {}))
+        model, val_loader = IMPLEMENTATIONS[name][0]("124M"), loader(validation, validation_batch, shuffle=False)
         train_loader = loader(train)  # last: it sets the seed
-        return partial(loops[name], model, train_loader, val_loader, optimizer, DEVICE, num_epochs=1, eval_freq=5,
-                       eval_iter=5, start_context=start_context, tokenizer=tokenizer)
+        return partial(loops[name], model, train_loader, val_loader, adamw(name, model), DEVICE, num_epochs=1, eval_freq=5,
+                       eval_iter=5, start_context=start_context, tokenizer=TOKENIZER)
 
     times = [in_turns({name: prepare(name, batch)}, rounds=1, warm_up=0)
              for _ in range(2) for name, batch in (("ours", 40), (BOOK, 8))]
@@ -260,9 +250,8 @@ def generation_rows():
     """Seconds for all test prompts, each continued by as many tokens as its published answer has, and for one by 100."""
     from llms_from_scratch import ch05
     tests = entries()[1]
-    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
-    prompts = [tokenizer.encode_ordinary(notebook_definitions()["format_prompt"](entry)) for entry in tests]
-    answers = [len(tokenizer.encode_ordinary(entry["output"])) for entry in tests]
+    prompts = [TOKENIZER.encode_ordinary(NOTEBOOK["format_prompt"](entry)) for entry in tests]
+    answers = [len(TOKENIZER.encode_ordinary(entry["output"])) for entry in tests]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     ours, book, hf = (make("124M").eval() for make, _, _ in IMPLEMENTATIONS.values())
 
@@ -341,10 +330,9 @@ class end_after:
 
 def loading_row():
     """Seconds of a process that loads 355M and runs it once, its imports counted, and its peak memory."""
-    load = {name: partial(in_own_process, name, MODELS, "355M", script=ROOT / "benchmarks/load.py")
-            for name in ("ours", BOOK)}
-    peak = {name: run() for name, run in load.items()}
-    return in_turns(load, rounds=3, warm_up=0), peak
+    runs = {name: partial(in_own_process, name, MODELS, "355M", script=load.__file__) for name in ("ours", BOOK)}
+    peak = {name: run() for name, run in runs.items()}
+    return in_turns(runs, rounds=3, warm_up=0), peak
 
 
 def bandwidth():
@@ -356,18 +344,22 @@ def bandwidth():
 # --- The report ---
 
 
-def ratio_row(name, seconds, note=""):
-    cells = [f"{seconds['ours']:.2f} s"]
-    for peer in (BOOK, HF):
-        cells.append(f"{seconds[peer]:.2f} s, **{seconds[peer] / seconds['ours']:.2f}×**" if peer in seconds else "–")
-    return f"| {name} | {' | '.join(cells)} | {note} |"
+def row(name, amounts, unit, note=""):
+    """A line of the table, also shown at once. In seconds: how many times longer a peer takes; in bytes, shown as GB: our
+    share of a peer's."""
+    def cell(amount):
+        return f"{amount:.2f} s" if unit == "s" else f"{amount / 1e9:.2f} GB"
 
-
-def memory_row(name, peak, note=""):
-    cells = [f"{peak['ours'] / 1e9:.2f} GB"]
+    cells = [cell(amounts["ours"])]
     for peer in (BOOK, HF):
-        cells.append(f"{peak[peer] / 1e9:.2f} GB, **{peak['ours'] / peak[peer]:.2f}×**" if peer in peak else "–")
-    return f"| {name} | {' | '.join(cells)} | {note} |"
+        if peer in amounts:
+            ratio = amounts[peer] / amounts["ours"]
+            cells.append(f"{cell(amounts[peer])}, **{ratio if unit == 's' else 1 / ratio:.2f}×**")
+        else:
+            cells.append("–")
+    line = f"| {name} | {' | '.join(cells)} | {note} |"
+    print(line, file=sys.stderr, flush=True)
+    return line
 
 
 def machine():
@@ -403,28 +395,23 @@ def main():
             write_checkpoint(MODELS / size, settings, deviation=0.02)
         download_and_load_gpt2(size, MODELS)  # verified once, before any time counts
 
-    rows, say = [], partial(print, file=sys.stderr, flush=True)
+    rows = []
     for masked, name in ((False, "one training step, every token scored"), (True, "the same, instruction masked")):
         seconds, products = training_rows(masked)
-        rows.append(ratio_row(name, seconds, f"{products / seconds['ours']:.0%} of it is its matrix products' own time"))
-        say(rows[-1])
+        rows.append(row(name, seconds, "s", f"{products / seconds['ours']:.0%} of it is its matrix products' own time"))
         peak = {name: in_own_process("training_memory", name, "124M", masked) for name in IMPLEMENTATIONS}
-        rows.append(memory_row("peak memory of it", peak))
-        say(rows[-1])
-    rows.append(ratio_row("12 steps with validation, each one's own loop", fine_tuning_row()))
-    say(rows[-1])
+        rows.append(row("peak memory of it", peak, "GB"))
+    rows.append(row("12 steps with validation, each one's own loop", fine_tuning_row(), "s"))
     test_set, best, single, growing, batched = generation_rows()
-    rows.append(ratio_row(f"110 test prompts, as many tokens as their answers have (batches of {best['ours']}; {HF} "
-                          f"{best[HF]}, {BOOK} 1)", test_set, f"one run of {BOOK}"))
+    rows.append(row(f"110 test prompts, as many tokens as their answers have (batches of {best['ours']}; {HF} "
+                    f"{best[HF]}, {BOOK} 1)", test_set, "s", f"one run of {BOOK}"))
     limit = bandwidth()
-    rows.append(ratio_row("one prompt, 100 new tokens", single,
-                          f"{124_439_808 * 4 * 100 / single['ours'] / limit:.0%} of the memory bandwidth"))
-    say(*rows[-2:], sep="\n")
+    rows.append(row("one prompt, 100 new tokens", single, "s",
+                    f"{124_439_808 * 4 * 100 / single['ours'] / limit:.0%} of the memory bandwidth"))
     seconds, peak = loading_row()
     size = (MODELS / "355M/model.ckpt.data-00000-of-00001").stat().st_size
-    rows.append(ratio_row("355M from files to first logits, imports counted", seconds))
-    rows.append(memory_row("peak memory of it", peak, f"{peak['ours'] / size:.2f}× the file"))
-    say(*rows[-2:], sep="\n")
+    rows.append(row("355M from files to first logits, imports counted", seconds, "s"))
+    rows.append(row("peak memory of it", peak, "GB", f"{peak['ours'] / size:.2f}× the file"))
 
     points = {
         "model, batch of 8 × 64": [(size, *in_own_process("growth_point", size, 8, 64)) for size in SIZES],

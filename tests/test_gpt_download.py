@@ -21,6 +21,7 @@ import gpt_download
 from conftest import write_checkpoint
 from gpt_download import (CheckpointError, FILES, download_and_load_gpt2, download_file,
                           load_settings, load_tokenizer, masked_crc32c, read_index, read_varint)
+from previous_chapters import flatten_params
 
 SMALL = {"n_vocab": 11, "n_ctx": 6, "n_embd": 4, "n_head": 2, "n_layer": 2}
 DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
@@ -41,15 +42,6 @@ def load(model_dir, reader="memmap"):
     return download_and_load_gpt2(model_dir.name, model_dir.parent, reader)
 
 
-def arrays(params, path=""):
-    """Every array of nested params with its path in OpenAI's words."""
-    for key, value in enumerate(params) if isinstance(params, list) else params.items():
-        if isinstance(value, np.ndarray):
-            yield f"{path}{key}", value
-        else:
-            yield from arrays(value, f"{path}{key}/")
-
-
 # --- The weights, against TensorFlow ---
 
 
@@ -59,7 +51,7 @@ def test_both_readers_give_what_tensorflow_wrote(dtype, tmp_path):
     folder = write_checkpoint(tmp_path / "small", SMALL, dtype, seed=1)
     settings, params = load(folder)
     assert settings == SMALL
-    ours, theirs = dict(arrays(params)), dict(arrays(load(folder, "tensorflow")[1]))
+    ours, theirs = dict(flatten_params(params)), dict(flatten_params(load(folder, "tensorflow")[1]))
     written = tf.train.load_checkpoint(str(folder / "model.ckpt"))
     assert ours.keys() == theirs.keys() and len(ours) == 4 + 12 * 2 == len(written.get_variable_to_shape_map())
     for path, array in ours.items():
@@ -74,7 +66,7 @@ def test_both_readers_give_what_tensorflow_wrote(dtype, tmp_path):
 def test_writing_to_the_arrays_leaves_the_file_alone(model_dir):
     before = (model_dir / DATA).read_bytes()
     _, params = load(model_dir)
-    for _, array in arrays(params):
+    for _, array in flatten_params(params):
         array[...] = 7
     assert (params["wte"] == 7).all()
     del params, array
@@ -228,8 +220,8 @@ def test_a_model_is_downloaded_once(server, small_dir, tmp_path):
     settings, params = download_and_load_gpt2("124M", tmp_path)
     assert [path for path, _ in server.requests] == [f"/124M/{name}" for name in FILES]
     assert {path.name for path in (tmp_path / "124M").iterdir()} == {*FILES, "model.ckpt.verified"}
-    expected = dict(arrays(load(small_dir)[1]))
-    assert settings == SMALL and all((expected[path] == array).all() for path, array in arrays(params))
+    expected = dict(flatten_params(load(small_dir)[1]))
+    assert settings == SMALL and all((expected[path] == array).all() for path, array in flatten_params(params))
     server.requests.clear()
     download_and_load_gpt2("124M", tmp_path)
     assert server.requests == []
@@ -567,17 +559,21 @@ def block(pairs):
     return body + struct.pack("<I", masked_crc32c(body))
 
 
+def write_table(path, pairs):
+    """A table with one block of (key, value) pairs, sorted, and an empty metaindex block."""
+    data, meta = block(pairs), block([])
+    index = block([(b"z", varint(0) + varint(len(data) - 5))])
+    handles = varint(len(data)) + varint(len(meta) - 5) + varint(len(data) + len(meta)) + varint(len(index) - 5)
+    path.write_bytes(data + meta + index + handles.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57))
+
+
 def write_index(path, header, tensors):
     """An index of one block, with the tensors {name: (dtype, shape, offset, size, checksum)}."""
     def entry(dtype, shape, offset, size, checksum):
         dims = b"".join(message([(2, message([(1, n)]))]) for n in shape)
         return message([(1, dtype), (2, dims), (4, offset), (5, size)]) + b"\x35" + struct.pack("<I", checksum)
 
-    data = block([(b"", message(header)), *((name.encode(), entry(*values)) for name, values in sorted(tensors.items()))])
-    meta = block([])
-    index = block([(b"z", varint(0) + varint(len(data) - 5))])
-    handles = (varint(len(data)) + varint(len(meta) - 5) + varint(len(data) + len(meta)) + varint(len(index) - 5))
-    path.write_bytes(data + meta + index + handles.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57))
+    write_table(path, [(b"", message(header)), *((name.encode(), entry(*values)) for name, values in sorted(tensors.items()))])
 
 
 LITTLE_ENDIAN, BIG_ENDIAN = [(1, 1), (2, 0)], [(1, 1), (2, 1)]
@@ -588,9 +584,9 @@ def tensors_of(model_dir):
 
 
 def test_an_index_written_from_the_definition_is_read(model_dir):
-    expected = dict(arrays(load(model_dir)[1]))
+    expected = dict(flatten_params(load(model_dir)[1]))
     write_index(model_dir / INDEX, LITTLE_ENDIAN, tensors_of(model_dir))
-    assert all((expected[path] == array).all() for path, array in arrays(load(model_dir)[1]))
+    assert all((expected[path] == array).all() for path, array in flatten_params(load(model_dir)[1]))
 
 
 @pytest.mark.parametrize("lie, message", [
@@ -615,9 +611,7 @@ def test_big_endian_numbers_are_an_error(model_dir):
 
 def test_a_foreign_table_is_an_error(model_dir):
     """The same format with other content: no header under the empty key."""
-    header, index = block([(b"key", b"value")]), block([(b"z", varint(0) + varint(len(block([(b"key", b"value")])) - 5))])
-    handles = varint(0) + varint(0) + varint(len(header)) + varint(len(index) - 5)
-    (model_dir / INDEX).write_bytes(header + index + handles.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57))
+    write_table(model_dir / INDEX, [(b"key", b"value")])
     with pytest.raises(CheckpointError, match="model.ckpt.index .*no header"):
         load(model_dir)
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 import previous_chapters
+from conftest import transformers_state
 from previous_chapters import (GPTModel, calc_loss_batch, calc_loss_loader, generate, load_model, load_weights_into_gpt,
                                pick_next, plot_losses, sample_text, save_model, text_to_token_ids, token_ids_to_text,
                                train_model_simple)
@@ -55,20 +56,11 @@ def our_model(**changes):
 
 
 def transformers_model():
-    """transformers' GPT-2 with the same weights; its Conv1D stores matrices as OpenAI does."""
+    """transformers' GPT-2 with the same weights."""
     model = GPT2LMHeadModel(GPT2Config(
         vocab_size=V, n_positions=CONTEXT, n_embd=D, n_layer=LAYERS, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
         attn_pdrop=0.0, bos_token_id=None, eos_token_id=None, pad_token_id=EOT, attn_implementation="eager"))
-    params = random_params()
-    state = {"wte.weight": params["wte"], "wpe.weight": params["wpe"], "ln_f.weight": params["g"],
-             "ln_f.bias": params["b"]}
-    for i, block in enumerate(params["blocks"]):
-        for part in ("attn", "mlp"):
-            for name, layer in block[part].items():
-                state |= {f"h.{i}.{part}.{name}.weight": layer["w"], f"h.{i}.{part}.{name}.bias": layer["b"]}
-        for name in ("ln_1", "ln_2"):
-            state |= {f"h.{i}.{name}.weight": block[name]["g"], f"h.{i}.{name}.bias": block[name]["b"]}
-    model.transformer.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    model.transformer.load_state_dict(transformers_state(random_params()))
     model.tie_weights()
     return model.eval()
 
