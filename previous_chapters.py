@@ -4,13 +4,13 @@ What is notable here:
 - the model is OpenAI's GPT-2 to the last detail: pre-norm blocks, one fused query/key/value projection, tanh GELU,
   dropout in its four places, and an output head that *is* the token embedding (one parameter, counted once)
 - attention runs in PyTorch's fused kernel, in training and with a key/value cache
-- a loss computes only what it depends on: no padding, and only scored positions in the output head, the model's largest
-  matrix product, whose logits become their own gradient in place
+- nothing is computed that can't matter: no padding, the sentences that all rows of a batch begin with once, and in the
+  output head, the model's largest matrix product, scored positions only
 - `generate` continues prompts of different lengths in one batch, each row until its own end-of-text
 - training can be stopped at any moment, even killed, and goes on after the last whole epoch as if it had not been
 
 Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh heads, V vocabulary size, S columns of
-the key/value cache, N positions that are left when padding isn't computed.
+the key/value cache, N positions that a packed batch computes.
 """
 
 import os
@@ -18,6 +18,7 @@ import sys
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import ZipFile, is_zipfile
 
 import torch
@@ -72,14 +73,13 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = Linear(cfg["emb_dim"], cfg["emb_dim"])
         self.drop_rate = cfg["drop_rate"]
 
-    def forward(self, x, cache=None, pos=None, needed=None):
+    def forward(self, x, cache=None, pos=None, packing=None):
         """x (B, T, D) -> (B, T, D). With `cache` (2, B, nh, S, D/nh), the tokens' keys and values are written to the
-        columns `pos` (B, T) first, and each token sees the columns up to its own. With `needed` (B, T), x holds only the
-        positions it marks: (N, D) -> (N, D)."""
+        columns `pos` (B, T) first, and each token sees the columns up to its own. With a `Packing`, x has the positions
+        that are computed: (N, D) -> (N, D)."""
         qkv = self.qkv(x)                                                       # (B, T, 3D)
-        if needed is not None:  # only attention looks along the rows: put the tokens back in their places
-            packed, qkv = qkv, qkv.new_zeros(*needed.shape, qkv.shape[-1])
-            qkv[needed] = packed
+        if packing is not None:  # only attention looks along the rows: put the tokens back in their places
+            qkv = F.embedding(packing.places, qkv)
         B, T, _ = qkv.shape
         q, k, v = qkv.view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)    # each (B, nh, T, D/nh)
         if cache is None:
@@ -92,7 +92,7 @@ class MultiHeadAttention(nn.Module):
             visible = torch.arange(cache.shape[3], device=x.device) <= pos[..., None]  # (B, T, S)
             y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=visible[:, None])
         y = y.transpose(1, 2).flatten(2)                                        # (B, T, D)
-        return self.out_proj(y if needed is None else y[needed])
+        return self.out_proj(y if packing is None else y[packing.computed])
 
 
 class FeedForward(nn.Module):
@@ -121,8 +121,8 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(cfg)
         self.drop_shortcut = nn.Dropout(cfg["drop_rate"])
 
-    def forward(self, x, cache=None, pos=None, needed=None):
-        x = x + self.drop_shortcut(self.att(self.norm1(x), cache, pos, needed))  # (B, T, D)
+    def forward(self, x, cache=None, pos=None, packing=None):
+        x = x + self.drop_shortcut(self.att(self.norm1(x), cache, pos, packing))  # (B, T, D)
         return x + self.drop_shortcut(self.ff(self.norm2(x)))                   # (B, T, D)
 
 
@@ -153,13 +153,12 @@ class GPTModel(nn.Module):
                 adds_to_stream = name.endswith(("out_proj.weight", "layers.2.weight"))
                 nn.init.normal_(parameter, std=0.02 / (2 * cfg["n_layers"]) ** 0.5 if adds_to_stream else 0.02)
 
-    def hidden_states(self, idx, cache=None, pos=None, needed=None):
+    def hidden_states(self, idx, cache=None, pos=None, packing=None):
         """What the output head reads: token ids (B, T) -> (B, T, D).
 
         With `cache` (n_layers, 2, B, nh, S, D/nh), as `new_cache` makes it, `pos` (B, T) is each token's place in its
         row; keys and values of earlier tokens are taken from the cache and those of the new ones are added to it.
-        With `needed` (B, T), a mask of the first so many positions of each row, only those are computed, and the result
-        has them row after row: (N, D).
+        With a `Packing` only its N positions are computed, and the result has them row after row: (N, D).
         Raises ValueError when T exceeds the context length.
         """
         T, context_length = idx.shape[1], self.pos_emb.num_embeddings
@@ -167,13 +166,13 @@ class GPTModel(nn.Module):
             raise ValueError(f"{T} tokens in a row, but the context length is {context_length}: shorten the text")
         if pos is None:
             pos = torch.arange(T, device=idx.device)                            # (T,)
-        read = slice(None) if needed is None else needed
+        read = slice(None) if packing is None else packing.computed
         # On a CPU the gradient of looking up tokens stays sparse, to be added to the head's, of the same matrix.
         sparse = idx.is_cpu and self.out_head.weight is self.tok_emb.weight
         tok_embeds = F.embedding(idx[read], self.tok_emb.weight, sparse=sparse)
         x = self.drop_emb(tok_embeds + self.pos_emb(pos.expand_as(idx)[read]))  # (B, T, D)
         for i, block in enumerate(self.trf_blocks):
-            x = block(x, None if cache is None else cache[i], pos, needed)
+            x = block(x, None if cache is None else cache[i], pos, packing)
         return self.final_norm(x)
 
     def forward(self, idx):
@@ -195,6 +194,27 @@ def evaluation_mode(model):
         yield
     finally:
         model.train(was_training)
+
+
+class Packing(NamedTuple):
+    """Which positions of a batch of token ids are computed, N in all, as `pack` chooses them."""
+
+    computed: torch.Tensor  # (B, T), true at those N
+    places: torch.Tensor  # (B, T), for each position the number of the computed one that it equals, 0 to N - 1
+
+
+def pack(idx, needed, share=True):
+    """The Packing of token ids (B, T) that leaves out what isn't `needed` (B, T), a mask of the first so many positions of
+    each row, and computes once what all rows begin with: the same tokens in the same places give the same hidden states,
+    since no token sees what comes after it. With `share=False` each row has its own, as dropout wants it.
+    """
+    computed = needed.clone()
+    shared = int(((idx == idx[:1]) & needed).all(dim=0).cumprod(dim=0).sum()) if share else 0
+    computed[1:, :shared] = False
+    computed[0, 0] = True  # so that there is something to compute even where nothing is needed
+    places = computed.flatten().cumsum(dim=0).view_as(computed) - 1  # where nothing is computed: any number
+    places[:, :shared] = torch.arange(shared, device=idx.device)
+    return Packing(computed, places)
 
 
 # --- OpenAI's weights, and our own files ---
@@ -295,12 +315,6 @@ def pick_next(logits, temperature, top_k, top_p):
     return torch.multinomial(logits.softmax(dim=-1), num_samples=1).squeeze(1)
 
 
-def common_beginning(tokens, length):
-    """How many tokens all rows of `tokens` (B, T), of `length` (B,) each, begin with; less than the shortest row has."""
-    beginning = tokens[:, :int(length.min()) - 1]
-    return int((beginning == beginning[:1]).all(dim=0).cumprod(dim=0).sum())
-
-
 @torch.inference_mode()
 def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
     """Continue each row of `idx` by up to `max_new_tokens` tokens; a row ends before its own `eos_id`.
@@ -333,24 +347,19 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
         cache = model.new_cache(len(rows), min(tokens.shape[1], context_size))
         active = torch.arange(len(rows), device=device)                         # the rows in the cache
         going_on = torch.ones_like(active, dtype=torch.bool)                    # those that haven't ended
-        shared = common_beginning(tokens, length) if len(rows) > 1 and int(length.max()) <= context_size else 0
-        if shared:  # instruction prompts all begin with the same sentences: read them once, for all rows
-            model.hidden_states(tokens[:1, :shared], cache[:, :, :1, :, :shared], torch.arange(shared, device=device)[None])
-            cache[:, :, 1:, :, :shared] = cache[:, :, :1, :, :shared]
         for step in range(max_new_tokens):
             n = length[active]
             longest = int(n.max())
-            if step == 0 or longest > context_size:  # read each row's window from its start, or from where rows differ
-                start = (n - context_size).clamp(min=0)
-                first = shared if step == 0 else 0
-                pos = torch.arange(first, min(longest, context_size), device=device).repeat(len(active), 1)
+            if step == 0 or longest > context_size:  # read each row's window from its start
+                start = (n - context_size).clamp(min=0)                         # (B,)
+                pos = torch.arange(min(longest, context_size), device=device).repeat(len(active), 1)  # (B, T)
+                window = tokens[active].gather(1, start[:, None] + pos)
+                packing = pack(window, pos < (n - start)[:, None])
+                hidden = model.hidden_states(window, cache[..., :pos.shape[1], :], pos, packing)  # (N, D)
+                newest = hidden[packing.places.gather(1, (n - start - 1)[:, None])[:, 0]]  # (B, D), each row's last
             else:  # read only the newest token of each row
-                start = torch.zeros_like(n)
-                pos = n[:, None] - 1
-            needed = pos < (n - start)[:, None]                                 # (B, T), padding left out
-            hidden = model.hidden_states(tokens[active].gather(1, start[:, None] + pos),
-                                         cache[..., :min(longest, context_size), :], pos, None if needed.all() else needed)
-            newest = hidden.view(-1, hidden.shape[-1])[needed.sum(dim=1).cumsum(dim=0) - 1]  # (B, D), each row's last
+                pos = n[:, None] - 1                                            # (B, 1)
+                newest = model.hidden_states(tokens[active].gather(1, pos), cache[..., :longest, :], pos)[:, 0]  # (B, D)
             picked = pick_next(model.out_head(newest), temperature, top_k, top_p)
             if eos_id is not None:
                 going_on &= picked != eos_id
@@ -379,46 +388,50 @@ def mixed_precision(device):
 
 
 class HeadCrossEntropy(torch.autograd.Function):
-    """Output head and cross-entropy in one: hidden states (N, D), the head's weight (V, D) and targets (N,) -> the sum of
-    the losses, in nats.
+    """Output head and cross-entropy in one: hidden states (N, D), the head's weight (V, D), and pairs of a hidden state's
+    number and a target for it, both (P,) -> the sum of the pairs' losses, in nats.
 
-    Logits are the largest tensor of a step. Here they exist once: the backward pass makes them their own gradient, softmax
-    minus one at the target, in place. (`F.cross_entropy` holds three of them at that moment.)
+    Logits are the largest tensor of a step. Here they exist once: the backward pass makes them their own gradient in place,
+    for each pair softmax minus one at the target. (`F.cross_entropy` holds three such tensors at that moment.)
     """
 
     @staticmethod
-    def forward(ctx, hidden, head, targets):
+    def forward(ctx, hidden, head, numbers, targets):
         logits = head @ hidden.T                                                # (V, N)
         ctx.dtype = logits.dtype  # the backward pass's products are in bfloat16 if this one is
         log_probs = F.log_softmax(logits, dim=0, dtype=torch.promote_types(logits.dtype, torch.float32))
-        ctx.save_for_backward(hidden, head, targets, log_probs)
-        return -log_probs.gather(0, targets[None]).sum()
+        ctx.save_for_backward(hidden, head, numbers, targets, log_probs)
+        return -log_probs[targets, numbers].sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_loss):
-        hidden, head, targets, log_probs = ctx.saved_tensors
-        grad = log_probs.exp_().scatter_add_(0, targets[None], log_probs.new_full((1, len(targets)), -1))
-        grad = grad.mul_(grad_loss).to(ctx.dtype)                               # (V, N)
-        return grad.T @ head.to(ctx.dtype), grad @ hidden.to(ctx.dtype), None   # (N, D), (V, D)
+        hidden, head, numbers, targets, log_probs = ctx.saved_tensors
+        grad = log_probs.exp_().mul_(numbers.bincount(minlength=len(hidden)) * grad_loss)  # (V, N)
+        grad.index_put_((targets, numbers), -grad_loss.to(grad.dtype), accumulate=True)
+        grad = grad.to(ctx.dtype)
+        return grad.T @ head.to(ctx.dtype), grad @ hidden.to(ctx.dtype), None, None  # (N, D), (V, D)
 
 
 def calc_loss_batch(input_batch, target_batch, model, device):
     """Mean cross-entropy over the scored positions of a batch, in nats: inputs and targets (B, T) -> scalar.
 
     Positions whose target is -100 are left out before the output head, and what comes after the last scored position
-    of a row is left out altogether: it can't change the loss, since no token sees the tokens after it. A batch without
-    any scored position has loss 0, not 0/0.
+    of a row is left out altogether: it can't change the loss, since no token sees the tokens after it. What all rows begin
+    with is computed once, unless dropout makes a difference between them. A batch without any scored position has loss 0,
+    not 0/0.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
     scored = target_batch != IGNORE_INDEX                                       # (B, T)
     needed = scored.flip(1).cumsum(1).flip(1) > 0  # something scored here or further on in the row
+    packing = pack(input_batch, needed, share=not (model.training and model.drop_emb.p))
+    read, numbers = packing.places[scored].unique(return_inverse=True)          # (what the head reads,), (scored,)
     with mixed_precision(device):
         # The head comes before the lookup of the same weights, so that the backward pass has the lookup's gradient first:
         # it is sparse, and only then added in place instead of to a copy of the whole matrix.
         head = model.out_head.weight.expand_as(model.out_head.weight)           # (V, D)
-        hidden = model.hidden_states(input_batch, needed=needed)                # (N, D)
-        loss = HeadCrossEntropy.apply(hidden[scored[needed]], head, target_batch[scored])
+        hidden = model.hidden_states(input_batch, packing=packing)              # (N, D)
+        loss = HeadCrossEntropy.apply(hidden[read], head, numbers, target_batch[scored])
     return loss / scored.sum().clamp(min=1)
 
 

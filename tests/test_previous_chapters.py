@@ -23,7 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, TemperatureLogitsWarper, T
 import previous_chapters
 from conftest import transformers_state
 from previous_chapters import (GPTModel, calc_loss_batch, calc_loss_loader, generate, load_model, load_weights_into_gpt,
-                               pick_next, plot_losses, sample_text, save_model, text_to_token_ids, token_ids_to_text,
+                               pack, pick_next, plot_losses, sample_text, save_model, text_to_token_ids, token_ids_to_text,
                                train_model_simple)
 
 V, D, LAYERS, CONTEXT, EOT = 97, 16, 3, 24, 96
@@ -81,11 +81,14 @@ def cross_entropy_by_torch(model, inputs, targets):
     return F.cross_entropy(logits_of(model, inputs).flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
-def instruction_batch(seed, rows=3, longest=15):
-    """Inputs and targets as the collate function makes them: end-of-text after each row, padding not scored."""
+def instruction_batch(seed, rows=3, longest=15, beginning=0):
+    """Inputs and targets as the collate function makes them: end-of-text after each row, padding not scored. The first
+    `beginning` tokens, 3 at most, are the same in all rows."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(4, longest, (rows,), generator=generator).tolist()
     texts = [torch.randint(0, EOT, (n,), generator=generator) for n in lengths]
+    for text in texts:
+        text[:beginning] = texts[0][:beginning]
     width = max(lengths) + 1
     inputs, targets = torch.full((rows, width), EOT), torch.full((rows, width), -100)
     for row, text in enumerate(texts):
@@ -376,12 +379,18 @@ def test_rows_with_a_common_beginning_equal_one_by_one_recomputation(float64, ro
     assert generate(model, rows, 12, context_size) == expected
 
 
-def test_a_common_beginning_is_read_once(monkeypatch):
-    model, read = float32_model(), []
-    right = model.hidden_states
-    monkeypatch.setattr(model, "hidden_states", lambda idx, *args: read.append(tuple(idx.shape)) or right(idx, *args))
+def positions_computed(model):
+    """A list to which each pass through the model will add the shape of what it computes."""
+    shapes = []
+    model.trf_blocks[0].ff.register_forward_hook(lambda module, args, output: shapes.append(output.shape[:-1]))
+    return shapes
+
+
+def test_a_common_beginning_is_read_once():
+    model = float32_model()
+    shapes = positions_computed(model)
     generate(model, [[1, 2, 3, 4], [1, 2, 3, 5, 6], [1, 2, 3, 6]], 2, CONTEXT)
-    assert read == [(1, 3), (3, 2), (3, 1)]
+    assert shapes == [(3 + 1 + 2 + 1,), (3, 1)]
 
 
 def test_rows_of_one_batch_stop_at_different_steps(float64):
@@ -467,32 +476,56 @@ def test_generate_errors(idx, changes, message):
 # --- Losses ---
 
 
-def test_batch_loss_and_gradients_equal_cross_entropy(float64):
-    inputs, targets = instruction_batch(0)
+@pytest.mark.parametrize("beginning", [0, 3])
+def test_batch_loss_and_gradients_equal_cross_entropy(float64, beginning):
+    inputs, targets = instruction_batch(0, beginning=beginning)
     ours, plain = our_model(), our_model()
     loss, expected = calc_loss_batch(inputs, targets, ours, "cpu"), cross_entropy_by_torch(plain, inputs, targets)
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
-    loss.backward()
-    expected.backward()
+    (3 * loss).backward()
+    (3 * expected).backward()
     for (name, parameter), other in zip(ours.named_parameters(), plain.parameters()):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=0, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize("beginning", [0, 3])
 @pytest.mark.parametrize("masked", [False, True])
-def test_positions_that_cannot_matter_are_not_computed(float64, masked):
-    model, (inputs, targets) = our_model(), instruction_batch(0)
+def test_positions_that_cannot_matter_are_not_computed(float64, masked, beginning):
+    model, (inputs, targets) = our_model(), instruction_batch(0, beginning=beginning)
     if masked:
-        targets[:, :3], targets[1] = -100, -100
+        targets[:, :3], targets[1, 5:] = -100, -100
     needed = torch.zeros_like(targets, dtype=torch.bool)
     for row, at in (targets != -100).nonzero().tolist():
         needed[row, :at + 1] = True
-    rows = []
-    model.trf_blocks[0].ff.register_forward_hook(lambda module, args, output: rows.append(output.shape[:-1]))
+    shapes = positions_computed(model)
     loss = calc_loss_batch(inputs, targets, model, "cpu")
-    assert rows == [(int(needed.sum()),)] and needed.sum() < inputs.numel()
+    assert shapes == [(int(needed.sum()) - (len(inputs) - 1) * beginning,)] and needed.sum() < inputs.numel()
     torch.testing.assert_close(loss, cross_entropy_by_torch(model, inputs, targets), rtol=0, atol=1e-12)
-    packed = model.hidden_states(inputs, needed=needed)
-    torch.testing.assert_close(packed, model.hidden_states(inputs)[needed], rtol=0, atol=1e-12)
+    packing = pack(inputs, needed)
+    hidden = model.hidden_states(inputs, packing=packing)[packing.places]
+    torch.testing.assert_close(hidden[needed], model.hidden_states(inputs)[needed], rtol=0, atol=1e-12)
+
+
+def test_with_dropout_rows_share_nothing_in_training():
+    model, (inputs, targets) = our_model(drop_rate=0.1), instruction_batch(0, beginning=3)
+    shapes = positions_computed(model)
+    for mode in (model.train, model.eval):
+        mode()
+        calc_loss_batch(inputs, targets, model, "cpu")
+    assert shapes[1][0] == shapes[0][0] - 2 * 3
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [(), (0,), (1,), (2, 1), (3,), (5,), (4, 4), (8, 8), (65,)])
+def test_few_rows_give_what_many_give(float64, rows, bias):
+    layer, x = previous_chapters.Linear(6, 10, bias=bias), torch.randn(*rows, 6, requires_grad=True)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    ours, plain = layer(x), F.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
+    leaves = [x, *layer.parameters()]
+    for mine, other in zip(torch.autograd.grad(ours.square().sum(), leaves), torch.autograd.grad(plain.square().sum(), leaves)):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
 
 
 def test_bfloat16_only_where_the_hardware_has_it(monkeypatch):
