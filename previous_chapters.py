@@ -46,10 +46,14 @@ class Linear(nn.Linear):
         rows = x.shape[:-1].numel()
         if rows > 64 or not x.is_cpu or not self.weight.is_contiguous():
             return super().forward(x)
-        # Generation has few rows and waits for the weights to be read from memory. With the rows as columns to the right
-        # of the weights, CPU libraries read up to three times faster, if there are two columns, or a multiple of eight.
-        more = rows == 1 if rows <= 4 else -rows % 8
-        columns = F.pad(x.reshape(rows, self.in_features), (0, 0, 0, more)).T  # (D_in, rows + more)
+        # Generation has few rows and waits for the weights to be read from memory. CPU libraries read them up to three times
+        # faster in sixteen parts for a single row, and for more rows as columns to their right, eight or a multiple of it.
+        if rows == 1 and self.out_features % 16 == 0:
+            parts = self.weight.view(16, -1, self.in_features)
+            y = torch.bmm(parts, x.reshape(1, -1).T.expand(16, -1, 1)).view(*x.shape[:-1], -1)
+            return y if self.bias is None else y + self.bias
+        more = rows == 1 if rows <= 4 else -rows % 8  # two to four columns are fast too, one isn't
+        columns = F.pad(x.reshape(rows, self.in_features), (0, 0, 0, more)).T   # (D_in, rows + more)
         y = self.weight @ columns if self.bias is None else torch.addmm(self.bias[:, None], self.weight, columns)
         return y.T[:rows].contiguous().view(*x.shape[:-1], self.out_features)
 

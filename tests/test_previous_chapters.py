@@ -515,10 +515,11 @@ def test_with_dropout_rows_share_nothing_in_training():
     assert shapes[1][0] == shapes[0][0] - 2 * 3
 
 
+@pytest.mark.parametrize("d_out", [10, 32])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("rows", [(), (0,), (1,), (2, 1), (3,), (5,), (4, 4), (8, 8), (65,)])
-def test_few_rows_give_what_many_give(float64, rows, bias):
-    layer, x = previous_chapters.Linear(6, 10, bias=bias), torch.randn(*rows, 6, requires_grad=True)
+def test_few_rows_give_what_many_give(float64, rows, bias, d_out):
+    layer, x = previous_chapters.Linear(6, d_out, bias=bias), torch.randn(*rows, 6, requires_grad=True)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter)
     ours, plain = layer(x), F.linear(x, layer.weight, layer.bias)
