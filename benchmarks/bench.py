@@ -195,9 +195,10 @@ def training_rows(masked):
 
 
 def products_alone(inputs, targets):
-    """Seconds for the step's matrix products: forward, gradient of the input, gradient of the weight."""
+    """Seconds for our step's matrix products: forward, gradient of the input, gradient of the weight."""
     scored = targets != IGNORE
-    read, heads = int((scored.flip(1).cumsum(1) > 0).sum()), int(scored.sum())
+    packing = our.pack(inputs, scored.flip(1).cumsum(1).flip(1) > 0)
+    read, heads = int(packing.computed.sum()), len(packing.places[scored].unique())
     D, layers = SIZES["124M"]["n_embd"], SIZES["124M"]["n_layer"]
     total = 0.0
     for tokens, d_in, d_out, count in ((read, D, 3 * D, layers), (read, D, D, layers), (read, D, 4 * D, layers),
@@ -211,19 +212,15 @@ measured = {}
 
 
 def product_seconds(m, k, n):
-    """The least seconds of an (m, k) by (k, n) product; tokens are rounded to tens, so that shapes recur."""
+    """Median seconds of an (m, k) by (k, n) product, or of its transpose if that is faster; tokens are rounded to tens, so
+    that shapes recur."""
     m, k, n = (round(size, -1) if size < 768 else size for size in (m, k, n))
     if (m, k, n) not in measured:
         dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
-        a, b, out = (torch.randn(*shape, device=DEVICE, dtype=dtype) for shape in ((m, k), (k, n), (m, n)))
-        times = []
-        for _ in range(7):
-            start = perf_counter()
-            torch.mm(a, b, out=out)
-            if DEVICE == "cuda":
-                torch.cuda.synchronize()
-            times.append(perf_counter() - start)
-        measured[m, k, n] = min(times)
+        a, b = torch.randn(m, k, device=DEVICE, dtype=dtype), torch.randn(k, n, device=DEVICE, dtype=dtype)
+        out, transposed = a @ b, b.T @ a.T
+        ways = {"": partial(torch.mm, a, b, out=out), "transposed": partial(torch.mm, b.T, a.T, out=transposed)}
+        measured[m, k, n] = min(in_turns(ways, rounds=7).values())
     return measured[m, k, n]
 
 
@@ -247,13 +244,15 @@ def fine_tuning_row():
 
 
 def generation_rows():
-    """Seconds for all test prompts, each continued by as many tokens as its published answer has, and for one by 100."""
+    """Seconds for all test prompts, each continued by as many tokens as its published answer has, and for one by 100; the
+    bytes a second that summing a large matrix reads; and how our time grows."""
     from llms_from_scratch import ch05
     tests = entries()[1]
     prompts = [TOKENIZER.encode_ordinary(NOTEBOOK["format_prompt"](entry)) for entry in tests]
     answers = [len(TOKENIZER.encode_ordinary(entry["output"])) for entry in tests]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     ours, book, hf = (make("124M").eval() for make, _, _ in IMPLEMENTATIONS.values())
+    our.own_memory(ours)  # weights as fine-tuning leaves them, and as load_model reads them
 
     def batches(size):
         return [by_length[first:first + size] for first in range(0, len(prompts), size)]
@@ -286,7 +285,7 @@ def generation_rows():
     start = perf_counter()
     expected = book_generate()  # minutes: it runs once, all the others in turns
     book_seconds = perf_counter() - start
-    sizes = (16, 32, 55)
+    sizes = (16, 32, 64)
     assert our_generate(32) == expected == hf_generate(32), "generated ids differ"
     best = {}
     for name, generate in (("ours", our_generate), (HF, hf_generate)):
@@ -302,10 +301,13 @@ def generation_rows():
                                 pad_token_id=EOT, eos_token_id=None)}
     made = [generate().tolist() for generate in single.values()]
     assert made[0] == made[1] == made[2], "generated ids differ"
+    matrix = torch.randn(16384, 8192, device=DEVICE)
+    single = in_turns(single | {"sum": matrix.sum}, rounds=3)  # in the same turns, since other users share the memory
+    bandwidth = matrix.nbytes / single.pop("sum")
     growing = in_turns({n: partial(our.generate, ours, prompt, n, CONTEXT) for n in (50, 100, 200, 400, 800)}, 1, 0)
     different = torch.randint(0, EOT, (32, prompt.shape[1]), device=DEVICE)  # without a common beginning
     batched = in_turns({b: partial(our.generate, ours, different[:b], 50, CONTEXT) for b in (1, 2, 4, 8, 16, 32)}, 1, 0)
-    return test_set | {BOOK: book_seconds}, best, in_turns(single, rounds=3, warm_up=0), growing, batched
+    return test_set | {BOOK: book_seconds}, best, single, bandwidth, growing, batched
 
 
 class end_after:
@@ -333,12 +335,6 @@ def loading_row():
     runs = {name: partial(in_own_process, name, MODELS, "355M", script=load.__file__) for name in ("ours", BOOK)}
     peak = {name: run() for name, run in runs.items()}
     return in_turns(runs, rounds=3, warm_up=0), peak
-
-
-def bandwidth():
-    """Bytes a second that a product of a large matrix with a vector reads: what generating one token does."""
-    matrix, vector = torch.randn(16384, 8192, device=DEVICE), torch.randn(8192, device=DEVICE)
-    return matrix.nbytes / in_turns({"": lambda: matrix @ vector}, rounds=9)[""]
 
 
 # --- The report ---
@@ -378,7 +374,7 @@ def plot_growth(points, growing, batched):
         positions = x if not isinstance(x[0], str) else range(len(x))
         ax.plot(positions, seconds, "o-")
         ax.set(title=title, ylabel="s a step", ylim=(0, None))
-        ax.set_xticks(positions, [str(value) for value in x])
+        ax.set_xticks(positions, [str(value) for value in x], rotation=0 if isinstance(x[0], str) else 60)
         twin = ax.twinx()
         twin.plot(positions, [value / 1e9 for value in peak], "s--", color="tab:orange")
         twin.set(ylabel="GB (orange)", ylim=(0, None))
@@ -402,12 +398,11 @@ def main():
         peak = {name: in_own_process("training_memory", name, "124M", masked) for name in IMPLEMENTATIONS}
         rows.append(row("peak memory of it", peak, "GB"))
     rows.append(row("12 steps with validation, each one's own loop", fine_tuning_row(), "s"))
-    test_set, best, single, growing, batched = generation_rows()
+    test_set, best, single, bandwidth, growing, batched = generation_rows()
     rows.append(row(f"110 test prompts, as many tokens as their answers have (batches of {best['ours']}; {HF} "
                     f"{best[HF]}, {BOOK} 1)", test_set, "s", f"one run of {BOOK}"))
-    limit = bandwidth()
     rows.append(row("one prompt, 100 new tokens", single, "s",
-                    f"{124_439_808 * 4 * 100 / single['ours'] / limit:.0%} of the memory bandwidth"))
+                    f"{124_439_808 * 4 * 100 / single['ours'] / bandwidth:.0%} of the memory bandwidth"))
     seconds, peak = loading_row()
     size = (MODELS / "355M/model.ckpt.data-00000-of-00001").stat().st_size
     rows.append(row("355M from files to first logits, imports counted", seconds, "s"))
@@ -426,7 +421,7 @@ def main():
         "times longer the peer takes, memory is our share of the peer's.", "",
         f"| | ours | {BOOK} | {HF} | |", "|---|---|---|---|---|", *rows, "",
         f"The machine's own limits, measured in the same run: matrix products {min(rate.values()):.0f} to "
-        f"{max(rate.values()):.0f} GFLOP/s at the shapes of these steps; {limit / 1e9:.1f} GB/s read by a matrix times a vector.", "",
+        f"{max(rate.values()):.0f} GFLOP/s at the shapes of these steps; {bandwidth / 1e9:.1f} GB/s read by a sum.", "",
         "![How cost grows](growth.png)", ""]), encoding="utf-8")
 
 
