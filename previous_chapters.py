@@ -207,15 +207,15 @@ class Packing(NamedTuple):
     places: torch.Tensor  # (B, T), for each position the number of the computed one that it equals, 0 to N - 1
 
 
-def pack(idx, needed, share=True):
-    """The Packing of token ids (B, T) that leaves out what isn't `needed` (B, T), a mask of the first so many positions of
-    each row, and computes once what all rows begin with: the same tokens in the same places give the same hidden states,
-    since no token sees what comes after it. With `share=False` each row has its own, as dropout wants it.
+def pack(idx, wanted, share=True):
+    """The Packing of token ids (B, T) that computes what the `wanted` positions, a mask (B, T), depend on: each row up to its
+    last wanted one, since no token sees what comes after it. What all rows begin with is computed once: the same tokens in
+    the same places give the same hidden states. With `share=False` each row has its own, as dropout wants it.
     """
-    computed = needed.clone()
-    shared = int(((idx == idx[:1]) & needed).all(dim=0).cumprod(dim=0).sum()) if share else 0
+    computed = wanted.flip(1).cumsum(dim=1).flip(1) > 0                         # (B, T)
+    shared = int(((idx == idx[:1]) & computed).all(dim=0).cumprod(dim=0).sum()) if share else 0
     computed[1:, :shared] = False
-    computed[0, 0] = True  # so that there is something to compute even where nothing is needed
+    computed[0, 0] = True  # so that there is something to compute even where nothing is wanted
     places = computed.flatten().cumsum(dim=0).view_as(computed) - 1  # where nothing is computed: any number
     places[:, :shared] = torch.arange(shared, device=idx.device)
     return Packing(computed, places)
@@ -427,8 +427,7 @@ def calc_loss_batch(input_batch, target_batch, model, device):
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
     scored = target_batch != IGNORE_INDEX                                       # (B, T)
-    needed = scored.flip(1).cumsum(1).flip(1) > 0  # something scored here or further on in the row
-    packing = pack(input_batch, needed, share=not (model.training and model.drop_emb.p))
+    packing = pack(input_batch, scored, share=not (model.training and model.drop_emb.p))
     read, numbers = packing.places[scored].unique(return_inverse=True)          # (what the head reads,), (scored,)
     with mixed_precision(device):
         # The head comes before the lookup of the same weights, so that the backward pass has the lookup's gradient first:

@@ -49,7 +49,9 @@ NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
 
 
 def our_model(size):
+    """Its weights lie in rows, as fine-tuning leaves them, and as load_model reads them."""
     _, model = load.our_model(MODELS, size)
+    our.own_memory(model)
     return model.to(DEVICE)
 
 
@@ -99,8 +101,6 @@ def stepper(name, size, batches):
     """A function that trains for one step on the next batch, and returns its loss."""
     make, loss_of, _ = IMPLEMENTATIONS[name]
     model = make(size).train()
-    if name == "ours":
-        our.own_memory(model)  # as train_model_simple does
     optimizer, batches = adamw(name, model), iter(batches)
 
     def step():
@@ -197,7 +197,7 @@ def training_rows(masked):
 def products_alone(inputs, targets):
     """Seconds for our step's matrix products: forward, gradient of the input, gradient of the weight."""
     scored = targets != IGNORE
-    packing = our.pack(inputs, scored.flip(1).cumsum(1).flip(1) > 0)
+    packing = our.pack(inputs, scored)
     read, heads = int(packing.computed.sum()), len(packing.places[scored].unique())
     D, layers = SIZES["124M"]["n_embd"], SIZES["124M"]["n_layer"]
     total = 0.0
@@ -252,7 +252,6 @@ def generation_rows():
     answers = [len(TOKENIZER.encode_ordinary(entry["output"])) for entry in tests]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     ours, book, hf = (make("124M").eval() for make, _, _ in IMPLEMENTATIONS.values())
-    our.own_memory(ours)  # weights as fine-tuning leaves them, and as load_model reads them
 
     def batches(size):
         return [by_length[first:first + size] for first in range(0, len(prompts), size)]
