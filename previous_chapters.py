@@ -13,6 +13,7 @@ Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, n
 the key/value cache, N positions that a packed batch computes.
 """
 
+import ctypes
 import os
 import sys
 from contextlib import contextmanager
@@ -403,7 +404,8 @@ class HeadCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, head, numbers, targets):
         logits = head @ hidden.T                                                # (V, N)
         ctx.dtype = logits.dtype  # the backward pass's products are in bfloat16 if this one is
-        log_probs = F.log_softmax(logits, dim=0, dtype=torch.promote_types(logits.dtype, torch.float32))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        log_probs = logits.sub_(logits.logsumexp(dim=0))
         ctx.save_for_backward(hidden, head, numbers, targets, log_probs)
         return -log_probs[targets, numbers].sum()
 
@@ -463,6 +465,16 @@ def own_memory(model):
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
 
+def keep_freed_memory():
+    """Have the process keep the memory that it frees, until it ends (with glibc, the usual C library on Linux; elsewhere
+    nothing happens). A training step asks for what the step before it freed, and fetching that from the system again, page
+    after page, each zeroed first, would take up to a tenth of the time. See mallopt(3) for the two switches."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the heap's free end back
+        libc.mallopt(-4, 0)   # M_MMAP_MAX: large tensors, too, come from the heap
+
+
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
                        start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None):
     """Fine-tune a model, printing losses as it goes and, after each epoch, how it continues `start_context`.
@@ -476,6 +488,8 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     the same loaders and settings, it goes on after the last epoch saved and ends as if it had never stopped (on a CPU,
     bit for bit). The two latest epochs are kept, each about three times the size of the weights.
 
+    From here on the process keeps the memory it frees, see `keep_freed_memory`.
+
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
     was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with another
     run in it, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
@@ -486,6 +500,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
            "scheduler": type(scheduler).__name__, "max_norm": max_norm,
            "parameters": sum(parameter.numel() for parameter in model.parameters())}
     parts = [model, optimizer] + ([scheduler] if scheduler else [])
+    keep_freed_memory()
     if not optimizer.state:  # moments that exist already lie as the weights do
         own_memory(model)
     notes, loss_sum, scored_sum, tokens_seen, global_step = [], 0.0, 0, 0, -1

@@ -99,6 +99,8 @@ def adamw(name, model):
 
 def stepper(name, size, batches):
     """A function that trains for one step on the next batch, and returns its loss."""
+    if name == "ours":
+        our.keep_freed_memory()  # as our loop does
     make, loss_of, _ = IMPLEMENTATIONS[name]
     model = make(size).train()
     optimizer, batches = adamw(name, model), iter(batches)
@@ -157,17 +159,17 @@ def in_own_process(*arguments, script=__file__):
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1])
 
 
-def training_memory(name, size, masked):
-    """Peak bytes of three training steps."""
+def training_worker(name, masked, batches):
+    """For each line it is given, trains for a step (or computes the matrix products of ours), and prints the loss (or the
+    number of operations) and its peak bytes so far."""
     import llms_from_scratch.ch05  # noqa: F401  all imports first, for each implementation the same
     import transformers
     transformers.GPT2LMHeadModel
-    batches = list(loader(entries()[0], mask_instruction=masked == "True"))[:3]
+    batches = list(loader(entries()[0], mask_instruction=masked == "True"))[:int(batches)]
     before = memory("VmRSS")
-    step = stepper(name, size, batches)
-    for _ in range(3):
-        step()
-    return peak_memory(before)
+    step = multiplier("124M", batches) if name == "products" else stepper(name, "124M", batches)
+    for _ in sys.stdin:
+        print(json.dumps([step(), peak_memory(before)]), flush=True)
 
 
 def growth_point(size, batch_size, length):
@@ -182,65 +184,78 @@ def growth_point(size, batch_size, length):
 
 
 def training_rows(masked):
-    """Seconds of one training step each, and the seconds that its matrix products alone would take."""
-    rounds = 8
-    batches = list(loader(entries()[0], mask_instruction=masked))[:rounds + 1]
-    models = {name: make("124M") for name, (make, _, _) in IMPLEMENTATIONS.items()}
-    with torch.no_grad():
-        losses = {name: IMPLEMENTATIONS[name][1](model, *batches[0]).item() for name, model in models.items()}
-    del models
-    assert max(losses.values()) - min(losses.values()) < (1e-4 if DEVICE == "cpu" else 1e-2), losses
-    seconds = in_turns({name: stepper(name, "124M", batches) for name in IMPLEMENTATIONS}, rounds)
-    return seconds, median(products_alone(*batch) for batch in batches[1:])
+    """Seconds and peak bytes of one training step each, the seconds of the matrix products of ours alone, and the
+    operations a second that these do. All run in processes of their own, as they would with a reader, and take turns."""
+    batches = 9
+    workers = {name: subprocess.Popen([sys.executable, __file__, "training_worker", name, str(masked), str(batches)],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+               for name in (*IMPLEMENTATIONS, "products")}
+    results, peak = {name: [] for name in workers}, {}
+
+    def turn(name):
+        print(file=workers[name].stdin, flush=True)
+        result, peak[name] = json.loads(workers[name].stdout.readline())
+        results[name].append(result)
+
+    for name in workers:
+        turn(name)  # warm-up
+    losses = [results[name][0] for name in IMPLEMENTATIONS]
+    assert max(losses) - min(losses) < (1e-4 if DEVICE == "cpu" else 1e-2), losses
+    seconds = in_turns({name: partial(turn, name) for name in workers}, batches - 1, warm_up=0)
+    for worker in workers.values():
+        worker.communicate()
+    products = seconds.pop("products")
+    return seconds, {name: peak[name] for name in IMPLEMENTATIONS}, products, median(results["products"][1:]) / products
 
 
-def products_alone(inputs, targets):
-    """Seconds for our step's matrix products: forward, gradient of the input, gradient of the weight."""
-    scored = targets != IGNORE
-    packing = our.pack(inputs, scored)
-    read, heads = int(packing.computed.sum()), len(packing.places[scored].unique())
-    D, layers = SIZES["124M"]["n_embd"], SIZES["124M"]["n_layer"]
-    total = 0.0
-    for tokens, d_in, d_out, count in ((read, D, 3 * D, layers), (read, D, D, layers), (read, D, 4 * D, layers),
-                                       (read, 4 * D, D, layers), (heads, D, 50257, 1)):
-        total += count * sum(product_seconds(*shape) for shape in (
-            (tokens, d_in, d_out), (tokens, d_out, d_in), (d_out, tokens, d_in)))
-    return total
+def multiplier(size, batches):
+    """A function that computes the matrix products of our step on the next batch and nothing else, into memory that is
+    there already, and returns the number of operations. Every layer has matrices of its own, as in a step: a product repeated
+    with the same ones would find them in the processor's cache."""
+    D, V, layers = SIZES[size]["n_embd"], SIZES[size]["n_vocab"], SIZES[size]["n_layer"]
+    shapes = [(D, 3 * D), (D, D), (D, 4 * D), (4 * D, D)] * layers + [(D, V)]
+    counts = []  # for each batch, how many rows each layer reads
+    for inputs, targets in batches:
+        packing = our.pack(inputs, targets != IGNORE)
+        read = packing.places[targets != IGNORE].unique()
+        counts.append([int(packing.computed.sum())] * (len(shapes) - 1) + [len(read)])
+    rows = max(map(max, counts))
+    random = partial(torch.randn, device=DEVICE, dtype=torch.bfloat16 if DEVICE == "cuda" else torch.float32)
+    operands = [(random(rows, d_in), random(d_out, d_in), random(rows, d_out)) for d_in, d_out in shapes[:-1]]
+    operands.append((random(rows, D), random(V, D), random(V, rows).T))  # our logits are columns
+    results = [[torch.zeros_like(operand) for operand in layer] for layer in operands]
+    counts = iter(counts)
+
+    def multiply():
+        count = next(counts)
+        layers = list(zip(operands, results, count))
+        for (x, weight, _), (_, _, y), n in layers:
+            torch.mm(x[:n], weight.T, out=y[:n])
+        for (x, weight, grad), (grad_x, grad_weight, _), n in reversed(layers):
+            torch.mm(grad[:n], weight, out=grad_x[:n])
+            torch.mm(grad[:n].T, x[:n], out=grad_weight)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        return sum(3 * 2 * n * d_in * d_out for n, (d_in, d_out) in zip(count, shapes))
+    return multiply
 
 
-measured = {}
-
-
-def product_seconds(m, k, n):
-    """Median seconds of an (m, k) by (k, n) product, or of its transpose if that is faster; tokens are rounded to tens, so
-    that shapes recur."""
-    m, k, n = (round(size, -1) if size < 768 else size for size in (m, k, n))
-    if (m, k, n) not in measured:
-        dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
-        a, b = torch.randn(m, k, device=DEVICE, dtype=dtype), torch.randn(k, n, device=DEVICE, dtype=dtype)
-        out, transposed = a @ b, b.T @ a.T
-        ways = {"": partial(torch.mm, a, b, out=out), "transposed": partial(torch.mm, b.T, a.T, out=transposed)}
-        measured[m, k, n] = min(in_turns(ways, rounds=7).values())
-    return measured[m, k, n]
-
-
-def fine_tuning_row():
-    """Seconds of 12 steps with validation on 40 entries at every fifth, by each one's own loop."""
+def fine_tuning(name):
+    """Seconds of 12 steps with validation on 40 entries at every fifth, by the implementation's own loop."""
     from llms_from_scratch import ch05
     train, _, validation = entries()
     train, validation = train[:96], validation[:40]
-    start_context = NOTEBOOK["format_input"](validation[0])
-    loops = {"ours": our.train_model_simple, BOOK: ch05.train_model_simple}
+    loop, validation_batch = {"ours": (our.train_model_simple, 40), BOOK: (ch05.train_model_simple, 8)}[name]
+    model, val_loader = IMPLEMENTATIONS[name][0]("124M"), loader(validation, validation_batch, shuffle=False)
+    run = partial(loop, model, loader(train), val_loader, adamw(name, model), DEVICE, num_epochs=1, eval_freq=5, eval_iter=5,
+                  start_context=NOTEBOOK["format_input"](validation[0]), tokenizer=TOKENIZER)
+    return in_turns({name: run}, rounds=1, warm_up=0)[name]
 
-    def prepare(name, validation_batch):
-        model, val_loader = IMPLEMENTATIONS[name][0]("124M"), loader(validation, validation_batch, shuffle=False)
-        train_loader = loader(train)  # last: it sets the seed
-        return partial(loops[name], model, train_loader, val_loader, adamw(name, model), DEVICE, num_epochs=1, eval_freq=5,
-                       eval_iter=5, start_context=start_context, tokenizer=TOKENIZER)
 
-    times = [in_turns({name: prepare(name, batch)}, rounds=1, warm_up=0)
-             for _ in range(2) for name, batch in (("ours", 40), (BOOK, 8))]
-    return {name: median(time[name] for time in times if name in time) for name in ("ours", BOOK)}
+def fine_tuning_row():
+    """Seconds of both, in turns, in processes of their own."""
+    times = [{name: in_own_process("fine_tuning", name) for name in ("ours", BOOK)} for _ in range(2)]
+    return {name: median(time[name] for time in times) for name in times[0]}
 
 
 def generation_rows():
@@ -392,9 +407,9 @@ def main():
 
     rows = []
     for masked, name in ((False, "one training step, every token scored"), (True, "the same, instruction masked")):
-        seconds, products = training_rows(masked)
-        rows.append(row(name, seconds, "s", f"{products / seconds['ours']:.0%} of it is its matrix products' own time"))
-        peak = {name: in_own_process("training_memory", name, "124M", masked) for name in IMPLEMENTATIONS}
+        seconds, peak, products, rate = training_rows(masked)
+        rows.append(row(name, seconds, "s", f"{products / seconds['ours']:.0%} of it is its matrix products' own time, "
+                        f"at {rate / 1e9:.0f} GFLOP/s"))
         rows.append(row("peak memory of it", peak, "GB"))
     rows.append(row("12 steps with validation, each one's own loop", fine_tuning_row(), "s"))
     test_set, best, single, bandwidth, growing, batched = generation_rows()
@@ -413,14 +428,13 @@ def main():
         "length, 124M, one row": [(n, *in_own_process("growth_point", "124M", 1, n)) for n in (64, 128, 256, 512, 1024)],
     }
     plot_growth(points, growing, batched)
-    rate = {shape: 2 * shape[0] * shape[1] * shape[2] / seconds / 1e9 for shape, seconds in measured.items()}
     data = "the published data" if "INSTRUCTION_DATA" in os.environ else "the miniature's data"
     Path(__file__).with_name("results.md").write_text("\n".join([
         "# Results", "", f"{machine()}; GPT-2 124M with random weights, batches of 8 from {data}. Medians; times are how many "
         "times longer the peer takes, memory is our share of the peer's.", "",
         f"| | ours | {BOOK} | {HF} | |", "|---|---|---|---|---|", *rows, "",
-        f"The machine's own limits, measured in the same run: matrix products {min(rate.values()):.0f} to "
-        f"{max(rate.values()):.0f} GFLOP/s at the shapes of these steps; {bandwidth / 1e9:.1f} GB/s read by a sum.", "",
+        "The machine's own limits, taken in turns with what they limit: matrix products at the rates given above, computed "
+        f"alone, in the step's shapes and order; {bandwidth / 1e9:.1f} GB/s read by a sum.", "",
         "![How cost grows](growth.png)", ""]), encoding="utf-8")
 
 

@@ -292,7 +292,9 @@ def test_a_server_that_ignores_ranges_starts_over(server, target):
 def test_a_killed_download_leaves_a_resumable_state(server, target, death):
     """Another process downloads half of the file, then is killed or gets Ctrl-C."""
     server.faults["/file"] = ["stall"]
-    code = "import sys, gpt_download; gpt_download.download_file(*sys.argv[1:])"
+    code = ("import signal, sys, gpt_download; "
+            "signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored where the tests run in the background
+            "gpt_download.download_file(*sys.argv[1:])")
     process = subprocess.Popen([sys.executable, "-c", code, f"{server.url}/file", str(target)], stderr=subprocess.DEVNULL,
                                cwd=os.path.dirname(gpt_download.__file__))
     part = target.with_name("file.part")

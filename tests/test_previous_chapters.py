@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -743,6 +744,37 @@ def test_an_interrupted_training_keeps_model_and_history(monkeypatch, capsys, du
     assert train(model, eval_freq=1, optimizer=optimizer) == tuple(values[:notes] for values in history)
     assert "Interrupted" in capsys.readouterr().out
     assert len(after_steps) == 1 + notes + (during == "calc_loss_loader") and equal(model.state_dict(), after_steps[-1])
+
+
+RESIDENT = """
+import sys, torch, previous_chapters
+
+def resident():
+    lines = dict(line.split(":") for line in open("/proc/self/status"))
+    return int(lines["VmRSS"].split()[0])
+
+if sys.argv[1] == "kept":
+    previous_chapters.keep_freed_memory()
+before = resident()
+torch.ones(25_000_000)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the switches are glibc's")
+@pytest.mark.parametrize("kept", [True, False])
+def test_freed_memory_is_kept(kept):
+    """By how many kB a process has grown that has filled 100 MB and freed them."""
+    run = subprocess.run([sys.executable, "-c", RESIDENT, "kept" if kept else "freed"], capture_output=True, text=True,
+                         cwd=os.path.dirname(previous_chapters.__file__), check=True)
+    assert int(run.stdout) > 90_000 if kept else int(run.stdout) < 10_000
+
+
+def test_without_glibc_nothing_is_switched(monkeypatch):
+    """macOS has no mallopt, and Windows not even a C library under that name."""
+    monkeypatch.setattr(previous_chapters.sys, "platform", "win32")
+    monkeypatch.setattr(previous_chapters.ctypes, "CDLL", None)
+    previous_chapters.keep_freed_memory()
 
 
 # A small training run with everything that has a state: dropout, shuffling, a schedule, AdamW. It can kill itself.
