@@ -468,7 +468,10 @@ def own_memory(model):
 def keep_freed_memory():
     """Have the process keep the memory that it frees, until it ends (with glibc, the usual C library on Linux; elsewhere
     nothing happens). A training step asks for what the step before it freed, and fetching that from the system again, page
-    after page, each zeroed first, would take up to a tenth of the time. See mallopt(3) for the two switches."""
+    after page, each zeroed first, would take up to a tenth of the time. See mallopt(3) for the two switches.
+
+    Best called when what stays, the weights and AdamW's moments, is there already: otherwise it would come to lie among
+    what is kept for reuse, and cut it into pieces too small for the largest gradient."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the heap's free end back
@@ -488,7 +491,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     the same loaders and settings, it goes on after the last epoch saved and ends as if it had never stopped (on a CPU,
     bit for bit). The two latest epochs are kept, each about three times the size of the weights.
 
-    From here on the process keeps the memory it frees, see `keep_freed_memory`.
+    After the first step the process keeps the memory it frees, see `keep_freed_memory`.
 
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
     was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with another
@@ -500,7 +503,6 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
            "scheduler": type(scheduler).__name__, "max_norm": max_norm,
            "parameters": sum(parameter.numel() for parameter in model.parameters())}
     parts = [model, optimizer] + ([scheduler] if scheduler else [])
-    keep_freed_memory()
     if not optimizer.state:  # moments that exist already lie as the weights do
         own_memory(model)
     notes, loss_sum, scored_sum, tokens_seen, global_step = [], 0.0, 0, 0, -1
@@ -522,6 +524,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
                     check_finite("gradient's norm", norm, global_step, input_batch, tokenizer)
                 optimizer.step()
+                keep_freed_memory()  # not before the first step, in which AdamW makes its moments
                 if scheduler is not None:
                     scheduler.step()
 

@@ -99,8 +99,6 @@ def adamw(name, model):
 
 def stepper(name, size, batches):
     """A function that trains for one step on the next batch, and returns its loss."""
-    if name == "ours":
-        our.keep_freed_memory()  # as our loop does
     make, loss_of, _ = IMPLEMENTATIONS[name]
     model = make(size).train()
     optimizer, batches = adamw(name, model), iter(batches)
@@ -111,6 +109,8 @@ def stepper(name, size, batches):
         loss = loss_of(model, inputs, targets)
         loss.backward()
         optimizer.step()
+        if name == "ours":
+            our.keep_freed_memory()  # as our loop does
         return loss.item()
     return step
 
@@ -186,10 +186,10 @@ def growth_point(size, batch_size, length):
 def training_rows(masked):
     """Seconds and peak bytes of one training step each, the seconds of the matrix products of ours alone, and the
     operations a second that these do. All run in processes of their own, as they would with a reader, and take turns."""
-    batches = 9
+    batches = 13
     workers = {name: subprocess.Popen([sys.executable, __file__, "training_worker", name, str(masked), str(batches)],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-               for name in (*IMPLEMENTATIONS, "products")}
+               for name in ("products", *IMPLEMENTATIONS)}
     results, peak = {name: [] for name in workers}, {}
 
     def turn(name):
