@@ -260,7 +260,7 @@ def fine_tuning_row():
 
 def generation_rows():
     """Seconds for all test prompts, each continued by as many tokens as its published answer has, and for one by 100; the
-    bytes a second that summing a large matrix reads; and how our time grows."""
+    bytes a second that summing as many weights reads; and how our time grows."""
     from llms_from_scratch import ch05
     tests = entries()[1]
     prompts = [TOKENIZER.encode_ordinary(NOTEBOOK["format_prompt"](entry)) for entry in tests]
@@ -315,9 +315,10 @@ def generation_rows():
                                 pad_token_id=EOT, eos_token_id=None)}
     made = [generate().tolist() for generate in single.values()]
     assert made[0] == made[1] == made[2], "generated ids differ"
-    matrix = torch.randn(16384, 8192, device=DEVICE)
-    single = in_turns(single | {"sum": matrix.sum}, rounds=3)  # in the same turns, since other users share the memory
-    bandwidth = matrix.nbytes / single.pop("sum")
+    weights = torch.randn(124_439_808, device=DEVICE)  # as many as the model has, summed for each new token
+    reading = {"sum": lambda: [weights.sum() for _ in range(100)]}  # in the same turns, since other users share the memory
+    single = in_turns(reading | single, rounds=4)
+    bandwidth = 100 * weights.nbytes / single.pop("sum")
     growing = in_turns({n: partial(our.generate, ours, prompt, n, CONTEXT) for n in (50, 100, 200, 400, 800)}, 1, 0)
     different = torch.randint(0, EOT, (32, prompt.shape[1]), device=DEVICE)  # without a common beginning
     batched = in_turns({b: partial(our.generate, ours, different[:b], 50, CONTEXT) for b in (1, 2, 4, 8, 16, 32)}, 1, 0)
