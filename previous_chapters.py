@@ -44,18 +44,20 @@ class Linear(nn.Linear):
 
     def forward(self, x):
         """x (…, D_in) -> (…, D_out)."""
-        rows = x.shape[:-1].numel()
-        if rows > 64 or not x.is_cpu or not self.weight.is_contiguous():
+        rows, weight, bias = x.shape[:-1].numel(), self.weight, self.bias
+        if rows > 64 or not x.is_cpu or not weight.is_contiguous():
             return super().forward(x)
         # Generation has few rows and waits for the weights to be read from memory. CPU libraries read them up to three times
-        # faster in sixteen parts for a single row, and for more rows as columns to their right, eight or a multiple of it.
-        if rows == 1 and self.out_features % 16 == 0:
-            parts = self.weight.view(16, -1, self.in_features)
-            y = torch.bmm(parts, x.reshape(1, -1).T.expand(16, -1, 1)).view(*x.shape[:-1], -1)
-            return y if self.bias is None else y + self.bias
-        more = rows == 1 if rows <= 4 else -rows % 8  # two to four columns are fast too, one isn't
+        # faster in parts for a single row, and for more rows as columns to their right, eight or a multiple of it.
+        if rows == 1:
+            parts = next(n for n in range(32, 0, -1) if self.out_features % n == 0)
+            weights = weight.view(parts, -1, self.in_features)
+            column = x.reshape(1, -1).T.expand(parts, -1, 1)
+            y = torch.bmm(weights, column) if bias is None else torch.baddbmm(bias.view(parts, -1, 1), weights, column)
+            return y.view(*x.shape[:-1], -1)
+        more = 0 if rows <= 4 else -rows % 8  # two to four columns are fast too
         columns = F.pad(x.reshape(rows, self.in_features), (0, 0, 0, more)).T   # (D_in, rows + more)
-        y = self.weight @ columns if self.bias is None else torch.addmm(self.bias[:, None], self.weight, columns)
+        y = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
         return y.T[:rows].contiguous().view(*x.shape[:-1], self.out_features)
 
 
@@ -86,14 +88,14 @@ class MultiHeadAttention(nn.Module):
         if packing is not None:  # only attention looks along the rows: put the tokens back in their places
             qkv = F.embedding(packing.places, qkv)
         B, T, _ = qkv.shape
-        q, k, v = qkv.view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)    # each (B, nh, T, D/nh)
+        qkv = qkv.view(B, T, 3, self.n_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)                                    # each (B, nh, T, D/nh)
         if cache is None:
             dropout = self.drop_rate if self.training else 0.0
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         else:
             rows = torch.arange(B, device=x.device)[:, None]
-            cache[0][rows, :, pos] = k.transpose(1, 2)                          # (B, T, nh, D/nh)
-            cache[1][rows, :, pos] = v.transpose(1, 2)
+            cache[:, rows, :, pos] = qkv[:, :, 1:]                              # (B, T, 2, nh, D/nh)
             visible = torch.arange(cache.shape[3], device=x.device) <= pos[..., None]  # (B, T, S)
             y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=visible[:, None])
         y = y.transpose(1, 2).flatten(2)                                        # (B, T, D)
