@@ -50,11 +50,11 @@ def download_file(url, destination):
 
     The bytes collect in `<destination>.part`. After an interruption, in this process or an earlier one, the download
     goes on where it stopped, if the server still has the same file (ETag or Last-Modified), else from the start.
-    Time-outs, broken connections, 5xx and 429 (with its Retry-After) are tried again, five times at most, other errors
-    not. Raises CheckpointError when all fail, when the disk is too small, or when a web page comes instead of a file.
+    Requests without an answer, or with 429 (and its Retry-After), 500, 502, 503 or 504, are tried again up to five times, and
+    transfers that break off up to four. Raises CheckpointError when all fail, for any other answer, such as a web page instead
+    of a file, and when the disk is too small or can't be written to.
     """
     destination = Path(destination)
-    destination.parent.mkdir(parents=True, exist_ok=True)
     session = requests.Session()
     session.mount(url, HTTPAdapter(max_retries=Retry(5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))))
     part = destination.with_name(destination.name + ".part")
@@ -68,12 +68,15 @@ def download_file(url, destination):
             if not broken_off or isinstance(error.args[0], MaxRetryError) or not attempts_left:
                 raise CheckpointError(f"could not download {url}: {error}. Check the network and try again (it goes on where "
                                       f"it stopped), or put the file at {destination} by hand") from error
+        except OSError as error:
+            raise CheckpointError(f"can't write {part}: {error}") from error
     part.replace(destination)
     part.with_suffix(".part-version").unlink(missing_ok=True)
 
 
 def fetch_part(session, url, part):
     """Bring the file `part` to the full length of what lies at `url`."""
+    part.parent.mkdir(parents=True, exist_ok=True)
     version_file = part.with_suffix(".part-version")  # which version of the file the bytes in `part` belong to
     version = version_file.read_text() if part.exists() and version_file.exists() else ""
     have = part.stat().st_size if version else 0
@@ -87,6 +90,7 @@ def fetch_part(session, url, part):
             raise CheckpointError(f"{url} answered with a web page instead of the file: is a proxy in between?")
         if response.headers.get("Content-Range", "").split("-")[0] != f"bytes {have}":
             have = 0
+            part.unlink(missing_ok=True)  # of another version
         total = have + int(response.headers.get("Content-Length", 0))
         if (free := shutil.disk_usage(part.parent).free) < total - have:
             raise CheckpointError(f"{part.name} needs {total - have:,} bytes, but {part.parent} has {free:,} free")
@@ -260,7 +264,7 @@ def read_index(path):
 
 
 def tensor_shapes(settings):
-    """The variables of OpenAI's GPT-2 checkpoints, in the index's order: {path below "model/": shape}."""
+    """The variables of OpenAI's GPT-2 checkpoints: {path below "model/": shape}."""
     D = settings["n_embd"]
     block = {"attn/c_attn/b": (3 * D,), "attn/c_attn/w": (1, D, 3 * D), "attn/c_proj/b": (D,),
              "attn/c_proj/w": (1, D, D), "ln_1/b": (D,), "ln_1/g": (D,), "ln_2/b": (D,), "ln_2/g": (D,),
@@ -352,6 +356,9 @@ def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
         if not (model_dir / name).exists():
             download_model_file(model_size, name, model_dir / name)
     settings = load_settings(model_dir)
-    if not (model_dir / "checkpoint").read_text(errors="replace").startswith('model_checkpoint_path: "model.ckpt"\n'):
-        raise CheckpointError(f"{model_dir / 'checkpoint'} doesn't name model.ckpt: delete it to fetch it again")
-    return settings, load_gpt2_params_from_tf_ckpt(model_dir / "model.ckpt", settings, reader)
+    try:
+        if not (model_dir / "checkpoint").read_text(errors="replace").startswith('model_checkpoint_path: "model.ckpt"\n'):
+            raise CheckpointError(f"{model_dir / 'checkpoint'} doesn't name model.ckpt: delete it to fetch it again")
+        return settings, load_gpt2_params_from_tf_ckpt(model_dir / "model.ckpt", settings, reader)
+    except OSError as error:
+        raise CheckpointError(f"can't read the files in {model_dir}: {error}") from error

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import ZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 import torch.nn as nn
@@ -62,7 +62,7 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    """PyTorch's embedding, likewise."""
+    """PyTorch's embedding, also without random initial weights."""
 
     def reset_parameters(self):
         pass
@@ -137,8 +137,8 @@ class GPTModel(nn.Module):
     """GPT-2 (Radford et al., 2019), hand-written.
 
     `cfg` has the keys vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate and qkv_bias. A new model has
-    GPT-2's random weights: normal with deviation 0.02, smaller by sqrt(2 * n_layers) where a block adds to the stream,
-    biases zero. Raises ValueError when the heads don't divide the width.
+    random weights as `transformers` draws GPT-2's: normal with deviation 0.02, smaller by sqrt(2 * n_layers) where a block
+    adds to the stream, biases zero. Raises ValueError when the heads don't divide the width.
     """
 
     def __init__(self, cfg):
@@ -288,8 +288,10 @@ def load_model(path):
     Only tensors and plain values are read from the file (`weights_only=True`): it can't run code.
     """
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    model = GPTModel(saved["config"])
-    model.load_state_dict(saved["weights"])
+    with torch.device("meta"):
+        model = GPTModel(saved["config"])
+    model.load_state_dict(saved["weights"], assign=True)
+    model.out_head.weight = model.tok_emb.weight  # assigning has made them two parameters: tie them again
     return model.eval(), saved["config"]
 
 
@@ -347,7 +349,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
         raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
 
     device = model.tok_emb.weight.device
-    rows = [torch.as_tensor(row, device=device) for row in idx]
+    rows = [torch.as_tensor(row, dtype=torch.long, device=device) for row in idx]
     length = torch.tensor([len(row) for row in rows], device=device)            # (B,) tokens so far
     tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
     with evaluation_mode(model):
@@ -381,7 +383,8 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
         return [row[:n].tolist() for row, n in zip(tokens, length)]
     if eos_id is not None:
         tokens[torch.arange(tokens.shape[1], device=device) >= length[:, None]] = eos_id
-    return tokens[:, :int(length.max())]
+    with torch.inference_mode(False):  # what is made in that mode could not be read by a model in training
+        return tokens[:, :int(length.max())].clone()
 
 
 # --- Losses and training ---
@@ -407,15 +410,18 @@ class HeadCrossEntropy(torch.autograd.Function):
         logits = head @ hidden.T                                                # (V, N)
         ctx.dtype = logits.dtype  # the backward pass's products are in bfloat16 if this one is
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        log_probs = logits.sub_(logits.logsumexp(dim=0))
-        ctx.save_for_backward(hidden, head, numbers, targets, log_probs)
-        return -log_probs[targets, numbers].sum()
+        logits.sub_(logits.amax(dim=0))  # the largest becomes 0, so that no exponential overflows
+        of_targets = logits[targets, numbers]                                   # (P,)
+        exps = logits.exp_()
+        sums = exps.sum(dim=0)                                                  # (N,)
+        ctx.save_for_backward(hidden, head, numbers, targets, exps, sums)
+        return (sums.log()[numbers] - of_targets).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_loss):
-        hidden, head, numbers, targets, log_probs = ctx.saved_tensors
-        grad = log_probs.exp_().mul_(numbers.bincount(minlength=len(hidden)) * grad_loss)  # (V, N)
+        hidden, head, numbers, targets, exps, sums = ctx.saved_tensors
+        grad = exps.mul_(numbers.bincount(minlength=len(hidden)) * grad_loss / sums)  # (V, N)
         grad.index_put_((targets, numbers), -grad_loss.to(grad.dtype), accumulate=True)
         grad = grad.to(ctx.dtype)
         return grad.T @ head.to(ctx.dtype), grad @ hidden.to(ctx.dtype), None, None  # (N, D), (V, D)
@@ -486,7 +492,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
 
     Every `eval_freq` steps it notes the mean training loss per scored token since the last note (taken from the steps
     themselves: no extra pass), the validation loss over `eval_iter` batches (all, if None), and the number of real
-    tokens read so far, padding left out. `scheduler`, one of torch.optim.lr_scheduler, is advanced after every step;
+    tokens read so far, padding left out. `scheduler`, of torch.optim.lr_scheduler, has its `step()` called after every step;
     with `max_norm` gradients are clipped to that norm. Loaders yield (inputs, targets), both (B, T).
 
     With `checkpoint_dir` everything the run depends on is saved there after each epoch. Called again with a new model,
@@ -593,13 +599,22 @@ def checkpoints(folder):
     return sorted(Path(folder).glob("epoch-*.pt"), key=lambda path: int(path.stem[6:]), reverse=True)
 
 
+def is_sound(path):
+    """Whether a file that `torch.save` wrote, a zip archive with checksums, is undamaged."""
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    except BadZipFile:
+        return False
+
+
 def resume(folder, run, parts, train_loader):
     """Put the newest undamaged checkpoint of `folder` into `parts`: its progress, or None if there is none.
 
     Only tensors and plain values are read from the files: they can't run code. Raises ValueError for another `run`.
     """
     for path in checkpoints(folder):
-        if not is_zipfile(path) or ZipFile(path).testzip():  # torch.save writes zip archives, with checksums
+        if not is_sound(path):
             print(f"{path} is damaged: trying the epoch before it")
             continue
         saved = torch.load(path, map_location="cpu", weights_only=True)

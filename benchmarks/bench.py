@@ -245,7 +245,7 @@ def fine_tuning(name):
     from llms_from_scratch import ch05
     train, _, validation = entries()
     train, validation = train[:96], validation[:40]
-    loop, validation_batch = {"ours": (our.train_model_simple, 40), BOOK: (ch05.train_model_simple, 8)}[name]
+    loop, validation_batch = {"ours": (our.train_model_simple, 32), BOOK: (ch05.train_model_simple, 8)}[name]
     model, val_loader = IMPLEMENTATIONS[name][0]("124M"), loader(validation, validation_batch, shuffle=False)
     run = partial(loop, model, loader(train), val_loader, adamw(name, model), DEVICE, num_epochs=1, eval_freq=5, eval_iter=5,
                   start_context=NOTEBOOK["format_input"](validation[0]), tokenizer=TOKENIZER)
@@ -413,15 +413,17 @@ def main():
         rows.append(row(name, seconds, "s", f"{products / seconds['ours']:.0%} of it is its matrix products' own time, "
                         f"at {rate / 1e9:.0f} GFLOP/s"))
         rows.append(row("peak memory of it", peak, "GB"))
-    rows.append(row("12 steps with validation, each one's own loop", fine_tuning_row(), "s"))
+    rows.append(row("12 steps with validation, each one's own loop", fine_tuning_row(), "s",
+                    f"{BOOK}'s also reads training batches for their loss"))
     test_set, best, single, reading, read_bytes, growing, batched = generation_rows()
     rows.append(row(f"110 test prompts, as many tokens as their answers have (batches of {best['ours']}; {HF} "
                     f"{best[HF]}, {BOOK} 1)", test_set, "s", f"one run of {BOOK}"))
     rows.append(row("one prompt, 100 new tokens", single, "s",
-                    f"{reading['sum'] / reading['ours']:.0%} of the memory bandwidth"))
+                    f"{reading['sum'] / reading['ours']:.0%} of the memory bandwidth ({reading['ours']:.2f} s in turns with "
+                    "a sum)"))
     seconds, peak = loading_row()
     size = (MODELS / "355M/model.ckpt.data-00000-of-00001").stat().st_size
-    rows.append(row("355M from files to first logits, imports counted", seconds, "s"))
+    rows.append(row("355M from files to first logits, imports counted", seconds, "s", "checksums verified before"))
     rows.append(row("peak memory of it", peak, "GB", f"{peak['ours'] / size:.2f}× the file"))
 
     points = {
@@ -433,7 +435,8 @@ def main():
     data = "the published data" if "INSTRUCTION_DATA" in os.environ else "the miniature's data"
     Path(__file__).with_name("results.md").write_text("\n".join([
         "# Results", "", f"{machine()}; GPT-2 124M with random weights, batches of 8 from {data}. Medians; times are how many "
-        "times longer the peer takes, memory is our share of the peer's.", "",
+        f"times longer the peer takes, memory is our share of the peer's. {BOOK} is its plain GPT-2, without the key/value cache "
+        "of its other variants.", "",
         f"| | ours | {BOOK} | {HF} | |", "|---|---|---|---|---|", *rows, "",
         "The machine's own limits, taken in turns with what they limit: matrix products at the rates given above, computed "
         f"alone, in the step's shapes and order; {read_bytes / reading['sum'] / 1e9:.1f} GB/s read by a sum.", "",

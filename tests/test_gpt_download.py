@@ -378,6 +378,21 @@ def test_a_full_disk_is_noticed_first(server, target, monkeypatch):
         download_file(f"{server.url}/file", target)
 
 
+def test_the_room_of_an_older_part_counts_as_free(server, target, monkeypatch):
+    start_part(target, BODY, '"another"')
+    room = len(BODY) + 10
+    monkeypatch.setattr(gpt_download.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(
+        room, 0, room - sum(path.stat().st_size for path in folder.glob("*.part"))))
+    download_file(f"{server.url}/file", target)
+    assert is_complete(target)
+
+
+def test_a_place_that_can_not_be_written_to_is_named(server, tmp_path):
+    (tmp_path / "folder").write_text("is a file")
+    with pytest.raises(CheckpointError, match="can't write .*folder/file.part"):
+        download_file(f"{server.url}/file", tmp_path / "folder" / "file")
+
+
 def test_the_mirror_is_tried_second(server, small_dir, tmp_path, monkeypatch, capsys):
     for name in FILES:
         server.files[f"/mirror/124M/{name}"] = (small_dir / name).read_bytes()
@@ -420,6 +435,14 @@ def test_a_damaged_file_is_named_and_only_that_is_fetched_again(server, small_di
     download_and_load_gpt2("124M", tmp_path)
     load_tokenizer(tmp_path / "124M")
     assert [path for path, _ in server.requests] == [f"/124M/{name}"]
+
+
+@pytest.mark.parametrize("name", ["checkpoint", DATA])
+def test_a_file_that_can_not_be_read_is_named(model_dir, name):
+    (model_dir / name).unlink()
+    (model_dir / name).mkdir()
+    with pytest.raises(CheckpointError, match=f"can't read the files in .*{name}"):
+        load(model_dir)
 
 
 def flip(path, at, mask=1):

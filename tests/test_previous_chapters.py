@@ -263,8 +263,9 @@ def test_a_meta_model_takes_the_arrays_and_an_ordinary_one_copies():
 def test_the_head_stays_tied_through_saving_and_loading(build, tmp_path):
     model = build()
     save_model(model, CFG, tmp_path / "model.pt")
+    state = torch.get_rng_state()
     again, cfg = load_model(tmp_path / "model.pt")
-    assert cfg == CFG and not again.training
+    assert cfg == CFG and not again.training and torch.get_rng_state().equal(state)
     for one in (model, again):
         assert one.out_head.weight is one.tok_emb.weight
         assert sum(name.endswith(("tok_emb.weight", "out_head.weight")) for name, _ in one.named_parameters()) == 1
@@ -424,6 +425,16 @@ def test_nothing_to_add(float64):
     assert generate(model, PROMPTS, 0, CONTEXT) == PROMPTS
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_what_was_generated_can_be_changed_and_trained_on(dtype):
+    model, prompt = our_model(), torch.tensor([[1, 2, 3]], dtype=dtype)
+    made = generate(model, prompt, 5, CONTEXT)
+    assert made.tolist() == generate(model, prompt.tolist(), 5, CONTEXT)
+    made[0, -1] = 7
+    model(made).sum().backward()
+    assert model.pos_emb.weight.grad[:8].all()
+
+
 @pytest.mark.parametrize("temperature, top_k, top_p", [
     (1.0, None, None), (0.5, None, None), (1.0, 3, None), (1.0, 1, None), (1.0, 50, None), (1.0, None, 0.6),
     (2.0, None, 0.9), (1.0, None, 1e-6), (1.0, None, 1.0), (1.5, 4, 0.7)])
@@ -489,6 +500,15 @@ def test_batch_loss_and_gradients_equal_cross_entropy(float64, beginning):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=0, atol=1e-12, msg=name)
 
 
+def test_the_loss_of_large_logits_does_not_overflow():
+    model, (inputs, targets) = our_model(), instruction_batch(0)
+    with torch.no_grad():
+        model.final_norm.weight *= 1000
+    loss, expected = calc_loss_batch(inputs, targets, model, "cpu"), cross_entropy_by_torch(model, inputs, targets)
+    assert expected > 100
+    torch.testing.assert_close(loss, expected)
+
+
 @pytest.mark.parametrize("beginning", [0, 3])
 @pytest.mark.parametrize("masked", [False, True])
 def test_positions_that_cannot_matter_are_not_computed(float64, masked, beginning):
@@ -516,7 +536,7 @@ def test_with_dropout_rows_share_nothing_in_training():
     assert shapes[1][0] == shapes[0][0] - 2 * 3
 
 
-@pytest.mark.parametrize("d_out", [10, 32])
+@pytest.mark.parametrize("d_out", [7, 10, 32, 58])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("rows", [(), (0,), (1,), (2, 1), (3,), (5,), (4, 4), (8, 8), (65,)])
 def test_few_rows_give_what_many_give(float64, rows, bias, d_out):
@@ -852,6 +872,7 @@ def saved_run(tmp_path):
 
 @pytest.mark.parametrize("damage", [
     lambda content: b"", lambda content: content[:1000], lambda content: content[:-1],
+    lambda content: content.replace(b"PK\1\2", b"PK\0\0", 1),  # the first mark of the archive's directory
     lambda content: content[:1000] + bytes([content[1000] ^ 1]) + content[1001:],
     lambda content: content[:len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1:]])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(saved_run, capsys, damage):
