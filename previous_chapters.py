@@ -476,7 +476,7 @@ def own_memory(model):
 def keep_freed_memory():
     """Have the process keep the memory that it frees, until it ends (with glibc, the usual C library on Linux; elsewhere
     nothing happens). A training step asks for what the step before it freed, and fetching that from the system again, page
-    after page, each zeroed first, would take up to a tenth of the time. See mallopt(3) for the two switches.
+    after page, each zeroed first, would take 5 to 15 % of the time. See mallopt(3) for the two switches.
 
     Best called when what stays, the weights and AdamW's moments, is there already: otherwise it would come to lie among
     what is kept for reuse, and cut it into pieces too small for the largest gradient."""

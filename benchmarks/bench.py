@@ -172,14 +172,6 @@ def training_worker(name, masked, batches):
         print(json.dumps([step(), peak_memory(before)]), flush=True)
 
 
-def growth_point(size, batch_size, length):
-    """Median seconds and peak bytes of our training step on full rows of random ids."""
-    before = memory("VmRSS")
-    ids = torch.randint(0, EOT, (int(batch_size), int(length) + 1))
-    step = stepper("ours", size, [(ids[:, :-1], ids[:, 1:])] * 4)
-    return in_turns({"step": step}, rounds=3)["step"], peak_memory(before)
-
-
 # --- The rows ---
 
 
@@ -260,8 +252,7 @@ def fine_tuning_row():
 
 def generation_rows():
     """Seconds for all test prompts, each continued by as many tokens as its published answer has, and for one by 100; our
-    seconds for those 100 once more, in turns with a sum that reads as many weights 100 times, and the bytes of the sum; and
-    how our time grows."""
+    seconds for those 100 once more, in turns with a sum that reads as many weights 100 times, and the bytes of the sum."""
     from llms_from_scratch import ch05
     tests = entries()[1]
     prompts = [TOKENIZER.encode_ordinary(NOTEBOOK["format_prompt"](entry)) for entry in tests]
@@ -320,10 +311,7 @@ def generation_rows():
     # In turns without the peers: other users share the memory, and its speed changes while these take theirs.
     reading = in_turns({"sum": lambda: [weights.sum() for _ in range(100)], "ours": single["ours"]}, rounds=10)
     single = in_turns(single, rounds=4)
-    growing = in_turns({n: partial(our.generate, ours, prompt, n, CONTEXT) for n in (50, 100, 200, 400, 800)}, 1, 0)
-    different = torch.randint(0, EOT, (32, prompt.shape[1]), device=DEVICE)  # without a common beginning
-    batched = in_turns({b: partial(our.generate, ours, different[:b], 50, CONTEXT) for b in (1, 2, 4, 8, 16, 32)}, 1, 0)
-    return test_set | {BOOK: book_seconds}, best, single, reading, 100 * weights.nbytes, growing, batched
+    return test_set | {BOOK: book_seconds}, best, single, reading, 100 * weights.nbytes
 
 
 class end_after:
@@ -351,6 +339,51 @@ def loading_row():
     runs = {name: partial(in_own_process, name, MODELS, "355M", script=load.__file__) for name in ("ours", BOOK)}
     peak = {name: run() for name, run in runs.items()}
     return in_turns(runs, rounds=3, warm_up=0), peak
+
+
+# --- How cost grows ---
+
+
+def growth_point(size, batch_size, length):
+    """Median seconds and peak bytes of our training step on full rows of random ids."""
+    before = memory("VmRSS")
+    ids = torch.randint(0, EOT, (int(batch_size), int(length) + 1))
+    step = stepper("ours", size, [(ids[:, :-1], ids[:, 1:])] * 4)
+    return in_turns({"step": step}, rounds=3)["step"], peak_memory(before)
+
+
+def growth():
+    """Small plots of how our cost grows, in growth.png; also a command: python benchmarks/bench.py growth."""
+    import matplotlib.pyplot as plt
+    points = {
+        "model, batch of 8 × 64": [(size, *in_own_process("growth_point", size, 8, 64)) for size in SIZES],
+        "batch size, 124M, length 64": [(b, *in_own_process("growth_point", "124M", b, 64)) for b in (1, 2, 4, 8, 16)],
+        "length, 124M, one row": [(n, *in_own_process("growth_point", "124M", 1, n)) for n in (64, 128, 256, 512, 1024)],
+    }
+    model, prompts = our_model("124M").eval(), torch.randint(0, EOT, (32, 64), device=DEVICE)  # without a common beginning
+
+    def seconds(sizes):
+        """Of each (rows, new tokens)."""
+        return in_turns({(b, n): partial(our.generate, model, prompts[:b], n, CONTEXT) for b, n in sizes}, rounds=3, warm_up=0)
+
+    by_tokens = {n: s for (_, n), s in seconds([(1, n) for n in (50, 100, 200, 400, 800)]).items()}
+    by_rows = {b: s for (b, _), s in seconds([(b, 50) for b in (1, 2, 4, 8, 16, 32)]).items()}
+
+    fig, axes = plt.subplots(1, 5, figsize=(17, 3.2))
+    for ax, (title, series) in zip(axes, points.items()):
+        x, times, peak = zip(*series)
+        positions = x if not isinstance(x[0], str) else range(len(x))
+        ax.plot(positions, times, "o-")
+        ax.set(title=title, ylabel="s a step", ylim=(0, None))
+        ax.set_xticks(positions, [str(value) for value in x], rotation=0 if isinstance(x[0], str) else 60)
+        twin = ax.twinx()
+        twin.plot(positions, [value / 1e9 for value in peak], "s--", color="tab:orange")
+        twin.set(ylabel="GB (orange)", ylim=(0, None))
+    for ax, series, title in ((axes[3], by_tokens, "new tokens, one row"), (axes[4], by_rows, "rows, 50 new tokens each")):
+        ax.plot(*zip(*series.items()), "o-")
+        ax.set(title=title, ylabel="s", ylim=(0, None))
+    fig.tight_layout()
+    fig.savefig(Path(__file__).with_name("growth.png"), dpi=110)
 
 
 # --- The report ---
@@ -381,26 +414,6 @@ def machine():
             + (f"{torch.cuda.get_device_name()}, bfloat16" if DEVICE == "cuda" else "float32; no GPU, so no bfloat16 rows"))
 
 
-def plot_growth(points, growing, batched):
-    """Small plots of how cost grows, in growth.png."""
-    import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(1, 5, figsize=(17, 3.2))
-    for ax, (title, series) in zip(axes, points.items()):
-        x, seconds, peak = zip(*series)
-        positions = x if not isinstance(x[0], str) else range(len(x))
-        ax.plot(positions, seconds, "o-")
-        ax.set(title=title, ylabel="s a step", ylim=(0, None))
-        ax.set_xticks(positions, [str(value) for value in x], rotation=0 if isinstance(x[0], str) else 60)
-        twin = ax.twinx()
-        twin.plot(positions, [value / 1e9 for value in peak], "s--", color="tab:orange")
-        twin.set(ylabel="GB (orange)", ylim=(0, None))
-    for ax, series, title in ((axes[3], growing, "new tokens, one row"), (axes[4], batched, "rows, 50 new tokens each")):
-        ax.plot(*zip(*series.items()), "o-")
-        ax.set(title=title, ylabel="s", ylim=(0, None))
-    fig.tight_layout()
-    fig.savefig(Path(__file__).with_name("growth.png"), dpi=110)
-
-
 def main():
     for size, settings in SIZES.items():
         if not (MODELS / size / "model.ckpt.index").exists():
@@ -415,7 +428,7 @@ def main():
         rows.append(row("peak memory of it", peak, "GB"))
     rows.append(row("12 steps with validation, each one's own loop", fine_tuning_row(), "s",
                     f"{BOOK}'s also reads training batches for their loss"))
-    test_set, best, single, reading, read_bytes, growing, batched = generation_rows()
+    test_set, best, single, reading, read_bytes = generation_rows()
     rows.append(row(f"110 test prompts, as many tokens as their answers have (batches of {best['ours']}; {HF} "
                     f"{best[HF]}, {BOOK} 1)", test_set, "s", f"one run of {BOOK}"))
     rows.append(row("one prompt, 100 new tokens", single, "s",
@@ -426,12 +439,7 @@ def main():
     rows.append(row("355M from files to first logits, imports counted", seconds, "s", "checksums verified before"))
     rows.append(row("peak memory of it", peak, "GB", f"{peak['ours'] / size:.2f}× the file"))
 
-    points = {
-        "model, batch of 8 × 64": [(size, *in_own_process("growth_point", size, 8, 64)) for size in SIZES],
-        "batch size, 124M, length 64": [(b, *in_own_process("growth_point", "124M", b, 64)) for b in (1, 2, 4, 8, 16)],
-        "length, 124M, one row": [(n, *in_own_process("growth_point", "124M", 1, n)) for n in (64, 128, 256, 512, 1024)],
-    }
-    plot_growth(points, growing, batched)
+    growth()
     data = "the published data" if "INSTRUCTION_DATA" in os.environ else "the miniature's data"
     Path(__file__).with_name("results.md").write_text("\n".join([
         "# Results", "", f"{machine()}; GPT-2 124M with random weights, batches of 8 from {data}. Medians; times are how many "
