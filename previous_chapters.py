@@ -16,6 +16,7 @@ the key/value cache, N positions that a packed batch computes.
 import ctypes
 import os
 import sys
+import zlib
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -604,7 +605,7 @@ def is_sound(path):
     try:
         with ZipFile(path) as archive:
             return archive.testzip() is None
-    except BadZipFile:
+    except (BadZipFile, RuntimeError, ValueError, zlib.error):  # what zipfile raises for a damaged list of contents
         return False
 
 

@@ -870,11 +870,15 @@ def saved_run(tmp_path):
     return tmp_path / "run", again, again()
 
 
+def flip(content, at):
+    return content[:at] + bytes([content[at] ^ 129]) + content[at + 1:]
+
+
 @pytest.mark.parametrize("damage", [
     lambda content: b"", lambda content: content[:1000], lambda content: content[:-1],
-    lambda content: content.replace(b"PK\1\2", b"PK\0\0", 1),  # the first mark of the archive's directory
-    lambda content: content[:1000] + bytes([content[1000] ^ 1]) + content[1001:],
-    lambda content: content[:len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1:]])
+    lambda content: flip(content, 1000), lambda content: flip(content, len(content) // 2),
+    # In the archive's list of contents: its mark, a sign that says "encrypted", the compression, a length.
+    *(lambda content, at=at: flip(content, content.index(b"PK\1\2") + at) for at in (0, 8, 10, 28))])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(saved_run, capsys, damage):
     folder, again, result = saved_run
     content = (folder / "epoch-3.pt").read_bytes()
