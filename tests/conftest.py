@@ -79,3 +79,14 @@ def tokenizer(tiny_dir):
 @pytest.fixture(scope="session")
 def notebook():
     return notebook_definitions()
+
+
+def flip(path, at, mask=1):
+    """Invert the bits of `mask` in one byte of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= mask
+    path.write_bytes(data)
+
+
+def truncate(path, size):
+    path.write_bytes(path.read_bytes()[:size])

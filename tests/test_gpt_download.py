@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings, stra
 from transformers import GPT2Tokenizer
 
 import gpt_download
-from conftest import write_checkpoint
+from conftest import flip, truncate, write_checkpoint
 from gpt_download import (CheckpointError, FILES, download_and_load_gpt2, download_file,
                           load_settings, load_tokenizer, masked_crc32c, read_index, read_varint)
 from previous_chapters import flatten_params
@@ -443,16 +443,6 @@ def test_a_file_that_can_not_be_read_is_named(model_dir, name):
     (model_dir / name).mkdir()
     with pytest.raises(CheckpointError, match=f"can't read the files in .*{name}"):
         load(model_dir)
-
-
-def flip(path, at, mask=1):
-    data = bytearray(path.read_bytes())
-    data[at] ^= mask
-    path.write_bytes(data)
-
-
-def truncate(path, size):
-    path.write_bytes(path.read_bytes()[:size])
 
 
 @pytest.mark.parametrize("name", ["model/wte", "model/h0/attn/c_attn/w", "model/h1/ln_2/b", "model/ln_f/g"])

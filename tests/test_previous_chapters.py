@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 import previous_chapters
-from conftest import transformers_state
+from conftest import flip, transformers_state, truncate
 from previous_chapters import (GPTModel, calc_loss_batch, calc_loss_loader, generate, load_model, load_weights_into_gpt,
                                pack, pick_next, plot_losses, sample_text, save_model, text_to_token_ids, token_ids_to_text,
                                train_model_simple)
@@ -870,19 +870,14 @@ def saved_run(tmp_path):
     return tmp_path / "run", again, again()
 
 
-def flip(content, at):
-    return content[:at] + bytes([content[at] ^ 129]) + content[at + 1:]
-
-
 @pytest.mark.parametrize("damage", [
-    lambda content: b"", lambda content: content[:1000], lambda content: content[:-1],
-    lambda content: flip(content, 1000), lambda content: flip(content, len(content) // 2),
+    lambda path: truncate(path, 0), lambda path: truncate(path, 1000), lambda path: truncate(path, -1),
+    lambda path: flip(path, 1000), lambda path: flip(path, path.stat().st_size // 2),
     # In the archive's list of contents: its mark, a sign that says "encrypted", the compression, a length.
-    *(lambda content, at=at: flip(content, content.index(b"PK\1\2") + at) for at in (0, 8, 10, 28))])
+    *(lambda path, at=at: flip(path, path.read_bytes().index(b"PK\1\2") + at, mask=129) for at in (0, 8, 10, 28))])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(saved_run, capsys, damage):
     folder, again, result = saved_run
-    content = (folder / "epoch-3.pt").read_bytes()
-    (folder / "epoch-3.pt").write_bytes(damage(content))
+    damage(folder / "epoch-3.pt")
     assert equal(again(), result)
     printed = capsys.readouterr().out
     assert "epoch-3.pt is damaged" in printed and f"Going on from {folder / 'epoch-2.pt'}" in printed
