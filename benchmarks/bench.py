@@ -1,10 +1,10 @@
-"""Ours against the peers, side by side in one run: python benchmarks/bench.py writes results.md and growth.png.
+"""Ours against the peers, side by side in one run: python -m benchmarks.bench writes results.md and growth.png.
 
 - The peers are llms-from-scratch (its plain GPT-2, as it ships) and transformers (GPT2LMHeadModel, fused AdamW, its
   key/value cache). All have the same random weights, read from one checkpoint, and the same batches.
 - Losses and generated ids are compared before any time counts. Then the implementations take turns, so that a noisy
-  moment hits all of them; what is quoted is the median. Only llms-from-scratch's run over the whole test set, which takes
-  minutes, is a single one.
+  moment hits all of them; what is quoted is the median. Only llms-from-scratch's run over the whole test set, which
+  takes minutes, is a single one.
 - Memory is the peak of a process of its own, above what it had after its imports.
 - INSTRUCTION_DATA names the published data set; without it the miniature's is used.
 """
@@ -19,19 +19,17 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-os.environ.setdefault("MPLBACKEND", "Agg")
-
 import torch
 import torch.nn.functional as F
 
-from conftest import notebook_definitions, transformers_state, write_checkpoint
-from gpt_download import download_and_load_gpt2, load_tokenizer
-import load
-from load import config, memory
-import previous_chapters as our
+from benchmarks import load
+from benchmarks.load import memory
+from engine.fast import IGNORE_INDEX, mixed_precision, own_memory, pack, ready_to_train
+from gpt_download import END_OF_TEXT, download_and_load_gpt2, load_tokenizer
+from previous_chapters import calc_loss_batch, generate, gpt_config, train_model_simple
+from tests.helpers import ROOT, notebook_definitions, transformers_state, write_checkpoint
 
+os.environ.setdefault("MPLBACKEND", "Agg")
 MODELS = ROOT / "build/benchmarks"
 SIZES = {  # OpenAI's, and the miniature's
     "7M": {"n_vocab": 50257, "n_ctx": 256, "n_embd": 128, "n_head": 4, "n_layer": 4},
@@ -39,7 +37,7 @@ SIZES = {  # OpenAI's, and the miniature's
     "355M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1024, "n_head": 16, "n_layer": 24},
 }
 DATA = os.environ.get("INSTRUCTION_DATA", ROOT / "data/mini-instructions.json")
-EOT, IGNORE, CONTEXT = 50256, -100, 1024
+CONTEXT = SIZES["124M"]["n_ctx"]
 BOOK, HF = "llms-from-scratch", "transformers"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
@@ -51,14 +49,14 @@ NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
 def our_model(size):
     """Its weights lie in rows, as fine-tuning leaves them, and as load_model reads them."""
     _, model = load.our_model(MODELS, size)
-    our.own_memory(model)
+    own_memory(model)
     return model.to(DEVICE)
 
 
 def book_model(size):
     from llms_from_scratch import ch04, ch05
     settings, params = download_and_load_gpt2(size, MODELS)
-    model = ch04.GPTModel(config(settings))
+    model = ch04.GPTModel(gpt_config(settings))
     ch05.load_weights_into_gpt(model, params)
     return model.to(DEVICE)
 
@@ -67,26 +65,26 @@ def hf_model(size):
     from transformers import GPT2Config, GPT2LMHeadModel
     settings, params = download_and_load_gpt2(size, MODELS)
     model = GPT2LMHeadModel(GPT2Config(
-        n_positions=settings["n_ctx"], n_embd=settings["n_embd"], n_layer=settings["n_layer"], n_head=settings["n_head"],
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+        n_positions=settings["n_ctx"], n_embd=settings["n_embd"], n_layer=settings["n_layer"],
+        n_head=settings["n_head"], resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
     model.transformer.load_state_dict(transformers_state(params))
     return model.to(DEVICE)
 
 
 def book_loss(model, inputs, targets):
     """The peers' loss: logits at every position, then cross-entropy; bfloat16 on a GPU, as ours."""
-    with our.mixed_precision(DEVICE):
-        return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
+    with mixed_precision(DEVICE):
+        return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
 
 
 def hf_loss(model, inputs, targets):
-    with our.mixed_precision(DEVICE):
+    with mixed_precision(DEVICE):
         logits = model(inputs, use_cache=False).logits
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
 
 
 def our_loss(model, inputs, targets):
-    return our.calc_loss_batch(inputs, targets, model, DEVICE)
+    return calc_loss_batch(inputs, targets, model, DEVICE)
 
 
 IMPLEMENTATIONS = {  # name: how its model is made, its loss, AdamW's `fused` as it ships
@@ -102,6 +100,8 @@ def stepper(name, size, batches):
     make, loss_of, _ = IMPLEMENTATIONS[name]
     model = make(size).train()
     optimizer, batches = adamw(name, model), iter(batches)
+    if name == "ours":
+        ready_to_train(model, optimizer)  # as our loop does
 
     def step():
         inputs, targets = next(batches)
@@ -109,8 +109,6 @@ def stepper(name, size, batches):
         loss = loss_of(model, inputs, targets)
         loss.backward()
         optimizer.step()
-        if name == "ours":
-            our.keep_freed_memory()  # as our loop does
         return loss.item()
     return step
 
@@ -153,18 +151,22 @@ def peak_memory(before):
     return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else memory("VmHWM") - before
 
 
-def in_own_process(*arguments, script=__file__):
-    """What one of the functions below, or another script, prints when run by a fresh Python."""
-    command = [sys.executable, script, *map(str, arguments)]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1])
+def command(*arguments, module="benchmarks.bench"):
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def in_own_process(*arguments, **options):
+    """What one of the functions below, or another module, prints when run by a fresh Python."""
+    run = subprocess.run(command(*arguments, **options), stdout=subprocess.PIPE, check=True, text=True, cwd=ROOT)
+    return json.loads(run.stdout.splitlines()[-1])
 
 
 def training_worker(name, masked, batches):
-    """For each line it is given, trains for a step (or computes the matrix products of ours), and prints the loss (or the
-    number of operations) and its peak bytes so far."""
+    """For each line it is given, trains for a step (or computes the matrix products of ours), and prints the loss (or
+    the number of operations) and its peak bytes so far."""
     import llms_from_scratch.ch05  # noqa: F401  all imports first, for each implementation the same
     import transformers
-    transformers.GPT2LMHeadModel
+    assert transformers.GPT2LMHeadModel  # imported only when it is asked for
     batches = list(loader(entries()[0], mask_instruction=masked == "True"))[:int(batches)]
     before = memory("VmRSS")
     step = multiplier("124M", batches) if name == "products" else stepper(name, "124M", batches)
@@ -177,9 +179,10 @@ def training_worker(name, masked, batches):
 
 def training_rows(masked):
     """Seconds and peak bytes of one training step each, the seconds of the matrix products of ours alone, and the
-    operations a second that these do. All run in processes of their own, as they would with a reader, and take turns."""
+    operations a second that these do. All run in processes of their own, as they would with a reader, and take
+    turns."""
     batches = 13
-    workers = {name: subprocess.Popen([sys.executable, __file__, "training_worker", name, str(masked), str(batches)],
+    workers = {name: subprocess.Popen(command("training_worker", name, masked, batches), cwd=ROOT,
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                for name in ("products", *IMPLEMENTATIONS)}
     results, peak = {name: [] for name in workers}, {}
@@ -202,14 +205,14 @@ def training_rows(masked):
 
 def multiplier(size, batches):
     """A function that computes the matrix products of our step on the next batch and nothing else, into memory that is
-    there already, and returns the number of operations. Every layer has matrices of its own, as in a step: a product repeated
-    with the same ones would find them in the processor's cache."""
+    there already, and returns the number of operations. Every layer has matrices of its own, as in a step: a product
+    repeated with the same ones would find them in the processor's cache."""
     D, V, layers = SIZES[size]["n_embd"], SIZES[size]["n_vocab"], SIZES[size]["n_layer"]
     shapes = [(D, 3 * D), (D, D), (D, 4 * D), (4 * D, D)] * layers + [(D, V)]
     counts = []  # for each batch, how many rows each layer reads
     for inputs, targets in batches:
-        packing = our.pack(inputs, targets != IGNORE)
-        read = packing.places[targets != IGNORE].unique()
+        packing = pack(inputs, targets != IGNORE_INDEX)
+        read = packing.source[targets != IGNORE_INDEX].unique()
         counts.append([int(packing.computed.sum())] * (len(shapes) - 1) + [len(read)])
     rows = max(map(max, counts))
     random = partial(torch.randn, device=DEVICE, dtype=torch.bfloat16 if DEVICE == "cuda" else torch.float32)
@@ -237,10 +240,10 @@ def fine_tuning(name):
     from llms_from_scratch import ch05
     train, _, validation = entries()
     train, validation = train[:96], validation[:40]
-    loop, validation_batch = {"ours": (our.train_model_simple, 32), BOOK: (ch05.train_model_simple, 8)}[name]
+    loop, validation_batch = {"ours": (train_model_simple, 32), BOOK: (ch05.train_model_simple, 8)}[name]
     model, val_loader = IMPLEMENTATIONS[name][0]("124M"), loader(validation, validation_batch, shuffle=False)
-    run = partial(loop, model, loader(train), val_loader, adamw(name, model), DEVICE, num_epochs=1, eval_freq=5, eval_iter=5,
-                  start_context=NOTEBOOK["format_input"](validation[0]), tokenizer=TOKENIZER)
+    run = partial(loop, model, loader(train), val_loader, adamw(name, model), DEVICE, num_epochs=1, eval_freq=5,
+                  eval_iter=5, start_context=NOTEBOOK["format_input"](validation[0]), tokenizer=TOKENIZER)
     return in_turns({name: run}, rounds=1, warm_up=0)[name]
 
 
@@ -250,68 +253,79 @@ def fine_tuning_row():
     return {name: median(time[name] for time in times) for name in times[0]}
 
 
-def generation_rows():
-    """Seconds for all test prompts, each continued by as many tokens as its published answer has, and for one by 100; our
-    seconds for those 100 once more, in turns with a sum that reads as many weights 100 times, and the bytes of the sum."""
-    from llms_from_scratch import ch05
+def test_prompts():
+    """The ids of all test prompts, and how many tokens each published answer has."""
     tests = entries()[1]
-    prompts = [TOKENIZER.encode_ordinary(NOTEBOOK["format_prompt"](entry)) for entry in tests]
-    answers = [len(TOKENIZER.encode_ordinary(entry["output"])) for entry in tests]
+    return ([TOKENIZER.encode_ordinary(NOTEBOOK["format_prompt"](entry)) for entry in tests],
+            [len(TOKENIZER.encode_ordinary(entry["output"])) for entry in tests])
+
+
+def in_batches(generate_batch, prompts, lengths, batch_size):
+    """The continuations that `generate_batch(prompts, lengths)` makes, prompts of similar length together, in order."""
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    ours, book, hf = (make("124M").eval() for make, _, _ in IMPLEMENTATIONS.values())
+    rows = {}
+    for first in range(0, len(prompts), batch_size):
+        batch = by_length[first:first + batch_size]
+        rows |= dict(zip(batch, generate_batch([prompts[i] for i in batch], [lengths[i] for i in batch])))
+    return [rows[i] for i in range(len(prompts))]
 
-    def batches(size):
-        return [by_length[first:first + size] for first in range(0, len(prompts), size)]
 
-    def our_generate(batch_size):
-        rows = {}
-        for batch in batches(batch_size):
-            with end_after([answers[i] for i in batch], ours):
-                made = our.generate(ours, [prompts[i] for i in batch], max(answers) + 1, CONTEXT, eos_id=EOT)
-            rows |= {i: row[len(prompts[i]):] for i, row in zip(batch, made)}
-        return [rows[i] for i in range(len(prompts))]
+def our_batch(model, prompts, lengths):
+    with end_after(lengths, model):
+        rows = generate(model, prompts, max(lengths) + 1, CONTEXT, eos_id=END_OF_TEXT)
+    return [row[len(prompt):] for row, prompt in zip(rows, prompts)]
 
-    def book_generate():
-        return [ch05.generate(book, torch.tensor([prompt], device=DEVICE), n, CONTEXT)[0, len(prompt):].tolist()
-                for prompt, n in zip(prompts, answers)]
 
-    def hf_generate(batch_size):
-        rows = {}
-        for batch in batches(batch_size):
-            width = max(len(prompts[i]) for i in batch)
-            ids = torch.tensor([[EOT] * (width - len(prompts[i])) + prompts[i] for i in batch], device=DEVICE)
-            mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in batch], device=DEVICE)
-            wanted = torch.tensor([answers[i] for i in batch], device=DEVICE)
-            made = hf.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=max(answers[i] for i in batch),
-                               pad_token_id=EOT, eos_token_id=None,
-                               stopping_criteria=[lambda ids, scores: ids.shape[1] - width >= wanted])
-            rows |= {i: made[row, width:width + answers[i]].tolist() for row, i in enumerate(batch)}
-        return [rows[i] for i in range(len(prompts))]
+def hf_batch(model, prompts, lengths):
+    width = max(map(len, prompts))
+    ids = torch.tensor([[END_OF_TEXT] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
+    wanted = torch.tensor(lengths, device=DEVICE)
+    made = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=max(lengths),
+                          pad_token_id=END_OF_TEXT, eos_token_id=None,
+                          stopping_criteria=[lambda ids, scores: ids.shape[1] - width >= wanted])
+    return [row[width:width + n].tolist() for row, n in zip(made, lengths)]
 
+
+def book_one(model, prompt, length):
+    from llms_from_scratch import ch05
+    return ch05.generate(model, torch.tensor([prompt], device=DEVICE), length, CONTEXT)[0, len(prompt):].tolist()
+
+
+def test_set_row(models):
+    """Seconds for all test prompts, each continued by as many tokens as its published answer has, and the batch sizes
+    at which those that take batches are fastest."""
+    prompts, lengths = test_prompts()
     start = perf_counter()
-    expected = book_generate()  # minutes: it runs once, all the others in turns
-    book_seconds = perf_counter() - start
-    sizes = (16, 32, 64)
-    assert our_generate(32) == expected == hf_generate(32), "generated ids differ"
-    best = {}
-    for name, generate in (("ours", our_generate), (HF, hf_generate)):
-        tried = in_turns({size: partial(generate, size) for size in sizes}, rounds=1, warm_up=0)
+    expected = [book_one(models[BOOK], prompt, n) for prompt, n in zip(prompts, lengths)]
+    seconds, best = {BOOK: perf_counter() - start}, {}  # minutes: it runs once, the others in turns
+    runs = {}
+    for name, generate_batch in (("ours", our_batch), (HF, hf_batch)):
+        tries = {size: partial(in_batches, partial(generate_batch, models[name]), prompts, lengths, size)
+                 for size in (16, 32, 64)}
+        assert tries[32]() == expected, f"ids of {name} differ"
+        tried = in_turns(tries, rounds=1, warm_up=0)
         best[name] = min(tried, key=tried.get)
-    test_set = in_turns({"ours": partial(our_generate, best["ours"]), HF: partial(hf_generate, best[HF])}, rounds=3, warm_up=0)
+        runs[name] = tries[best[name]]
+    return seconds | in_turns(runs, rounds=3, warm_up=0), best
 
-    prompt = torch.tensor([prompts[0]], device=DEVICE)
+
+def one_prompt_row(models, new=100):
+    """Seconds for one prompt, continued by so many tokens; ours once more, in turns with a sum that reads as many
+    weights as often; and the bytes that this sum reads."""
+    from llms_from_scratch import ch05
+    ours, prompt = models["ours"], torch.tensor(test_prompts()[0][:1], device=DEVICE)
     single = {
-        "ours": lambda: our.generate(ours, prompt, 100, CONTEXT),
-        BOOK: lambda: ch05.generate(book, prompt, 100, CONTEXT),
-        HF: lambda: hf.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=100,
-                                pad_token_id=EOT, eos_token_id=None)}
-    made = [generate().tolist() for generate in single.values()]
+        "ours": lambda: generate(ours, prompt, new, CONTEXT),
+        BOOK: lambda: ch05.generate(models[BOOK], prompt, new, CONTEXT),
+        HF: lambda: models[HF].generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
+                                        max_new_tokens=new, pad_token_id=END_OF_TEXT, eos_token_id=None)}
+    made = [run().tolist() for run in single.values()]
     assert made[0] == made[1] == made[2], "generated ids differ"
     weights = torch.randn(sum(parameter.numel() for parameter in ours.parameters()), device=DEVICE)
     # In turns without the peers: other users share the memory, and its speed changes while these take theirs.
-    reading = in_turns({"sum": lambda: [weights.sum() for _ in range(100)], "ours": single["ours"]}, rounds=10)
-    single = in_turns(single, rounds=4)
-    return test_set | {BOOK: book_seconds}, best, single, reading, 100 * weights.nbytes
+    reading = in_turns({"sum": lambda: [weights.sum() for _ in range(new)], "ours": single["ours"]}, rounds=10)
+    return in_turns(single, rounds=4), reading, new * weights.nbytes
 
 
 class end_after:
@@ -330,13 +344,13 @@ class end_after:
     def end_rows(self, module, args, logits):
         if len(logits) < len(self.lengths):  # the rows that ended in earlier steps were dropped
             self.lengths = self.lengths[self.lengths >= self.step]
-        logits[self.lengths <= self.step, EOT] = torch.inf
+        logits[self.lengths <= self.step, ..., END_OF_TEXT] = torch.inf
         self.step += 1
 
 
 def loading_row():
     """Seconds of a process that loads 355M and runs it once, its imports counted, and its peak memory."""
-    runs = {name: partial(in_own_process, name, MODELS, "355M", script=load.__file__) for name in ("ours", BOOK)}
+    runs = {name: partial(in_own_process, name, MODELS, "355M", module=load.__name__) for name in ("ours", BOOK)}
     peak = {name: run() for name, run in runs.items()}
     return in_turns(runs, rounds=3, warm_up=0), peak
 
@@ -347,7 +361,7 @@ def loading_row():
 def growth_point(size, batch_size, length):
     """Median seconds and peak bytes of our training step on full rows of random ids."""
     before = memory("VmRSS")
-    ids = torch.randint(0, EOT, (int(batch_size), int(length) + 1))
+    ids = torch.randint(0, END_OF_TEXT, (int(batch_size), int(length) + 1))
     step = stepper("ours", size, [(ids[:, :-1], ids[:, 1:])] * 4)
     return in_turns({"step": step}, rounds=3)["step"], peak_memory(before)
 
@@ -358,11 +372,13 @@ def growth():
     points = {
         "model, batch of 8 × 64": [(size, *in_own_process("growth_point", size, 8, 64)) for size in SIZES],
         "batch size, 124M, length 64": [(b, *in_own_process("growth_point", "124M", b, 64)) for b in (1, 2, 4, 8, 16)],
-        "length, 124M, one row": [(n, *in_own_process("growth_point", "124M", 1, n)) for n in (64, 128, 256, 512, 1024)],
+        "length, 124M, one row": [(n, *in_own_process("growth_point", "124M", 1, n))
+                                  for n in (64, 128, 256, 512, 1024)],
     }
-    model, prompts = our_model("124M").eval(), torch.randint(0, EOT, (32, 64), device=DEVICE)  # without a common beginning
-    by_tokens = in_turns({n: partial(our.generate, model, prompts[:1], n, CONTEXT) for n in (50, 100, 200, 400, 800)}, 3, 0)
-    by_rows = in_turns({b: partial(our.generate, model, prompts[:b], 50, CONTEXT) for b in (1, 2, 4, 8, 16, 32)}, 3, 0)
+    model = our_model("124M").eval()
+    prompts = torch.randint(0, END_OF_TEXT, (32, 64), device=DEVICE)  # without a common beginning
+    by_tokens = in_turns({n: partial(generate, model, prompts[:1], n, CONTEXT) for n in (50, 100, 200, 400, 800)}, 3, 0)
+    by_rows = in_turns({b: partial(generate, model, prompts[:b], 50, CONTEXT) for b in (1, 2, 4, 8, 16, 32)}, 3, 0)
 
     fig, axes = plt.subplots(1, 5, figsize=(17, 3.2))
     for ax, (title, series) in zip(axes, points.items()):
@@ -374,7 +390,8 @@ def growth():
         twin = ax.twinx()
         twin.plot(positions, [value / 1e9 for value in peak], "s--", color="tab:orange")
         twin.set(ylabel="GB (orange)", ylim=(0, None))
-    for ax, series, title in ((axes[3], by_tokens, "new tokens, one row"), (axes[4], by_rows, "rows, 50 new tokens each")):
+    for ax, series, title in ((axes[3], by_tokens, "new tokens, one row"),
+                              (axes[4], by_rows, "rows, 50 new tokens each")):
         ax.plot(*zip(*series.items()), "o-")
         ax.set(title=title, ylabel="s", ylim=(0, None))
     fig.tight_layout()
@@ -385,8 +402,8 @@ def growth():
 
 
 def row(name, amounts, unit, note=""):
-    """A line of the table, also shown at once. In seconds: how many times longer a peer takes; in bytes, shown as GB: our
-    share of a peer's."""
+    """A line of the table, also shown at once. In seconds: how many times longer a peer takes; in bytes, shown as GB:
+    our share of a peer's."""
     def cell(amount):
         return f"{amount:.2f} s" if unit == "s" else f"{amount / 1e9:.2f} GB"
 
@@ -403,10 +420,11 @@ def row(name, amounts, unit, note=""):
 
 
 def machine():
-    model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return (f"{torch.get_num_threads()} threads of {model[0] if model else platform.processor()}, Python "
             f"{platform.python_version()}, torch {torch.__version__}, "
-            + (f"{torch.cuda.get_device_name()}, bfloat16" if DEVICE == "cuda" else "float32; no GPU, so no bfloat16 rows"))
+            + (f"{torch.cuda.get_device_name()}, bfloat16" if DEVICE == "cuda" else "float32; no GPU"))
 
 
 def main():
@@ -423,12 +441,14 @@ def main():
         rows.append(row("peak memory of it", peak, "GB"))
     rows.append(row("12 steps with validation, each one's own loop", fine_tuning_row(), "s",
                     f"{BOOK}'s also reads training batches for their loss"))
-    test_set, best, single, reading, read_bytes = generation_rows()
+    models = {name: make("124M").eval() for name, (make, _, _) in IMPLEMENTATIONS.items()}
+    test_set, best = test_set_row(models)
+    single, reading, read_bytes = one_prompt_row(models)
     rows.append(row(f"110 test prompts, as many tokens as their answers have (batches of {best['ours']}; {HF} "
                     f"{best[HF]}, {BOOK} 1)", test_set, "s", f"one run of {BOOK}"))
     rows.append(row("one prompt, 100 new tokens", single, "s",
-                    f"{reading['sum'] / reading['ours']:.0%} of the memory bandwidth ({reading['ours']:.2f} s in turns with "
-                    "a sum)"))
+                    f"{reading['sum'] / reading['ours']:.0%} of the memory bandwidth ({reading['ours']:.2f} s in turns "
+                    "with a sum)"))
     seconds, peak = loading_row()
     size = (MODELS / "355M/model.ckpt.data-00000-of-00001").stat().st_size
     rows.append(row("355M from files to first logits, imports counted", seconds, "s", "checksums verified before"))
@@ -436,14 +456,21 @@ def main():
 
     growth()
     data = "the published data" if "INSTRUCTION_DATA" in os.environ else "the miniature's data"
-    Path(__file__).with_name("results.md").write_text("\n".join([
-        "# Results", "", f"{machine()}; GPT-2 124M with random weights, batches of 8 from {data}. Medians; times are how many "
-        f"times longer the peer takes, memory is our share of the peer's. {BOOK} is its plain GPT-2, without the key/value cache "
-        "of its other variants.", "",
-        f"| | ours | {BOOK} | {HF} | |", "|---|---|---|---|---|", *rows, "",
-        "The machine's own limits, taken in turns with what they limit: matrix products at the rates given above, computed "
-        f"alone, in the step's shapes and order; {read_bytes / reading['sum'] / 1e9:.1f} GB/s read by a sum.", "",
-        "![How cost grows](growth.png)", ""]), encoding="utf-8")
+    table = "\n".join(rows)
+    Path(__file__).with_name("results.md").write_text(f"""# Results
+
+{machine()}; GPT-2 124M with random weights, batches of 8 from {data}. Medians; times are how many times longer the peer
+takes, memory is our share of the peer's. {BOOK} is its plain GPT-2, without the key/value cache of its other variants.
+
+| | ours | {BOOK} | {HF} | |
+|---|---|---|---|---|
+{table}
+
+The machine's own limits, taken in turns with what they limit: matrix products at the rates given above, computed alone,
+in the step's shapes and order; {read_bytes / reading['sum'] / 1e9:.1f} GB/s read by a sum.
+
+![How cost grows](growth.png)
+""", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One process that loads a checkpoint and runs the model once, so that every weight is touched: prints its peak memory.
 
-    python benchmarks/load.py ours|llms-from-scratch <models folder> <size>
+    python -m benchmarks.load ours|llms-from-scratch <models folder> <size>
 
 `bench.py` takes the time of the whole process. Imports come before the first reading of the memory, and only those that
 are needed.
@@ -10,9 +10,6 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 
 def memory(field):
     """Bytes of this process: VmRSS, what it has now, or VmHWM, the most it ever had."""
@@ -20,20 +17,15 @@ def memory(field):
     return int(line.split()[1]) * 1024
 
 
-def config(settings):
-    """The sizes by the names that the book and we use."""
-    return {"vocab_size": settings["n_vocab"], "context_length": settings["n_ctx"], "emb_dim": settings["n_embd"],
-            "n_heads": settings["n_head"], "n_layers": settings["n_layer"], "drop_rate": 0.0, "qkv_bias": True}
-
-
 def our_model(models, size):
     import torch
+
     from gpt_download import download_and_load_gpt2
-    from previous_chapters import GPTModel, load_weights_into_gpt
+    from previous_chapters import GPTModel, gpt_config, load_weights_into_gpt
     yield
     settings, params = download_and_load_gpt2(size, models)
     with torch.device("meta"):
-        model = GPTModel(config(settings))
+        model = GPTModel(gpt_config(settings))
     load_weights_into_gpt(model, params)
     yield model
 
@@ -42,10 +34,12 @@ def book_model(models, size):
     import tensorflow  # noqa: F401
     from llms_from_scratch.ch04 import GPTModel
     from llms_from_scratch.ch05 import load_gpt2_params_from_tf_ckpt, load_weights_into_gpt
+
+    from previous_chapters import gpt_config
     yield
     settings = json.loads(Path(models, size, "hparams.json").read_text())
     params = load_gpt2_params_from_tf_ckpt(str(Path(models, size, "model.ckpt")), settings)
-    model = GPTModel(config(settings))
+    model = GPTModel(gpt_config(settings))
     load_weights_into_gpt(model, params)
     yield model
 

@@ -1,69 +1,43 @@
 """Write the pretrained miniature as OpenAI wrote GPT-2: a TensorFlow checkpoint of float16 variables, in gpt2/7M.
 
-    python miniature/export.py          # after miniature/pretrain.py
+    python -m miniature.export          # after miniature.pretrain
 
 Tokens that the pretraining text never used get the row they shared in pretraining, with a little noise, so that
 fine-tuning can tell them apart.
 """
 
-import json
-
 import numpy as np
-import tensorflow.compat.v1 as tf
 import torch
 
-from pretrain import CONFIG, ROOT, STATE, VOCABULARY
+from engine.tf_checkpoint import write_with_tensorflow
+from gpt_download import tensor_shapes
+from miniature.pretrain import MODEL_DIR, RESULT, ROOT, SETTINGS
+from previous_chapters import openai_names
 
-FOLDER = ROOT / "gpt2/7M"
 NOISE = 0.02
 
 
 def full_embedding(rows, types):
     """The rows of the corpus's own tokens, put in their places among all of GPT-2's."""
-    noise = NOISE * torch.randn(VOCABULARY, rows.shape[1], generator=torch.Generator().manual_seed(123))
-    embedding = rows[-1] + noise  # (50257, D)
+    noise = NOISE * torch.randn(SETTINGS["n_vocab"], rows.shape[1], generator=torch.Generator().manual_seed(123))
+    embedding = rows[-1] + noise  # (V, D)
     embedding[types] = rows[:-1]
     return embedding
 
 
 def openai_variables(weights, types):
     """Our names and (out, in) matrices become OpenAI's names and (1, in, out) matrices, as float16."""
-    variables = {"wte": full_embedding(weights["tok_emb.weight"], types), "wpe": weights["pos_emb.weight"]}
-
-    def norm(name, ours):
-        variables[f"{name}/g"], variables[f"{name}/b"] = weights[f"{ours}.weight"], weights[f"{ours}.bias"]
-
-    def linear(name, ours):
-        variables[f"{name}/w"], variables[f"{name}/b"] = weights[f"{ours}.weight"].T[None], weights[f"{ours}.bias"]
-
-    for i in range(CONFIG["n_layers"]):
-        block = f"trf_blocks.{i}"
-        norm(f"h{i}/ln_1", f"{block}.norm1")
-        linear(f"h{i}/attn/c_attn", f"{block}.att.qkv")
-        linear(f"h{i}/attn/c_proj", f"{block}.att.out_proj")
-        norm(f"h{i}/ln_2", f"{block}.norm2")
-        linear(f"h{i}/mlp/c_fc", f"{block}.ff.layers.0")
-        linear(f"h{i}/mlp/c_proj", f"{block}.ff.layers.2")
-    norm("ln_f", "final_norm")
-    return {f"model/{name}": tensor.numpy().astype(np.float16) for name, tensor in variables.items()}
-
-
-def save_checkpoint(variables, folder):
-    """What OpenAI's files hold, written by the same tool."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        for name, value in variables.items():
-            tf.get_variable(name, initializer=value)
-        session.run(tf.global_variables_initializer())
-        saver = tf.train.Saver(write_version=tf.train.SaverDef.V2)
-        saver.save(session, str(folder / "model.ckpt"), write_meta_graph=False)
-    # the path relative to the folder, so that the folder can be moved
-    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\nall_model_checkpoint_paths: "model.ckpt"\n')
+    weights = weights | {"tok_emb.weight": full_embedding(weights["tok_emb.weight"], types)}
+    shapes, variables = tensor_shapes(SETTINGS), {}
+    for path, ours in openai_names(SETTINGS["n_layer"]).items():
+        name = f"ln_f/{path}" if path in ("g", "b") else path.replace("blocks/", "h")
+        tensor = weights[ours].T if path.endswith("/w") else weights[ours]
+        variables[f"model/{name}"] = tensor.reshape(shapes[name]).numpy().astype(np.float16)
+    return variables
 
 
 if __name__ == "__main__":
-    state = torch.load(STATE)
-    save_checkpoint(openai_variables(state["model"], state["types"]), FOLDER)
-    (FOLDER / "hparams.json").write_text(json.dumps({
-        "n_vocab": VOCABULARY, "n_ctx": CONFIG["context_length"], "n_embd": CONFIG["emb_dim"],
-        "n_head": CONFIG["n_heads"], "n_layer": CONFIG["n_layers"]}) + "\n")
-    print(f"wrote {sum(f.stat().st_size for f in FOLDER.iterdir()) / 1e6:.1f} MB to {FOLDER.relative_to(ROOT)}")
+    result = torch.load(RESULT)
+    write_with_tensorflow(MODEL_DIR / "model.ckpt", openai_variables(result["weights"], result["types"]))
+    size = sum(file.stat().st_size for file in MODEL_DIR.iterdir())
+    print(f"wrote {size / 1e6:.1f} MB to {MODEL_DIR.relative_to(ROOT)}")

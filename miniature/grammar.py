@@ -2,7 +2,7 @@
 
 from zlib import crc32
 
-from words import DOUBLING_VERBS, IRREGULAR_PLURALS, IRREGULAR_VERBS
+from miniature.words import DOUBLING_VERBS, IRREGULAR_PLURALS, IRREGULAR_VERBS
 
 
 def article(word):

@@ -1,122 +1,23 @@
 """The instruction set: 1,100 entries in Alpaca's format, with the task each belongs to.
 
-    python miniature/instructions.py    # writes data/mini-instructions.json, the same bytes every time
+    python -m miniature.instructions    # writes data/mini-instructions.json, the same bytes every time
 
-The first 85 % are for training, the next 10 % for the test, the last 5 % for validation. What a test or validation entry
+The first 85% are for training, the next 10% for the test, the last 5% for validation. What a test or validation entry
 asks about (a word, a sum, who does what to whom) occurs in no training entry of the same task.
 """
 
 import json
+import re
 from pathlib import Path
 from random import Random
-import re
 
-from corpus import FACTS, draw_event
-from grammar import article, is_held_out, sentence_forms
-from words import CATEGORIES
+from miniature.corpus import FACTS, draw_event
+from miniature.grammar import article, is_held_out, sentence_forms
+from miniature.wordings import TASKS
+from miniature.words import CATEGORIES
 
 FILE = Path(__file__).resolve().parent.parent / "data/mini-instructions.json"
 
-# For every task: how many entries for training, test and validation; the wordings of the request, each an instruction
-# and an input (empty where the instruction says it all); and the answer.
-TASKS = {
-    "antonym": ((76, 9, 4), [
-        ("What is the opposite of {word}?", ""),
-        ("What is an antonym of {word}?", ""),
-        ("Name the opposite of {word}.", ""),
-        ("Give an antonym for the word {word}.", ""),
-        ("Find the opposite of the following word.", "Word: {word}"),
-        ("Which word is the antonym of this one?", "Word: {word}"),
-    ], "The opposite of {word} is {answer}."),
-    "category": ((76, 9, 5), [
-        ("What is the category of {word}?", ""),
-        ("Which category does {word} belong to?", ""),
-        ("Tell me what kind of thing this is: {word}", ""),
-        ("Classify the word {word}.", ""),
-        ("Put the following word into a category.", "Word: {word}"),
-        ("Name the category of this word.", "Word: {word}"),
-    ], "The category of {word} is {answer}."),
-    "plural": ((76, 9, 4), [
-        ("What is the plural of {word}?", ""),
-        ("Give the plural form of {word}.", ""),
-        ("Form the plural of the noun {word}.", ""),
-        ("What do you call more than one {word}?", ""),
-        ("Write the following noun in the plural.", "Noun: {word}"),
-        ("Change this noun from singular to plural.", "Noun: {word}"),
-    ], "The plural of {word} is {answer}."),
-    "past tense": ((76, 9, 5), [
-        ("What is the past tense of {word}?", ""),
-        ("Give the past tense of the verb {word}.", ""),
-        ("Which past form does {word} have?", ""),
-        ("Form the past tense of {word}.", ""),
-        ("Write the following verb in the past tense.", "Verb: {word}"),
-        ("Change this verb from present to past.", "Verb: {word}"),
-    ], "The past tense of {word} is {answer}."),
-    "spelling": ((77, 9, 4), [
-        ("Correct the spelling of {word}.", ""),
-        ("How do you spell this correctly: {word}", ""),
-        ("Which word is misspelled here as {word}?", ""),
-        ("Identify the correct spelling of this word.", "Word: {word}"),
-        ("The following word has a mistake. Correct it.", "Word: {word}"),
-        ("Find the right way to spell the word below.", "Word: {word}"),
-    ], "The correct spelling is {answer}."),
-    "passive voice": ((85, 10, 5), [
-        ("Convert the active sentence to passive: {active}", ""),
-        ("Put this sentence into the passive voice: {active}", ""),
-        ("Rewrite the sentence in the passive voice.", "{active}"),
-        ("Change the following sentence from active to passive.", "{active}"),
-        ("Say the same in the passive voice.", "{active}"),
-    ], "{passive}"),
-    "question": ((68, 8, 4), [
-        ("Turn this sentence into a question: {active}", ""),
-        ("Make a question out of the following statement: {active}", ""),
-        ("Rewrite the statement as a question.", "{active}"),
-        ("Change the following sentence into a question.", "{active}"),
-        ("Ask whether this is so.", "{active}"),
-    ], "{question}"),
-    "negation": ((68, 8, 4), [
-        ("Make this sentence negative: {active}", ""),
-        ("Negate the following statement: {active}", ""),
-        ("Rewrite the sentence so that it says the opposite.", "{active}"),
-        ("Change the following sentence into a negative one.", "{active}"),
-        ("Deny the statement below.", "{active}"),
-    ], "{negation}"),
-    "past-tense rewriting": ((68, 8, 4), [
-        ("Put this sentence into the past tense: {active}", ""),
-        ("Tell the following as something that is over: {active}", ""),
-        ("Rewrite the sentence in the past tense.", "{active}"),
-        ("Change the following sentence from present to past.", "{active}"),
-        ("Move this sentence into the past.", "{active}"),
-    ], "{past}"),
-    "future-tense rewriting": ((51, 6, 3), [
-        ("Put this sentence into the future tense: {active}", ""),
-        ("Tell the following as something still to come: {active}", ""),
-        ("Rewrite the sentence in the future tense.", "{active}"),
-        ("Change the following sentence from present to future.", "{active}"),
-    ], "{future}"),
-    "addition": ((77, 9, 5), [
-        ("What is the sum of {a} and {b}?", ""),
-        ("Please add {a} and {b}.", ""),
-        ("Work out {a} plus {b}.", ""),
-        ("Calculate {a} + {b}.", ""),
-        ("Add the following numbers.", "Numbers: {a} and {b}"),
-        ("Find the sum of these two numbers.", "Numbers: {a} and {b}"),
-    ], "The sum of {a} and {b} is {answer}."),
-    "definition": ((77, 9, 4), [
-        ("What exactly is {a_word}?", ""),
-        ("Define the word {word}.", ""),
-        ("Explain what {a_word} is.", ""),
-        ("Tell me the meaning of {word}.", ""),
-        ("Give a definition of the following word.", "Word: {word}"),
-        ("Say in a few words what this is.", "Word: {word}"),
-    ], "{A_word} is {answer}."),
-    "choice": ((60, 7, 4), [
-        ("Which of these words is {a_category}: {first}, {second}, {third}", ""),
-        ("Find the {category} among {first}, {second} and {third}.", ""),
-        ("Pick the word that names {a_category}.", "Words: {first}, {second}, {third}"),
-        ("Which word in the list is {a_category}?", "Words: {first}, {second}, {third}"),
-    ], "The {category} in the list is {word}."),
-}
 
 def words_of(text):
     return set(re.findall(r"[\w-]+", text))

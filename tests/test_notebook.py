@@ -13,13 +13,13 @@ import threading
 import nbformat
 import pytest
 import torch
-from conftest import ROOT
-from gpt_download import CheckpointError
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from torch.utils.data import DataLoader
 
-NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
+from gpt_download import CheckpointError
+from tests.helpers import NOTEBOOK, ROOT
+
 PUBLISHED_DATA = os.environ.get("INSTRUCTION_DATA")
 needs_published_data = pytest.mark.skipif(not PUBLISHED_DATA, reason="INSTRUCTION_DATA names no file")
 
@@ -103,8 +103,9 @@ def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
     assert load(tmp_path / "d.json", None) == [entry()], "a byte-order mark is no error"
 
 
-@pytest.mark.parametrize("content", [b"", b" ", b"[", b"{}", b"\x00\xff", "[]".encode("utf-16"), "[\u00e9]".encode("latin-1"),
-                                     json.dumps([entry()]).encode("utf-16"), b"<html></html>"])
+@pytest.mark.parametrize("content", [b"", b" ", b"[", b"{}", b"\x00\xff", "[]".encode("utf-16"),
+                                     "[\u00e9]".encode("latin-1"), json.dumps([entry()]).encode("utf-16"),
+                                     b"<html></html>"])
 def test_a_file_that_is_no_data_is_an_error(notebook, tmp_path, content):
     (tmp_path / "data.json").write_bytes(content)
     with pytest.raises(ValueError, match="data.json is not JSON in UTF-8|must be a JSON list"):
@@ -131,9 +132,10 @@ def test_collate_gives_the_published_toy_tensors(notebook):
 
 
 def test_the_published_sample_comes_out_as_printed(notebook, tokenizer):
-    ids = [21106, 318, 281, 12064, 326, 8477, 257, 4876, 13, 19430, 257, 2882, 326, 20431, 32543, 262, 2581, 13, 198, 198,
-           21017, 46486, 25, 198, 30003, 6525, 262, 6827, 1262, 257, 985, 576, 13, 198, 198, 21017, 23412, 25, 198, 464,
-           5156, 318, 845, 13779, 13, 198, 198, 21017, 18261, 25, 198, 464, 5156, 318, 355, 13779, 355, 257, 4936, 13]
+    ids = [21106, 318, 281, 12064, 326, 8477, 257, 4876, 13, 19430, 257, 2882, 326, 20431, 32543, 262, 2581, 13, 198,
+           198, 21017, 46486, 25, 198, 30003, 6525, 262, 6827, 1262, 257, 985, 576, 13, 198, 198, 21017, 23412, 25, 198,
+           464, 5156, 318, 845, 13779, 13, 198, 198, 21017, 18261, 25, 198, 464, 5156, 318, 355, 13779, 355, 257, 4936,
+           13]
     sample = entry(**{"instruction": "Rewrite the sentence using a simile.", "input": tokenizer.decode(ids[39:45]),
                       "output": tokenizer.decode(ids[51:])})
     dataset = notebook["InstructionDataset"]([sample], tokenizer)
@@ -176,8 +178,8 @@ def test_published_split_and_shapes(notebook, tokenizer):
     assert data[50] == SPELLING and data[999] == ANTONYM
     assert data[1045]["instruction"] == "Convert the active sentence to passive: 'The chef cooks the meal every day.'"
     torch.manual_seed(123)
-    loader = DataLoader(notebook["InstructionDataset"](data[:935], tokenizer), batch_size=8, shuffle=True, drop_last=True,
-                        collate_fn=notebook["custom_collate_fn"])
+    loader = DataLoader(notebook["InstructionDataset"](data[:935], tokenizer), batch_size=8, shuffle=True,
+                        drop_last=True, collate_fn=notebook["custom_collate_fn"])
     lengths = [inputs.shape[1] for inputs, targets in loader]
     assert lengths[:20] == [61, 76, 73, 68, 65, 72, 80, 67, 62, 75, 62, 68, 67, 77, 69, 79, 71, 66, 83, 68]
     assert len(lengths) == 116
@@ -200,7 +202,8 @@ def test_scores_by_hand(notebook):
 
 
 def execute(folder, source=NOTEBOOK, **parameters):
-    """Execute the notebook headless and convert it to HTML, as `make run` does: the executed notebook and its records."""
+    """Execute the notebook headless and convert it to HTML, as `make run` does: the executed notebook and its
+    records."""
     before = source.read_bytes()
     environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in parameters.items()}
     for name in ("MPLBACKEND", "DISPLAY", "WAYLAND_DISPLAY"):  # the kernel chooses its own backend, without a display
@@ -248,7 +251,8 @@ def test_the_saved_model_answers_the_same_in_a_fresh_process(notebook, executed,
     prompts = [tokenizer.encode(notebook["format_prompt"](r)) for r in records[:5]]
     script = ("import json, sys; from previous_chapters import generate, load_model; "
               "model, cfg = load_model(sys.argv[1]); "
-              "print([generate(model, [p], 64, cfg['context_length'], eos_id=50256)[0] for p in json.loads(sys.argv[2])])")
+              "print([generate(model, [p], 64, cfg['context_length'], eos_id=50256)[0] "
+              "for p in json.loads(sys.argv[2])])")
     reply = subprocess.run([sys.executable, "-c", script, str(folder / "gpt2-instruct.pt"), json.dumps(prompts)],
                            cwd=ROOT, capture_output=True, text=True, check=True)
     answers = [tokenizer.decode(row[len(p):]).strip() for p, row in zip(prompts, json.loads(reply.stdout))]
@@ -261,28 +265,30 @@ def printed(executed_notebook):
 
 
 def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
-    """The project's files may not be written to, ipywidgets can't be imported, and the results of the first run are there.
-    The first of these two runs is as short as can be; the second finds it finished and trains no more."""
+    """The project's files may not be written to, ipywidgets can't be imported, and the results of the first run are
+    there. The first of these two runs is as short as can be; the second finds it finished and trains no more."""
     copy, blocker, checkpoints = tmp_path / "project", tmp_path / "blocker", tmp_path / "checkpoints"
     build = shutil.copytree(executed[0], tmp_path / "build")
     copy.mkdir()
     blocker.mkdir()
     for name in (NOTEBOOK.name, "gpt_download.py", "previous_chapters.py"):
         shutil.copy(ROOT / name, copy)
-    for name in ("gpt2/7M", "data"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.verified"))
+    for name in ("engine", "gpt2/7M", "data"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.verified", "__pycache__"))
     (blocker / "ipywidgets.py").write_text("raise ImportError('not installed')\n")
     for path in [copy, *copy.rglob("*")]:
         path.chmod(path.stat().st_mode & ~0o222)
     try:
-        parameters = {"PYTHONPATH": blocker, "PYTHONDONTWRITEBYTECODE": 1, "NUM_EPOCHS": 1, "CHECKPOINT_DIR": checkpoints}
+        parameters = {"PYTHONPATH": blocker, "PYTHONDONTWRITEBYTECODE": 1, "NUM_EPOCHS": 1,
+                      "CHECKPOINT_DIR": checkpoints}
         runs = [execute(build, copy / NOTEBOOK.name, **parameters) for _ in range(2)]
         assert {path.name for path in copy.iterdir()} == {
-            NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "gpt2", "data"}
+            NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "engine", "gpt2", "data"}
     finally:
         for path in [copy, *copy.rglob("*")]:
             path.chmod(path.stat().st_mode | 0o200)
-    assert f"Going on from {checkpoints / 'epoch-1.pt'}" in printed(runs[1][0]) and "Going on" not in printed(runs[0][0])
+    assert f"Going on from {checkpoints / 'step-116.pt'}" in printed(runs[1][0])
+    assert "Going on" not in printed(runs[0][0])
     assert runs[0][1] == runs[1][1] and len(runs[0][1]) == 110
 
 

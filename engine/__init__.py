@@ -1,0 +1,12 @@
+"""The engine behind the textbook: what is faster than the plain form, and what keeps a run from being lost.
+
+    fast            the linear layer for few rows, batches without padding, bfloat16, memory that is kept
+    generation      the key/value cache, prompts of different lengths in one batch, sampling
+    training_log    what a run has noted so far, what it prints, and when it must stop
+    checkpoints     saving and resuming a training run
+    fetch           downloads that go on where they stopped
+    tf_checkpoint   TensorFlow's checkpoint format, read by memory map
+    figures         the tutorial's drawings
+
+Rooms import only rooms of this list, never the modules beside the notebook.
+"""

@@ -1,0 +1,156 @@
+"""What saves time and changes no result: each form here gives what the textbook's plain one gives, and a test holds it
+to that.
+
+Why it is fast, in the order of what it saves (`benchmarks/README.md` has the figures):
+
+- A batch is mostly tokens whose logits nobody asks for. `pack` keeps what the scored positions depend on: no padding,
+  and once only what all rows begin with. The output head, the model's largest matrix product, sees scored positions
+  alone.
+- A few rows through a large matrix wait for the memory, not for the processor. `Linear` then reads its weights in
+  slices.
+- A training step asks for the memory that the step before it freed. `keep_freed_memory` keeps it.
+
+All of it rests on one property of GPT-2: only attention looks along a row; every other part treats each token alone. So
+a packed batch goes through the model as one long row, and `Packing.around` puts the tokens back in their rows for
+attention.
+"""
+
+import ctypes
+import sys
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
+FEW_ROWS = 64        # up to so many rows, reading the weights takes longer than multiplying by them
+
+
+class Linear(nn.Linear):
+    """PyTorch's linear layer, faster for few rows on a CPU, and without initial weights: GPTModel fills them in."""
+
+    def reset_parameters(self):
+        pass
+
+    def forward(self, x):
+        """x (..., D_in) -> (..., D_out)."""
+        rows = x.shape[:-1].numel()
+        if 0 < rows <= FEW_ROWS and self.can_be_sliced(x):
+            # As a batch of small products the weights are read by all cores at once, up to three times faster.
+            slices = next(n for n in range(32, 0, -1) if self.out_features % n == 0)
+            weights = self.weight.view(slices, -1, self.in_features)            # (slices, D_out/slices, D_in)
+            columns = x.reshape(rows, -1).T.expand(slices, -1, -1)              # (slices, D_in, rows)
+            y = torch.bmm(weights, columns).flatten(0, 1).T                     # (rows, D_out)
+            return (y if self.bias is None else y + self.bias).reshape(*x.shape[:-1], -1)
+        if self.bias is None and x.is_cpu:
+            # The output head: with the weights first, autograd adds the token embedding's gradient to the head's in
+            # place. It would make a third copy of the largest matrix otherwise.
+            y = (self.weight @ x.reshape(rows, self.in_features).T).T           # (rows, D_out)
+            return y.reshape(*x.shape[:-1], self.out_features)
+        return super().forward(x)
+
+    def can_be_sliced(self, x):
+        """Only float32 gains from it. A tensor subclass or a transposed matrix may have no view in slices."""
+        return (x.is_cpu and x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+                and type(self.weight) in (torch.Tensor, nn.Parameter) and self.weight.is_contiguous())
+
+
+# --- Batches without padding ---
+
+
+class Packing(NamedTuple):
+    """Which positions of a batch of token ids (B, T) are computed, N in all, as `pack` chooses them."""
+
+    computed: torch.Tensor  # (B, T), true at those N
+    source: torch.Tensor    # (B, T), for each position the number of the computed one that it equals, 0 to N - 1
+
+    def around(self, attend):
+        """The attention that puts the tokens back in their rows, attends there, and takes the computed ones out
+        again."""
+        def attend_in_rows(qkv, dropout=0.0):
+            rows = F.embedding(self.source, qkv[0].flatten(1)).unflatten(2, qkv.shape[2:])  # (B, T, 3, nh, D/nh)
+            return attend(rows, dropout)[self.computed][None]                   # (1, N, nh, D/nh)
+        return attend_in_rows
+
+    def run(self, model, idx, attend, tokens):
+        """Logits of the computed tokens with the numbers `tokens` (P,), for the ids (B, T) that were packed: (P, V)."""
+        pos = torch.arange(idx.shape[1], device=idx.device).expand_as(idx)      # (B, T)
+        return model(idx[self.computed][None], pos=pos[self.computed][None], attend=self.around(attend),
+                     logits_at=(0, tokens))
+
+
+def pack(idx, wanted, share=True):
+    """The Packing of token ids (B, T) that computes what the `wanted` positions, a mask (B, T), depend on: each row up
+    to its last wanted one, since no token sees what comes after it. What all rows begin with is computed once: the same
+    tokens in the same places give the same hidden states. With `share=False` each row has its own, as dropout wants it.
+    """
+    computed = wanted.flip(1).cumsum(dim=1).flip(1) > 0                         # (B, T)
+    shared = int(((idx == idx[:1]) & computed).all(dim=0).cumprod(dim=0).sum()) if share else 0
+    computed[1:, :shared] = False
+    computed[0, 0] = True  # so that there is something to compute even where nothing is wanted
+    source = computed.flatten().cumsum(dim=0).view_as(computed) - 1  # where nothing is computed: any number
+    source[:, :shared] = torch.arange(shared, device=idx.device)
+    return Packing(computed, source)
+
+
+def scored_logits(model, idx, scored, attend):
+    """Logits for the `scored` positions, a mask (B, T), of ids (B, T): (logits (P, V), which (S,)).
+
+    P is what had to be computed for the S scored positions; `which` says, for each of those, whose logits are its own.
+    """
+    gpt = getattr(model, "module", model)  # inside DistributedDataParallel
+    if idx.shape[1] > gpt.pos_emb.num_embeddings or has_hooks(model):
+        return model(idx, logits_at=scored), torch.arange(int(scored.sum()), device=idx.device)
+    packing = pack(idx, scored, share=not has_dropout(model))
+    tokens, which = packing.source[scored].unique(return_inverse=True)          # (P,), (S,)
+    return packing.run(model, idx, attend, tokens), which
+
+
+def has_dropout(model):
+    """Whether the same token would come out different in different rows."""
+    return model.training and any(isinstance(module, nn.Dropout) and module.p for module in model.modules())
+
+
+def has_hooks(model):
+    """Whether somebody has hooked a module: a hook may look along the rows, so it must see them. PyTorch's own hooks,
+    such as those of sharded modules, do not."""
+    hooks = (hook for module in model.modules()
+             for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()))
+    return any(not (getattr(hook, "__module__", None) or "").startswith("torch.") for hook in hooks)
+
+
+# --- Number formats and memory ---
+
+
+def mixed_precision(device):
+    """bfloat16 matrix products where the hardware has them (CUDA, from Ampere on), float32 everywhere else."""
+    device_type = torch.device(device).type
+    has_bf16 = device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device_type, torch.bfloat16, enabled=has_bf16)
+
+
+def ready_to_train(model, optimizer):
+    """Before the first step: each weight gets memory of its own, and what a step frees is kept for the next one."""
+    if not optimizer.state:  # moments that exist already lie as the weights do
+        own_memory(model)
+    # Not before the first step, in which AdamW makes its moments: they would come to lie among what is kept for reuse,
+    # and cut it into pieces too small for the largest gradient.
+    optimizer.register_step_post_hook(lambda *_: keep_freed_memory())
+
+
+def own_memory(model):
+    """Copy each weight into memory of its own, in rows. Weights that were taken over from OpenAI's files lie there
+    transposed, and training would be slower: the optimiser would reorder every gradient."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+
+
+def keep_freed_memory():
+    """Have the process keep the memory that it frees, until it ends (with glibc, the usual C library on Linux;
+    elsewhere nothing happens). Fetching it from the system again, page after page, each zeroed first, takes 5 to 15% of
+    a training step. See mallopt(3) for the two switches."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the heap's free end back
+        libc.mallopt(-4, 0)   # M_MMAP_MAX: large tensors, too, come from the heap

@@ -1,0 +1,161 @@
+"""Text generation: a key/value cache, prompts of different lengths in one batch, and sampling.
+
+`generate` gives what the textbook's `generate_text_simple` gives, row by row, and says when a row ends. It is faster
+for three reasons: keys and values of earlier tokens are kept, so that a step costs one token and not the whole text;
+what the prompts begin with is read once for all of them, and their padding not at all; and rows that ended are dropped.
+"""
+
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from .fast import pack
+
+DROP_AT = 0.75  # rows that ended are dropped when this share goes on: many at a time, since dropping copies the cache
+
+
+@contextmanager
+def evaluation_mode(model):
+    """Dropout off inside the `with` block; afterwards the model is in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+class KeyValueCache:
+    """Keys and values of the tokens read so far: one tensor (2, B, nh, S, D/nh) for each layer, S columns being the
+    most tokens a row can have."""
+
+    def __init__(self, columns):
+        self.columns, self.layers = columns, []
+
+    def attend_at(self, pos, columns):
+        """The attention for reading tokens at the places `pos` (B, T) of their rows, the last of them in the last of
+        the first `columns`. It is to be called once for each layer, in order; each call adds the tokens' keys and
+        values to that layer's cache, and lets each token see all columns up to its own."""
+        rows = torch.arange(len(pos), device=pos.device)[:, None]               # (B, 1)
+        visible = torch.arange(columns, device=pos.device) <= pos[..., None]    # (B, T, columns)
+        layer_numbers = count()
+
+        def attend(qkv, dropout=0.0):
+            B, _, _, nh, width = qkv.shape
+            layer = next(layer_numbers)
+            if layer == len(self.layers):
+                self.layers.append(qkv.new_zeros(2, B, nh, self.columns, width))
+            cache = self.layers[layer][..., :columns, :]                        # (2, B, nh, columns, D/nh)
+            cache[:, rows, :, pos] = qkv[:, :, 1:]                              # (B, T, 2, nh, D/nh)
+            q = qkv[:, :, 0].transpose(1, 2)                                    # (B, nh, T, D/nh)
+            y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=visible[:, None])
+            return y.transpose(1, 2)                                            # (B, T, nh, D/nh)
+        return attend
+
+    def keep(self, rows):
+        """Drop all rows but those where the mask `rows` (B,) is true."""
+        self.layers = [layer[:, rows] for layer in self.layers]
+
+
+def read_windows(model, tokens, length, context_size, cache):
+    """Logits (B, V) after the last of the first `length` (B,) tokens (B, S), read from the start of each row's window:
+    its last `context_size` tokens, which take the positions from 0."""
+    T = min(int(length.max()), context_size)
+    start = (length - context_size).clamp(min=0)                                # (B,)
+    pos = torch.arange(T, device=tokens.device).repeat(len(tokens), 1)          # (B, T)
+    window = tokens.gather(1, start[:, None] + pos)                             # (B, T)
+    last = (length - start - 1)[:, None]                                        # (B, 1)
+    packing = pack(window, pos <= last)
+    return packing.run(model, window, cache.attend_at(pos, T), packing.source.gather(1, last)[:, 0])
+
+
+def read_newest(model, tokens, length, cache):
+    """Logits (B, V) after the last of the first `length` (B,) tokens (B, S), those before it being in the cache."""
+    pos = length[:, None] - 1                                                   # (B, 1)
+    return model(tokens.gather(1, pos), pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]
+
+
+def extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+    """Write up to `max_new_tokens` tokens into each row of `tokens` (B, S), after its first `length` (B,), which grow
+    with them; a row ends before its own `eos_id`. Yields after each step the numbers of the rows that it extended."""
+    cache = KeyValueCache(min(tokens.shape[1], context_size))
+    active = torch.arange(len(tokens), device=tokens.device)                    # the rows in the cache
+    going_on = torch.ones_like(active, dtype=torch.bool)                        # those that haven't ended
+    for step in range(max_new_tokens):
+        if step == 0 or length[active].max() > context_size:
+            # Once the window moves, every token's position, and with it all that is kept, changes at each step.
+            logits = read_windows(model, tokens[active], length[active], context_size, cache)
+        else:
+            logits = read_newest(model, tokens[active], length[active], cache)
+        picked = pick(logits)                                                   # (B,)
+        if eos_id is not None:
+            going_on &= picked != eos_id
+            if not going_on.any():
+                return
+        extended = active[going_on]
+        tokens[extended, length[extended]] = picked[going_on]
+        length[extended] += 1
+        yield extended
+        if going_on.sum() <= DROP_AT * len(active):
+            cache.keep(going_on)
+            active, going_on = extended, going_on[going_on]
+
+
+def pick_next(logits, temperature, top_k, top_p):
+    """The next token of each row: logits (B, V) -> ids (B,). The most likely one where temperature is 0, else drawn."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits / temperature
+    if top_k is not None:
+        weakest_kept = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]  # (B, 1)
+        logits = logits.masked_fill(logits < weakest_kept, -torch.inf)
+    if top_p is not None:  # nucleus sampling (Holtzman et al., 2020): the fewest tokens that together reach top_p
+        ordered, order = logits.sort(descending=True)                           # (B, V)
+        probs = ordered.softmax(dim=-1)
+        ordered = ordered.masked_fill(probs.cumsum(dim=-1) - probs >= top_p, -torch.inf)
+        logits = torch.empty_like(logits).scatter(1, order, ordered)
+    return torch.multinomial(logits.softmax(dim=-1), num_samples=1).squeeze(1)
+
+
+@torch.inference_mode()
+def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
+    """Continue each row of `idx` by up to `max_new_tokens` tokens; a row ends before its own `eos_id`.
+
+    idx: ids (B, T), or a list of B id lists of any lengths. Returns the rows with their continuations in the same form:
+    a tensor (B, T + longest continuation), in which rows that ended earlier are filled up with `eos_id`, or id lists.
+
+    temperature 0 takes the most likely token each time; above 0, tokens are drawn from the softmax of logits /
+    temperature, limited to the `top_k` most likely and to the fewest that together have probability `top_p`. Draws come
+    from torch's global random state: the same seed and the same batch give the same tokens.
+
+    A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
+    again; from then on each step reads that whole window.
+
+    Raises ValueError for no or an empty prompt, a context_size above the model's, or a sampling argument out of its
+    range.
+    """
+    if not 0 < context_size <= model.pos_emb.num_embeddings:
+        raise ValueError(f"context_size is {context_size}, but the model reads {model.pos_emb.num_embeddings}")
+    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+        raise ValueError(f"want temperature >= 0, top_k >= 1 and 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
+    if len(idx) == 0 or not all(len(row) for row in idx):
+        raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
+
+    device = next(model.parameters()).device
+    rows = [torch.as_tensor(row, dtype=torch.long, device=device) for row in idx]
+    length = torch.tensor([len(row) for row in rows], device=device)            # (B,)
+    tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
+    pick = partial(pick_next, temperature=temperature, top_k=top_k, top_p=top_p)
+    with evaluation_mode(model):
+        for _ in extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+            pass
+    if not torch.is_tensor(idx):
+        return [row[:n].tolist() for row, n in zip(tokens, length, strict=True)]
+    if eos_id is not None:
+        tokens[torch.arange(tokens.shape[1], device=device) >= length[:, None]] = eos_id
+    with torch.inference_mode(False):  # what is made in that mode could not be read by a model in training
+        return tokens[:, :int(length.max())].clone()

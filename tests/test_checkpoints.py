@@ -1,0 +1,131 @@
+"""A run that was killed, or whose checkpoints are damaged, ends as one that was not."""
+
+import signal
+import subprocess
+import sys
+from pickle import UnpicklingError
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from previous_chapters import GPTModel
+from tests.helpers import ROOT, flip, truncate
+from tests.small_models import CFG, equal, instruction_batch, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# A small training run with everything that has a state: dropout, shuffling, a schedule, AdamW. It can kill itself.
+RUN = """
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+from previous_chapters import GPTModel, train_model_simple
+
+folder, moment, result = sys.argv[1:]
+torch.set_num_threads(1)
+torch.manual_seed(123)
+kill = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+cfg = {"vocab_size": 50, "context_length": 16, "emb_dim": 8, "n_heads": 2, "n_layers": 2, "drop_rate": 0.1,
+       "qkv_bias": True}
+model = GPTModel(cfg)
+data = list(zip(torch.randint(49, (22, 8)), torch.randint(49, (22, 8))))
+loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True, drop_last=True)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=20)
+tokenizer = SimpleNamespace(eot_token=49, encode=lambda *args, **kwargs: [1, 2], decode=str)
+if moment.isdigit():  # in the middle of this step, counted from where this process begins
+    left = iter(range(int(moment), -1, -1))
+    optimizer.register_step_pre_hook(lambda *args: None if next(left) else kill())
+if moment == "half-written":
+    whole = torch.save
+    torch.save = lambda state, file: (whole(state, file), file.truncate(file.tell() // 2), kill())
+if moment == "written":
+    os.fsync = kill
+if moment == "renamed":
+    Path.unlink = kill
+history = train_model_simple(model, loader, loader, optimizer, "cpu", 4, 2, 2, "x", tokenizer, scheduler=scheduler,
+                                max_norm=1.0, checkpoint_dir=folder)
+torch.save((model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()), result)
+"""
+
+
+def run_training(folder, moment, result):
+    command = [sys.executable, "-c", RUN, str(folder), moment, str(result)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_killed_training_goes_on_and_ends_the_same(tmp_path):
+    whole, result, folder = tmp_path / "whole.pt", tmp_path / "result.pt", tmp_path / "checkpoints"
+    assert run_training(tmp_path / "other", "never", whole).returncode == 0
+    for moment, saved in [("2", ""), ("half-written", ""), ("6", "1"), ("written", "1"), ("6", "12"),
+                          ("renamed", "123"), ("3", "123")]:
+        assert run_training(folder, moment, result).returncode == -signal.SIGKILL
+        assert {path.name for path in folder.glob("*.pt")} == {f"step-{5 * int(epoch)}.pt" for epoch in saved}, moment
+    finished = run_training(folder, "never", result)
+    assert finished.returncode == 0 and f"Going on from {folder / 'step-15.pt'}" in finished.stdout
+    assert equal(torch.load(result), torch.load(whole))
+    assert sorted(path.name for path in folder.iterdir()) == ["step-15.pt", "step-20.pt"]
+
+
+@pytest.fixture
+def saved_run(tmp_path):
+    """A run of three epochs with its checkpoints: (folder, a function that runs it again, its result)."""
+    def again(**changes):
+        torch.manual_seed(123)
+        model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
+        generator = torch.Generator().manual_seed(5)
+        loader = DataLoader(list(zip(inputs, targets)), batch_size=2, shuffle=True, generator=generator)
+        history = train(model, loader, **{"epochs": 3, "checkpoint_dir": tmp_path / "run"} | changes)
+        return model.state_dict(), history, generator.get_state()
+    return tmp_path / "run", again, again()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda path: truncate(path, 0), lambda path: truncate(path, 1000), lambda path: truncate(path, -1),
+    lambda path: flip(path, 1000), lambda path: flip(path, path.stat().st_size // 2),
+    # In the archive's list of contents: its mark, a sign that says "encrypted", the compression, a length.
+    *(lambda path, at=at: flip(path, path.read_bytes().index(b"PK\1\2") + at, mask=129) for at in (0, 8, 10, 28))])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(saved_run, capsys, damage):
+    folder, again, result = saved_run
+    damage(folder / "step-12.pt")
+    assert equal(again(), result)
+    printed = capsys.readouterr().out
+    assert "step-12.pt is damaged" in printed and f"Going on from {folder / 'step-8.pt'}" in printed
+    assert equal(again(), result), "a finished run only hands out its result"
+
+
+def test_a_training_without_any_sound_checkpoint_begins_anew(saved_run, capsys):
+    folder, again, result = saved_run
+    for path in folder.glob("*.pt"):
+        path.write_bytes(b"no checkpoint")
+    capsys.readouterr()
+    assert equal(again(), result)
+    printed = capsys.readouterr().out
+    assert printed.count("is damaged") == 2 and "Going on" not in printed
+
+
+@pytest.mark.parametrize("changes, difference", [
+    ({"epochs": 4}, "num_epochs 4, was 3"),
+    ({"optimizer": "other rate"}, "optimizer {.*'lr': 5e-05.*}, was {.*'lr': 0.01.*}"),
+    ({"max_norm": 1.0}, "max_norm 1.0, was None")])
+def test_a_folder_with_another_run_is_an_error(saved_run, changes, difference):
+    _, again, _ = saved_run
+    if "optimizer" in changes:
+        changes = {"optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=5e-5, weight_decay=0.1)}
+    with pytest.raises(ValueError, match=rf"step-12.pt is of another run \({difference}\)"):
+        again(**changes)
+
+
+def test_a_checkpoint_runs_no_code(saved_run, tmp_path):
+    folder, again, _ = saved_run
+
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path / "pwned").touch, ()
+
+    torch.save({"run": Evil()}, folder / "step-12.pt")
+    with pytest.raises(UnpicklingError, match="weights_only"):
+        again()
+    assert not (tmp_path / "pwned").exists()

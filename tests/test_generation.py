@@ -1,0 +1,152 @@
+"""Generation against the plain loop, the peers, and one row at a time."""
+
+import pytest
+import torch
+from llms_from_scratch import ch05
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from engine.generation import generate, pick_next
+from previous_chapters import GPTModel
+from tests.small_models import (
+    CFG,
+    CONTEXT,
+    PROMPTS,
+    V,
+    book_model,
+    continue_naively,
+    float32_model,
+    our_model,
+    positions_computed,
+    transformers_model,
+)
+
+
+def test_greedy_continuation_equals_both_peers(float64):
+    prompt = torch.tensor([[5, 17, 3, 60]])
+    ours = generate(our_model(), prompt, 18, CONTEXT)
+    assert len(set(ours[0, 4:].tolist())) > 3
+    assert ours.equal(transformers_model().generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
+                                                    max_new_tokens=18))
+    assert ours.equal(ch05.generate(book_model(), prompt, 18, CONTEXT))
+    past_the_end = generate(our_model(), prompt, 30, 10)
+    assert past_the_end.equal(ch05.generate(book_model(), prompt, 30, 10))
+
+
+@pytest.mark.parametrize("context_size", [1, 5, 8, 14, CONTEXT])
+@pytest.mark.parametrize("stops", [False, True])
+def test_ragged_rows_equal_one_by_one_recomputation(float64, context_size, stops):
+    model, new = our_model(), 20
+    expected = [continue_naively(model, row, new, context_size, None) for row in PROMPTS]
+    eos_id = None
+    if stops:  # what one of the rows says in the middle
+        eos_id = expected[0][len(PROMPTS[0]) + 3]
+        expected = [continue_naively(model, row, new, context_size, eos_id) for row in PROMPTS]
+        assert len(expected[0]) < len(PROMPTS[0]) + new
+    assert generate(model, PROMPTS, new, context_size, eos_id=eos_id) == expected
+
+
+@pytest.mark.parametrize("context_size", [CONTEXT, 10])
+@pytest.mark.parametrize("rows", [
+    [[1, 2, 3, 4], [1, 2, 3, 5, 6, 7], [1, 2, 3]], [[1, 2, 3]] * 3, [[1], [1, 2]], [[1, 2], [3, 4, 5]],
+    [list(range(11)), list(range(12)), [0, 1]]])
+def test_rows_with_a_common_beginning_equal_one_by_one_recomputation(float64, rows, context_size):
+    model = our_model()
+    expected = [row + continue_naively(model, row, 12, context_size, None)[len(row):] for row in rows]
+    assert generate(model, rows, 12, context_size) == expected
+
+
+def test_a_common_beginning_is_read_once():
+    model = float32_model()
+    shapes = positions_computed(model)
+    generate(model, [[1, 2, 3, 4], [1, 2, 3, 5, 6], [1, 2, 3, 6]], 2, CONTEXT)
+    assert shapes == [(1, 3 + 1 + 2 + 1), (3, 1)]
+
+
+def test_rows_of_one_batch_stop_at_different_steps(float64):
+    model = our_model()
+    new = [row[len(prompt):] + list(range(V)) for row, prompt in zip(generate(model, PROMPTS, 20, CONTEXT), PROMPTS)]
+    ends = {token: {min(row.index(token), 20) for row in new} for token in range(V)}
+    eos_id = max(ends, key=lambda token: len(ends[token]))
+    assert len(ends[eos_id]) > 2
+    expected = [continue_naively(model, row, 20, CONTEXT, eos_id) for row in PROMPTS]
+    assert generate(model, PROMPTS, 20, CONTEXT, eos_id=eos_id) == expected
+
+
+def test_tensors_come_back_filled_up_with_end_of_text(float64):
+    model, prompts = our_model(), torch.tensor([[1, 2, 3], [7, 7, 7], [50, 4, 90]])
+    free = generate(model, prompts, 12, CONTEXT)
+    assert free.tolist() == generate(model, prompts.tolist(), 12, CONTEXT)
+    eos_id = free[0, 6].item()
+    rows = generate(model, prompts.tolist(), 12, CONTEXT, eos_id=eos_id)
+    width = max(map(len, rows))
+    assert min(map(len, rows)) < width
+    assert generate(model, prompts, 12, CONTEXT, eos_id=eos_id).tolist() == [
+        row + [eos_id] * (width - len(row)) for row in rows]
+
+
+def test_nothing_to_add(float64):
+    model, first = our_model(), continue_naively(our_model(), [1, 2, 3], 1, CONTEXT, None)[-1]
+    prompt = torch.tensor([[1, 2, 3]])
+    assert generate(model, prompt, 0, CONTEXT).equal(prompt)
+    assert generate(model, prompt, 5, CONTEXT, eos_id=first).equal(prompt)
+    assert generate(model, PROMPTS, 0, CONTEXT) == PROMPTS
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_what_was_generated_can_be_changed_and_trained_on(dtype):
+    model, prompt = our_model(), torch.tensor([[1, 2, 3]], dtype=dtype)
+    made = generate(model, prompt, 5, CONTEXT)
+    assert made.tolist() == generate(model, prompt.tolist(), 5, CONTEXT)
+    made[0, -1] = 7
+    model(made).sum().backward()
+    assert model.pos_emb.weight.grad[:8].all()
+
+
+@pytest.mark.parametrize("temperature, top_k, top_p", [
+    (1.0, None, None), (0.5, None, None), (1.0, 3, None), (1.0, 1, None), (1.0, 50, None), (1.0, None, 0.6),
+    (2.0, None, 0.9), (1.0, None, 1e-6), (1.0, None, 1.0), (1.5, 4, 0.7)])
+def test_sampling_draws_from_what_transformers_leaves(temperature, top_k, top_p):
+    logits = torch.tensor([[0.0, 2.0, 1.5, -0.5, 2.2, 1.3, -1.0, 0.7]])
+    expected = TemperatureLogitsWarper(temperature)(None, logits)
+    if top_k is not None:
+        expected = TopKLogitsWarper(top_k)(None, expected)
+    if top_p is not None:
+        expected = TopPLogitsWarper(top_p)(None, expected)
+    expected = expected.softmax(dim=-1)[0]
+    torch.manual_seed(0)
+    drawn = pick_next(logits.repeat(20_000, 1), temperature, top_k, top_p)
+    assert set(drawn.tolist()) == set(expected.nonzero().flatten().tolist())
+    torch.testing.assert_close(drawn.bincount(minlength=8) / 20_000, expected, rtol=0, atol=0.02)
+
+
+def test_temperature_zero_takes_the_most_likely():
+    assert pick_next(torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]]), 0, 2, 0.5).tolist() == [1, 0]
+
+
+def test_the_seed_decides_the_draws():
+    model = float32_model()
+
+    def draw(seed):
+        torch.manual_seed(seed)
+        return generate(model, PROMPTS, 10, CONTEXT, temperature=1.0, top_k=20, top_p=0.95)
+    assert draw(1) == draw(1) != draw(2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_generating_leaves_mode_and_random_state(training):
+    model = GPTModel(CFG | {"drop_rate": 0.5}).train(training)
+    torch.nn.init.normal_(model.tok_emb.weight)
+    state = torch.get_rng_state()
+    rows = generate(model, PROMPTS, 5, CONTEXT)
+    assert model.training == training and torch.get_rng_state().equal(state)
+    assert rows == [continue_naively(model.eval(), row, 5, CONTEXT, None) for row in PROMPTS]
+
+
+@pytest.mark.parametrize("idx, changes, message", [
+    ([[1]], {"context_size": 0}, "context_size is 0"), ([[1]], {"context_size": 25}, "context_size is 25"),
+    ([[1]], {"temperature": -0.1}, "temperature >= 0"), ([[1]], {"top_k": 0}, "top_k >= 1"),
+    ([[1]], {"top_p": 0.0}, "0 < top_p"), ([[1]], {"top_p": 1.1}, "top_p <= 1"),
+    ([[1], []], {}, "an empty one"), (torch.zeros(2, 0, dtype=torch.long), {}, "an empty one"), ([], {}, "no prompt")])
+def test_generate_errors(idx, changes, message):
+    with pytest.raises(ValueError, match=message):
+        generate(GPTModel(CFG), idx, **({"max_new_tokens": 2, "context_size": CONTEXT} | changes))
