@@ -39,10 +39,10 @@ class Linear(nn.Linear):
         if 0 < rows <= FEW_ROWS and self.can_be_sliced(x):
             # As a batch of small products the weights are read by all cores at once, up to three times faster.
             slices = next(n for n in range(32, 0, -1) if self.out_features % n == 0)
-            weights = self.weight.view(slices, -1, self.in_features)            # (slices, D_out/slices, D_in)
-            columns = x.reshape(rows, -1).T.expand(slices, -1, -1)              # (slices, D_in, rows)
-            y = torch.bmm(weights, columns).flatten(0, 1).T                     # (rows, D_out)
-            return (y if self.bias is None else y + self.bias).reshape(*x.shape[:-1], -1)
+            weights = self.weight.view(slices, -1, self.in_features).mT         # (slices, D_in, D_out/slices)
+            y = torch.bmm(x.reshape(rows, -1).expand(slices, -1, -1), weights)  # (slices, rows, D_out/slices)
+            y = y.transpose(0, 1).reshape(*x.shape[:-1], -1)                    # (..., D_out)
+            return y if self.bias is None else y + self.bias
         if self.bias is None and x.is_cpu:
             # The output head: with the weights first, autograd adds the token embedding's gradient to the head's in
             # place. It would make a third copy of the largest matrix otherwise.
