@@ -1,5 +1,5 @@
-# `make run` executes the tutorial into build/, `make test` runs the tests, `make bench` measures; each sets up .venv first if
-# it must.
+# `make run` executes the tutorial into build/, `make test` runs all tests, `make bench` measures; each sets up .venv first
+# if it must.
 PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
@@ -15,8 +15,12 @@ run: .venv/run
 	@echo "As a web page:     build/$(NOTEBOOK).html"
 	@echo "Answers, plots and the fine-tuned model: build/responses.json, build/*.png, build/gpt2-instruct.pt"
 
-test: .venv/test
-	$(BIN)/python -m pytest tests
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check
+	$(BIN)/ruff check --line-length 88 $(NOTEBOOK).ipynb
 
 .venv/run: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -28,15 +32,15 @@ test: .venv/test
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
 	touch $@
 
-# About half an hour of a machine that does nothing else; INSTRUCTION_DATA names the published data set.
+# Up to an hour of a machine that does nothing else; INSTRUCTION_DATA names the published data set.
 bench: .venv/test
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python -m benchmarks.bench
 
 # Makes the miniature anew: its instruction set, its pretraining (about 22 minutes on 2 cores; goes on where it was stopped),
 # its checkpoint.
 miniature: .venv/run
-	$(BIN)/python miniature/instructions.py
-	$(BIN)/python miniature/pretrain.py
-	$(BIN)/python miniature/export.py
+	$(BIN)/python -m miniature.instructions
+	$(BIN)/python -m miniature.pretrain
+	$(BIN)/python -m miniature.export
 
-.PHONY: run test bench miniature
+.PHONY: run test lint bench miniature

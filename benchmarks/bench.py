@@ -427,6 +427,10 @@ def machine():
             + (f"{torch.cuda.get_device_name()}, bfloat16" if DEVICE == "cuda" else "float32; no GPU"))
 
 
+def data_name():
+    return "the published data" if "INSTRUCTION_DATA" in os.environ else "the miniature's data"
+
+
 def main():
     for size, settings in SIZES.items():
         if not (MODELS / size / "model.ckpt.index").exists():
@@ -455,12 +459,12 @@ def main():
     rows.append(row("peak memory of it", peak, "GB", f"{peak['ours'] / size:.2f}× the file"))
 
     growth()
-    data = "the published data" if "INSTRUCTION_DATA" in os.environ else "the miniature's data"
     table = "\n".join(rows)
     Path(__file__).with_name("results.md").write_text(f"""# Results
 
-{machine()}; GPT-2 124M with random weights, batches of 8 from {data}. Medians; times are how many times longer the peer
-takes, memory is our share of the peer's. {BOOK} is its plain GPT-2, without the key/value cache of its other variants.
+{machine()}; GPT-2 124M with random weights, batches of 8 from {data_name()}. Medians; times are how many times longer
+the peer takes, memory is our share of the peer's. {BOOK} is its plain GPT-2, without the key/value cache of its other
+variants.
 
 | | ours | {BOOK} | {HF} | |
 |---|---|---|---|---|

@@ -56,6 +56,7 @@ def run_training(folder, moment, result):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_the_same(tmp_path):
     whole, result, folder = tmp_path / "whole.pt", tmp_path / "result.pt", tmp_path / "checkpoints"
     assert run_training(tmp_path / "other", "never", whole).returncode == 0

@@ -192,6 +192,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["DistributedDataParallel", "fully_shard"])
 def test_in_two_processes_gradients_are_the_mean_of_both(how, tmp_path):
     address = f"file://{tmp_path}/rendezvous"

@@ -112,6 +112,7 @@ def test_a_file_that_is_no_data_is_an_error(notebook, tmp_path, content):
         notebook["download_and_load_file"](tmp_path / "data.json", None)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_entries(notebook, tokenizer, tmp_path):
     data = [entry(instruction=f"Say {i} hellos.", output="Hello. " * (1 + i % 5)) for i in range(100_000)]
     (tmp_path / "data.json").write_text(json.dumps(data))
@@ -223,6 +224,7 @@ def executed(tmp_path_factory):
     return folder, *execute(folder)
 
 
+@pytest.mark.slow
 def test_the_miniature_learns_to_follow_instructions(notebook, executed):
     _, _, records = executed
     data = json.loads((ROOT / "data/mini-instructions.json").read_text())
@@ -235,6 +237,7 @@ def test_the_miniature_learns_to_follow_instructions(notebook, executed):
     assert all(r["before"] for r in records), "the base model says something"
 
 
+@pytest.mark.slow
 def test_artefacts(executed):
     folder, _, _ = executed
     html = (folder / NOTEBOOK.name).with_suffix(".html").read_text()
@@ -246,6 +249,7 @@ def test_artefacts(executed):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_saved_model_answers_the_same_in_a_fresh_process(notebook, executed, tokenizer):
     folder, _, records = executed
     prompts = [tokenizer.encode(notebook["format_prompt"](r)) for r in records[:5]]
@@ -264,6 +268,7 @@ def printed(executed_notebook):
                    for output in cell.get("outputs", []))
 
 
+@pytest.mark.slow
 def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
     """The project's files may not be written to, ipywidgets can't be imported, and the results of the first run are
     there. The first of these two runs is as short as can be; the second finds it finished and trains no more."""
@@ -292,6 +297,7 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
     assert runs[0][1] == runs[1][1] and len(runs[0][1]) == 110
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters, message", [
     ({"CHOOSE_MODEL": "gpt3"}, "CHOOSE_MODEL is 'gpt3', expected one of gpt2-mini"),
     ({"DATA_FILE": "nowhere.json"}, "nowhere.json does not exist, and no url is known"),
@@ -313,6 +319,7 @@ def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, messa
         client.execute()
 
 
+@pytest.mark.slow
 @needs_published_data
 def test_the_published_data_from_start_to_score(tmp_path):
     _, records = execute(tmp_path, DATA_FILE=os.path.abspath(PUBLISHED_DATA), NUM_EPOCHS=1)

@@ -1,0 +1,164 @@
+"""What each trick of the engine earns: python -m benchmarks.tricks writes tricks.md.
+
+Our GPT-2 124M trains, and answers, once with all tricks and once without each of them. Every variant of the training is
+a process of its own, and all take turns; what is quoted is the median of the turns' ratios.
+"""
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+
+import engine.fast
+import engine.generation
+import previous_chapters
+from benchmarks import bench
+from engine.fast import Linear, pack
+from tests.helpers import ROOT
+
+NOTHING = "nothing"
+STEPS = 13
+TRAINING = {  # what is left out, and how
+    NOTHING: lambda: None,
+    "the head on scored positions only": lambda: setattr(previous_chapters, "scored_logits", all_logits),
+    "leaving out padding, and the shared beginning": lambda: setattr(engine.fast, "has_hooks", lambda model: True),
+    "the shared beginning alone": lambda: setattr(engine.fast, "pack", pack_without_sharing),
+    "memory of its own for each weight": lambda: setattr(engine.fast, "own_memory", lambda model: None),
+    "keeping freed memory": lambda: setattr(engine.fast, "keep_freed_memory", lambda: None),
+    "fused AdamW": lambda: bench.IMPLEMENTATIONS.update(ours=(*bench.IMPLEMENTATIONS["ours"][:2], None)),
+    "the head's product with the weights first": lambda: setattr(Linear, "forward", torch.nn.Linear.forward),
+}
+
+
+def all_logits(model, idx, scored, attend):
+    """In the place of `scored_logits`: logits for all positions, from which the scored ones are taken."""
+    logits = model(idx).flatten(0, 1)
+    return logits, scored.flatten().nonzero()[:, 0]
+
+
+def pack_without_sharing(idx, wanted, share):
+    return pack(idx, wanted, share=False)
+
+
+def pack_everything(idx, wanted):
+    return pack(idx, torch.ones_like(wanted), share=False)
+
+
+def training_worker(trick, masked):
+    if trick == "memory of its own for each weight":
+        bench.IMPLEMENTATIONS["ours"] = (mapped_model, *bench.IMPLEMENTATIONS["ours"][1:])
+    TRAINING[trick]()
+    bench.training_worker("ours", masked, STEPS)
+
+
+def mapped_model(size):
+    _, model = bench.load.our_model(bench.MODELS, size)
+    return model
+
+
+def training(masked):
+    """{trick: (time without it over time with it, peak bytes without it less those with it)}"""
+    command = [sys.executable, "-m", "benchmarks.tricks"]
+    workers = {trick: subprocess.Popen([*command, "training_worker", trick, str(masked)], cwd=ROOT, text=True,
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE) for trick in TRAINING}
+    times, peak = {trick: [] for trick in TRAINING}, {}
+    for _ in range(STEPS):
+        for trick, worker in workers.items():
+            start = perf_counter()
+            print(file=worker.stdin, flush=True)
+            _, peak[trick] = json.loads(worker.stdout.readline())
+            times[trick].append(perf_counter() - start)
+    for worker in workers.values():
+        worker.communicate()
+    return {trick: (ratio(times[trick][1:], times[NOTHING][1:]), peak[trick] - peak[NOTHING]) for trick in TRAINING}
+
+
+def ratio(without, with_it):
+    return median(a / b for a, b in zip(without, with_it))
+
+
+@contextmanager
+def changed(module, **values):
+    before = {name: getattr(module, name) for name in values}
+    for name, value in values.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+def generation():
+    """{what is generated and without which trick: time without it over time with it}"""
+    model = bench.our_model("124M").eval()
+    prompts, lengths = bench.test_prompts()
+    prompt = torch.tensor(prompts[:1])
+
+    def test_set():
+        bench.in_batches(partial(bench.our_batch, model), prompts, lengths, 32)
+
+    def one(new):
+        return previous_chapters.generate(model, prompt, new, bench.CONTEXT)
+
+    def without(module, run, **values):
+        with changed(module, **values):
+            run()
+
+    runs = {
+        "one prompt, 100 tokens: the key/value cache": (
+            partial(one, 100), partial(previous_chapters.generate_text_simple, model, prompt, 100, bench.CONTEXT)),
+        "one prompt, 100 tokens: reading weights in slices": (
+            partial(one, 100), partial(without, engine.fast, partial(one, 100), FEW_ROWS=0)),
+        "test set: reading weights in slices": (test_set, partial(without, engine.fast, test_set, FEW_ROWS=0)),
+        "test set: the same for a single row only": (test_set, partial(without, engine.fast, test_set, FEW_ROWS=1)),
+        "test set: dropping rows that ended": (test_set, partial(without, engine.generation, test_set, DROP_AT=-1)),
+        "test set: prompts without padding, and their beginning once": (
+            test_set, partial(without, engine.generation, test_set, pack=pack_everything)),
+    }
+    results = {}
+    for name, (with_it, without_it) in runs.items():
+        times = []
+        for _ in range(4):
+            times.append([seconds(without_it), seconds(with_it)])
+        results[name] = ratio(*zip(*times[1:]))
+    return results
+
+
+def seconds(run):
+    start = perf_counter()
+    run()
+    return perf_counter() - start
+
+
+def main():
+    newline, full, masked = "\n", training(False), training(True)
+    lines = [f"| {trick} | {full[trick][0]:.2f} | {masked[trick][0]:.2f} | {full[trick][1] / 1e9:+.2f} GB |"
+             for trick in TRAINING if trick != NOTHING]
+    generating = [f"| {name} | {value:.2f} |" for name, value in generation().items()]
+    Path(__file__).with_name("tricks.md").write_text(f"""# What each trick earns
+
+{bench.machine()}; GPT-2 124M, batches of 8 from {bench.data_name()}. Time without the trick over time with it,
+and by how much the peak of the memory would be higher.
+
+| a training step without | every token scored | instruction masked | peak memory |
+|---|---|---|---|
+{newline.join(lines)}
+
+| generating without | |
+|---|---|
+{newline.join(generating)}
+""", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        training_worker(*sys.argv[2:])
+    else:
+        main()
