@@ -24,7 +24,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from engine.checkpoints import Checkpoints
-from engine.fast import IGNORE_INDEX, Linear, mixed_precision, ready_to_train, scored_logits
+from engine.fast import IGNORE_INDEX, Linear, mixed_precision, ready_to_train, scored_log_probs
 from engine.figures import plot_losses  # noqa: F401  readers of the article look for it here
 from engine.generation import evaluation_mode, generate
 from engine.training_log import TrainingLog, check_finite
@@ -271,11 +271,9 @@ def calc_loss_batch(input_batch, target_batch, model, device):
     loss 0, not 0/0.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
-    scored = target_batch != IGNORE_INDEX                                       # (B, T), S of them true
     with mixed_precision(device):
-        logits, which = scored_logits(model, input_batch, scored, causal_attention)  # (P, V), (S,)
-        log_probs = logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))  # (P, V)
-    return -log_probs[which, target_batch[scored]].sum() / scored.sum().clamp(min=1)
+        log_probs = scored_log_probs(model, input_batch, target_batch, causal_attention)  # (S,)
+    return -log_probs.sum() / max(len(log_probs), 1)
 
 
 @torch.no_grad()

@@ -26,20 +26,26 @@ NOTHING = "nothing"
 STEPS = 13
 TRAINING = {  # what is left out, and how
     NOTHING: lambda: None,
-    "the head on scored positions only": lambda: setattr(previous_chapters, "scored_logits", all_logits),
+    "the head on scored positions only": lambda: setattr(previous_chapters, "scored_log_probs", all_log_probs),
     "leaving out padding, and the shared beginning": lambda: setattr(engine.fast, "has_hooks", lambda model: True),
     "the shared beginning alone": lambda: setattr(engine.fast, "pack", pack_without_sharing),
     "memory of its own for each weight": lambda: setattr(engine.fast, "own_memory", lambda model: None),
     "keeping freed memory": lambda: setattr(engine.fast, "keep_freed_memory", lambda: None),
     "fused AdamW": lambda: bench.IMPLEMENTATIONS.update(ours=(*bench.IMPLEMENTATIONS["ours"][:2], None)),
+    "logits that become their own gradient": lambda: setattr(engine.fast.TargetLogProbs, "apply", indexed_log_probs),
     "the head's product with the weights first": lambda: setattr(Linear, "forward", torch.nn.Linear.forward),
 }
 
 
-def all_logits(model, idx, scored, attend):
-    """In the place of `scored_logits`: logits for all positions, from which the scored ones are taken."""
-    logits = model(idx).flatten(0, 1)
-    return logits, scored.flatten().nonzero()[:, 0]
+def all_log_probs(model, idx, targets, attend):
+    """In the place of `scored_log_probs`: logits for all positions, then those of the scored ones."""
+    scored = targets != engine.fast.IGNORE_INDEX
+    log_probs = model(idx).log_softmax(dim=-1)
+    return log_probs[scored].gather(1, targets[scored][:, None])[:, 0]
+
+
+def indexed_log_probs(logits, which, targets):
+    return logits.log_softmax(dim=-1)[which, targets]
 
 
 def pack_without_sharing(idx, wanted, share):

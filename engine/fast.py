@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
 FEW_ROWS = 64        # up to so many rows, reading the weights takes longer than multiplying by them
@@ -43,11 +44,10 @@ class Linear(nn.Linear):
             y = torch.bmm(x.reshape(rows, -1).expand(slices, -1, -1), weights)  # (slices, rows, D_out/slices)
             y = y.transpose(0, 1).reshape(*x.shape[:-1], -1)                    # (..., D_out)
             return y if self.bias is None else y + self.bias
-        if self.bias is None and x.is_cpu:
-            # The output head: with the weights first, autograd adds the token embedding's gradient to the head's in
-            # place. It would make a third copy of the largest matrix otherwise.
-            y = (self.weight @ x.reshape(rows, self.in_features).T).T           # (rows, D_out)
-            return y.reshape(*x.shape[:-1], self.out_features)
+        if self.bias is None and x.dim() == 2 and x.is_cpu:
+            # Chosen positions before the output head: with the weights first, autograd adds the token embedding's
+            # gradient to the head's in place. It would make a third copy of the largest matrix otherwise.
+            return (self.weight @ x.T).T                                        # (rows, D_out)
         return super().forward(x)
 
     def can_be_sliced(self, x):
@@ -73,11 +73,11 @@ class Packing(NamedTuple):
             return attend(rows, dropout)[self.computed][None]                   # (1, N, nh, D/nh)
         return attend_in_rows
 
-    def run(self, model, idx, attend, tokens):
-        """Logits of the computed tokens with the numbers `tokens` (P,), for the ids (B, T) that were packed: (P, V)."""
+    def run(self, model, idx, attend, numbers):
+        """Logits of the computed positions with the given numbers (P,), for the ids (B, T) that were packed: (P, V)."""
         pos = torch.arange(idx.shape[1], device=idx.device).expand_as(idx)      # (B, T)
         return model(idx[self.computed][None], pos=pos[self.computed][None], attend=self.around(attend),
-                     logits_at=(0, tokens))
+                     logits_at=(0, numbers))
 
 
 def pack(idx, wanted, share=True):
@@ -94,17 +94,44 @@ def pack(idx, wanted, share=True):
     return Packing(computed, source)
 
 
-def scored_logits(model, idx, scored, attend):
-    """Logits for the `scored` positions, a mask (B, T), of ids (B, T): (logits (P, V), which (S,)).
+def scored_log_probs(model, idx, targets, attend):
+    """The log-probability of every scored target, one after another: ids and targets (B, T) -> (S,), in nats.
 
-    P is what had to be computed for the S scored positions; `which` says, for each of those, whose logits are its own.
+    Raises ValueError for a negative target other than IGNORE_INDEX.
     """
+    scored = targets != IGNORE_INDEX                                            # (B, T), S of them true
+    targets = targets[scored]                                                   # (S,)
+    if (targets < 0).any():
+        raise ValueError(f"target {int(targets.min())}: want token ids, or {IGNORE_INDEX} where nothing is scored")
     gpt = getattr(model, "module", model)  # inside DistributedDataParallel
-    if idx.shape[1] > gpt.pos_emb.num_embeddings or has_hooks(model):
-        return model(idx, logits_at=scored), torch.arange(int(scored.sum()), device=idx.device)
+    if idx.shape[1] > gpt.pos_emb.num_embeddings or has_hooks(model):  # the plain way; too long a row is an error there
+        logits = model(idx, logits_at=scored)                                   # (S, V)
+        return TargetLogProbs.apply(logits, torch.arange(len(targets), device=idx.device), targets)
     packing = pack(idx, scored, share=not has_dropout(model))
-    tokens, which = packing.source[scored].unique(return_inverse=True)          # (P,), (S,)
-    return packing.run(model, idx, attend, tokens), which
+    numbers, which = packing.source[scored].unique(return_inverse=True)         # (P,), (S,)
+    return TargetLogProbs.apply(packing.run(model, idx, attend, numbers), which, targets)
+
+
+class TargetLogProbs(torch.autograd.Function):
+    """log_softmax(logits, dim=-1)[which, targets]: logits (P, V), which and targets (S,) -> (S,).
+
+    Logits are the largest tensor of a step. Here the backward pass has them once, as log-probabilities that become
+    their own gradient in place (indexing log_softmax takes three such tensors), and in columns, as the head makes them.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, which, targets):
+        columns = logits.T.log_softmax(dim=0, dtype=torch.promote_types(logits.dtype, torch.float32))  # (V, P)
+        ctx.save_for_backward(columns, which, targets)
+        return columns[targets, which]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        columns, which, targets = ctx.saved_tensors
+        of_rows = grad.new_zeros(columns.shape[1]).index_add_(0, which, grad)   # (P,)
+        grads = columns.exp_().mul_(-of_rows).index_put_((targets, which), grad, accumulate=True)  # (V, P)
+        return grads.T, None, None
 
 
 def has_dropout(model):
