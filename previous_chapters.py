@@ -1,18 +1,18 @@
 """GPT-2, from its attention to its training loop: the toolbox of the earlier articles as a textbook.
 
 What is notable here:
-- the model is OpenAI's GPT-2 to the last detail: pre-norm blocks, one fused query/key/value projection, tanh GELU,
-  dropout in its four places, and an output head that *is* the token embedding (one parameter, counted once)
-- attention is an argument of the model: `causal_attention` unless the caller has a faster one that says the same, such
-  as one with a key/value cache
+- the architecture is OpenAI's GPT-2 to the last detail: pre-norm blocks, one fused query/key/value projection, tanh
+  GELU, dropout in its four places, and an output head that *is* the token embedding (one parameter, counted once)
+- attention is an argument of `forward`: `causal_attention` unless the caller has one that computes the same in another
+  way, such as with a key/value cache
 - losses are means over scored tokens, whichever batch they are in, and evaluating changes nothing that training depends
   on
 
-Padding needs no mask in this model: it stands at the end of a row, no token sees what comes after it, and its own
-targets are -100, which no loss counts.
+Padding needs no mask in training: it stands at the end of a row, no token sees what comes after it, and its own targets
+are -100, which no loss counts. (`generate` sees to prompts of unequal lengths itself.)
 
-Where a form is faster than it looks here, it lives in `engine/` and gives the same result: `engine/fast.py` (batches
-without padding), `engine/generation.py` (`generate`), `engine/checkpoints.py` (resuming).
+What is fast or long-winded lives in `engine/`, whose `__init__.py` lists the rooms: a faster form computes what is said
+here, up to rounding. (`Linear` is `nn.Linear` without initial weights of its own: GPTModel draws them.)
 
 Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh heads, V vocabulary size.
 """
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 
 from engine.checkpoints import Checkpoints
 from engine.fast import IGNORE_INDEX, Linear, mixed_precision, ready_to_train, scored_log_probs
-from engine.figures import plot_losses  # noqa: F401  readers of the article look for it here
+from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
 from engine.generation import evaluation_mode, generate
 from engine.training_log import TrainingLog, check_finite
 
@@ -33,7 +33,7 @@ from engine.training_log import TrainingLog, check_finite
 
 
 def causal_attention(qkv, dropout=0.0):
-    """Each token's mixture of what it and the tokens before it have to say: (B, T, 3, nh, D/nh) -> (B, T, nh, D/nh).
+    """Each token's weighted mean of the values of itself and earlier tokens: (B, T, 3, nh, D/nh) -> (B, T, nh, D/nh).
 
     softmax(q @ k.T / sqrt(D/nh)) @ v in each head, with the scores of later tokens at minus infinity (Vaswani et al.,
     2017, section 3.2), in PyTorch's fused kernel. `dropout` is the share of the softmax's weights that are dropped.
@@ -44,8 +44,7 @@ def causal_attention(qkv, dropout=0.0):
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention: from each token a query, a key and a value in every head; `attend` mixes the values; a
-    projection."""
+    """Self-attention, (B, T, D) -> (B, T, D): to queries, keys and values, `attend` in every head, and back."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -54,7 +53,7 @@ class MultiHeadAttention(nn.Module):
         self.n_heads = cfg["n_heads"]
         self.qkv = Linear(cfg["emb_dim"], 3 * cfg["emb_dim"], bias=cfg["qkv_bias"])
         self.out_proj = Linear(cfg["emb_dim"], cfg["emb_dim"])
-        self.dropout = nn.Dropout(cfg["drop_rate"])
+        self.dropout = nn.Dropout(cfg["drop_rate"])  # applied within `attend`, to the softmax's weights
 
     def forward(self, x, attend=causal_attention):
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1))                   # (B, T, 3, nh, D/nh)
@@ -78,7 +77,8 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward; each reads a normalised copy of the stream and adds its result to it."""
+    """Attention, then feed-forward, (B, T, D) -> (B, T, D); each reads a normalised copy of the residual stream and
+    adds its result to it."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -97,15 +97,15 @@ class GPTModel(nn.Module):
     """GPT-2 (Radford et al., 2019), hand-written.
 
     `cfg` has the keys vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate and qkv_bias. A new model has
-    random weights as `transformers` draws GPT-2's: normal with deviation 0.02, smaller by sqrt(2 * n_layers) where a
-    block adds to the stream, biases zero. Raises ValueError when the heads don't divide the width.
+    random weights as `transformers` draws GPT-2's: normal with standard deviation 0.02, divided by sqrt(2 * n_layers)
+    where a block adds to the residual stream, biases zero. Raises ValueError when the heads don't divide the width.
     """
 
     def __init__(self, cfg):
         super().__init__()
-        V, T, D = cfg["vocab_size"], cfg["context_length"], cfg["emb_dim"]
-        self.tok_emb = nn.Embedding.from_pretrained(torch.empty(V, D), freeze=False)  # filled in below
-        self.pos_emb = nn.Embedding.from_pretrained(torch.empty(T, D), freeze=False)
+        V, D = cfg["vocab_size"], cfg["emb_dim"]
+        self.tok_emb = nn.Embedding.from_pretrained(torch.empty(V, D), freeze=False)  # not drawn yet: see below
+        self.pos_emb = nn.Embedding.from_pretrained(torch.empty(cfg["context_length"], D), freeze=False)
         self.drop_emb = nn.Dropout(cfg["drop_rate"])
         self.trf_blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg["n_layers"]))
         self.final_norm = nn.LayerNorm(D)
@@ -113,7 +113,7 @@ class GPTModel(nn.Module):
         self.out_head.weight = self.tok_emb.weight  # tied: the same Parameter, not a copy
 
         for name, parameter in self.named_parameters():
-            if parameter.is_meta:  # nothing to fill; the attempt would make PyTorch import its compiler, for a second
+            if parameter.is_meta:  # nothing to fill; trying would make PyTorch import its compiler, for a long second
                 continue
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -121,12 +121,13 @@ class GPTModel(nn.Module):
                 adds_to_stream = name.endswith(("out_proj.weight", "layers.2.weight"))
                 nn.init.normal_(parameter, std=0.02 / (2 * cfg["n_layers"]) ** 0.5 if adds_to_stream else 0.02)
 
-    def forward(self, idx, pos=None, attend=causal_attention, logits_at=...):
-        """Token ids (B, T) -> logits (B, T, V): at each place, a score for every token that could come next.
+    def forward(self, idx, pos=None, attend=causal_attention, logits_at=slice(None)):
+        """Token ids (B, T) -> logits (B, T, V): at each position, a score for every token that could come next.
 
-        pos: each token's place in its row, (B, T), if it isn't 0 to T - 1. attend: what every layer does with its
-        queries, keys and values, a function like `causal_attention`. logits_at: an index into (B, T), such as a mask,
-        where logits are wanted for some positions only. Raises ValueError when T exceeds the context length.
+        pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: what is called once for each
+        layer, in order, with its queries, keys and values and the dropout rate, as `causal_attention` is. logits_at: an
+        index into (B, T), such as a mask with S true values, where logits are wanted for some positions only: then (S,
+        V). Raises ValueError when T exceeds the context length (with `pos` that is the caller's to check).
         """
         if pos is None:
             length, context_length = idx.shape[1], self.pos_emb.num_embeddings
@@ -137,7 +138,7 @@ class GPTModel(nn.Module):
         x = self.drop_emb(self.tok_emb(idx) + self.pos_emb(pos))                # (B, T, D)
         for block in self.trf_blocks:
             x = block(x, attend)                                                # (B, T, D)
-        return self.out_head(self.final_norm(x[logits_at]))                     # (B, T, V)
+        return self.out_head(self.final_norm(x[logits_at]))                     # (B, T, V) or (S, V)
 
 
 # --- OpenAI's weights, and our own files ---
@@ -169,12 +170,13 @@ def flatten_params(tree, prefix=""):
 
 
 def load_weights_into_gpt(gpt, params):
-    """Put OpenAI's weights (`params`, as `download_and_load_gpt2` returns them) into a GPTModel.
+    """Put OpenAI's weights (`params`, as `gpt_download.download_and_load_gpt2` returns them) into a GPTModel.
 
     OpenAI stores the matrix of a linear layer input-first, (D_in, D_out) for x @ w + b; PyTorch's is its transpose. A
     model with weights of its own gets copies. A model built on the meta device, which has none yet, takes the arrays
     themselves, so that loading makes no second copy; changing its weights in place then changes the arrays too.
-    Raises ValueError that names the first tensor that is missing, left over or misshapen, before the model changes.
+    Raises ValueError that names the first tensor that is missing, left over or of the wrong shape, before the model
+    changes.
     """
     arrays, parameters = dict(flatten_params(params)), dict(gpt.named_parameters())
     names = {theirs: ours for theirs, ours in openai_names(len(gpt.trf_blocks)).items()
@@ -183,25 +185,22 @@ def load_weights_into_gpt(gpt, params):
     state = {}
     for theirs, ours in names.items():
         state[ours] = torch.from_numpy(arrays[theirs].T if theirs.endswith("/w") else arrays[theirs])
-        check_shape(theirs, arrays[theirs], ours, state[ours], parameters[ours])
+        if state[ours].shape != parameters[ours].shape:
+            raise ValueError(f"the checkpoint's tensor {theirs!r} has shape {arrays[theirs].shape}, which doesn't fit "
+                             f"the model's {ours} {tuple(parameters[ours].shape)}: does the config fit it?")
     state["out_head.weight"] = state["tok_emb.weight"]
     gpt.load_state_dict(state, assign=gpt.tok_emb.weight.is_meta)
-    gpt.out_head.weight = gpt.tok_emb.weight  # assigning has made them two parameters: tie them again
+    gpt.out_head.weight = gpt.tok_emb.weight  # with `assign` they have become two parameters: tie them again
 
 
 def check_names(arrays, names):
+    """Raise ValueError unless the checkpoint has exactly the tensors that the model needs."""
     for name in names:
         if name not in arrays:
             raise ValueError(f"the checkpoint has no tensor {name!r}, which the model needs: does the config fit it?")
     for name in arrays:
         if name not in names:
             raise ValueError(f"the checkpoint's tensor {name!r} has no place in the model: does the config fit it?")
-
-
-def check_shape(theirs, array, ours, tensor, parameter):
-    if tensor.shape != parameter.shape:
-        raise ValueError(f"the checkpoint's tensor {theirs!r} has shape {array.shape}, which doesn't fit the model's "
-                         f"{ours} {tuple(parameter.shape)}: does the config fit it?")
 
 
 def gpt_config(settings, drop_rate=0.0):
@@ -266,9 +265,9 @@ def sample_text(model, tokenizer, start_context):
 def calc_loss_batch(input_batch, target_batch, model, device):
     """Mean cross-entropy over the scored positions of a batch, in nats: inputs and targets (B, T) -> scalar.
 
-    Positions whose target is -100 aren't scored. In a line, and with all the work for positions that can't matter:
-    F.cross_entropy(model(input_batch).flatten(0, 1), target_batch.flatten()). A batch without any scored position has
-    loss 0, not 0/0.
+    The target of a position is the token that follows it, or -100 where nothing is scored. This equals
+    F.cross_entropy(model(input_batch).flatten(0, 1), target_batch.flatten()), without computing what that doesn't
+    depend on. A batch without any scored position has loss 0, not 0/0. Raises ValueError for other negative targets.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
     with mixed_precision(device):
@@ -280,8 +279,9 @@ def calc_loss_batch(input_batch, target_batch, model, device):
 def calc_loss_loader(data_loader, model, device, num_batches=None):
     """Mean loss per scored token over the first `num_batches` batches of a loader (all, if None), in nats: a float.
 
-    Every token counts the same, whichever batch it is in. The model's mode and torch's random state are as before
-    afterwards, so evaluating never changes the order of a training run. Raises ValueError for a loader without batches.
+    Every token counts the same, whichever batch it is in. The model's mode and torch's global random state on the CPU,
+    from which every pass through a loader draws a seed, are as before afterwards: evaluating doesn't change the order
+    of a training run. Raises ValueError for a loader without batches.
     """
     if len(data_loader) == 0:
         raise ValueError("the loader has no batches: fewer entries than one batch, with drop_last=True?")
@@ -296,33 +296,39 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
 
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
                        start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None):
-    """Fine-tune a model, printing losses as it goes and, after each epoch, how it continues `start_context`.
+    """Train a model that is on `device`, in one process, printing losses as it goes and, after each epoch, how it
+    continues `start_context`.
 
-    Every `eval_freq` steps it notes the mean training loss per scored token since the last note (taken from the steps
-    themselves: no extra pass), the validation loss over `eval_iter` batches (all, if None), and the number of real
-    tokens read so far, padding left out. `scheduler`, of torch.optim.lr_scheduler, has its `step()` called after every
-    step; with `max_norm` gradients are clipped to that norm. Loaders yield (inputs, targets), both (B, T).
+    At step 0 and every `eval_freq` steps it notes the mean training loss per scored token since the last note (taken
+    from the steps themselves: no extra pass), the validation loss over `eval_iter` batches (all, if None), and the
+    number of tokens read so far, end-of-text and padding left out. `scheduler`, of torch.optim.lr_scheduler, has its
+    `step()` called after every step; with `max_norm` gradients are clipped to that norm. Loaders yield (inputs,
+    targets), both (B, T).
 
-    With `checkpoint_dir` everything the run depends on is saved there after each epoch. Called again with a new model,
-    the same loaders and settings, it goes on after the last epoch saved and ends as if it had never stopped (on a CPU,
-    bit for bit). The two latest epochs are kept, each about three times the size of the weights.
+    With `checkpoint_dir` model, optimizer, schedule, notes and torch's random state are saved there after each epoch.
+    Called again with a new model, the same loaders and settings, it goes on after the last epoch saved and ends as if
+    it had never stopped (on a CPU, bit for bit). The two latest epochs are kept, each about three times the size of the
+    weights (with AdamW).
+
+    Training changes how the process handles memory, until it ends: see `engine.fast.keep_freed_memory`.
 
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
-    was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with another
-    run in it, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
+    was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with a run of
+    other settings in it, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
     """
     if len(train_loader) == 0:
         raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
+    # What a checkpoint must agree with, and what it restores:
     run = {"num_epochs": num_epochs, "steps_per_epoch": len(train_loader), "optimizer": optimizer.defaults,
            "scheduler": type(scheduler).__name__, "max_norm": max_norm,
            "parameters": sum(parameter.numel() for parameter in model.parameters())}
     log = TrainingLog(num_epochs, len(train_loader), tokenizer.eot_token)
     stateful = [model, optimizer, log] + ([scheduler] if scheduler else [])
     checkpoints = Checkpoints(checkpoint_dir, run, stateful, train_loader)
-    ready_to_train(model, optimizer)
+    ready_to_train(model, optimizer)  # lays out weights and memory for speed
     checkpoints.resume()
 
-    with log.shown():
+    with log.shown():  # a progress bar; a notebook's stop button ends the block quietly
         for _ in log.remaining_epochs():
             model.train()
             for input_batch, target_batch in train_loader:
@@ -338,8 +344,9 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                     scheduler.step()
 
                 log.count(loss, input_batch, target_batch)
-                if (log.step - 1) % eval_freq == 0:
+                if log.step % eval_freq == 0:
                     log.note(calc_loss_loader(val_loader, model, device, num_batches=eval_iter))
-            log.say(sample_text(model, tokenizer, start_context))
+                log.step += 1
             checkpoints.save(log.step)
+            log.say(sample_text(model, tokenizer, start_context))
     return log.history()

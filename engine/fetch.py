@@ -1,5 +1,6 @@
 """Downloads that go on where they stopped, whatever stopped them."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from urllib3.exceptions import MaxRetryError
 from urllib3.util import Retry
 
 BUSY = (429, 500, 502, 503, 504)  # answers after which a server is asked again
+ATTEMPTS = 5  # at a transfer, however each of them ends
 
 
 class CheckpointError(RuntimeError):
@@ -29,21 +31,23 @@ def download_file(url, destination):
     unfinished = destination.with_name(destination.name + ".part")
     version_file = unfinished.with_suffix(".part-version")  # which version of the file those bytes belong to
     session = requests.Session()
-    session.mount(url, HTTPAdapter(max_retries=Retry(5, backoff_factor=0.5, status_forcelist=BUSY)))
-    attempts_left = 5
-    while True:
-        try:
-            if fetch_rest(session, url, unfinished, version_file):
-                break
-        except requests.RequestException as error:
-            attempts_left -= 1
-            if not broken_off(error) or not attempts_left:
-                raise CheckpointError(f"could not download {url}: {error}. Check the network and try again (it goes on "
-                                      f"where it stopped), or put the file at {destination} by hand") from error
-        except OSError as error:
-            raise CheckpointError(f"can't write {unfinished}: {error}") from error
-    unfinished.replace(destination)
-    version_file.unlink(missing_ok=True)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(max_retries=Retry(5, backoff_factor=0.5, status_forcelist=BUSY)))
+    try:
+        for attempts_left in reversed(range(ATTEMPTS)):
+            try:
+                if fetch_rest(session, url, unfinished, version_file):
+                    unfinished.replace(destination)
+                    version_file.unlink(missing_ok=True)
+                    return
+            except requests.RequestException as error:
+                if not broken_off(error) or not attempts_left:
+                    raise CheckpointError(f"could not download {url}: {error}. Check the network and try again (it "
+                                          f"goes on where it stopped), or put the file at {destination} by hand"
+                                          ) from error
+    except OSError as error:
+        raise CheckpointError(f"can't write {unfinished}: {error}") from error
+    raise CheckpointError(f"could not download {url}: its server sends other parts of the file than it is asked for")
 
 
 def broken_off(error):
@@ -53,8 +57,8 @@ def broken_off(error):
 
 
 def fetch_rest(session, url, unfinished, version_file):
-    """Append to the file `unfinished` what it lacks of what lies at `url`. Returns whether it is complete; it isn't
-    where the server had nothing to append, which makes the next request begin anew."""
+    """Append to the file `unfinished` what it lacks of what lies at `url`. Returns whether it is complete; otherwise it
+    is gone, as the server had nothing to append to it, and the next attempt begins anew."""
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     version = version_file.read_text() if unfinished.exists() and version_file.exists() else ""
     have = unfinished.stat().st_size if version else 0
@@ -66,27 +70,41 @@ def fetch_rest(session, url, unfinished, version_file):
         response.raise_for_status()
         if "text/html" in response.headers.get("Content-Type", ""):
             raise CheckpointError(f"{url} answered with a web page instead of the file: is a proxy in between?")
-        if response.headers.get("Content-Range", "").split("-")[0] != f"bytes {have}":
+        length = response.headers.get("Content-Length", "")
+        length = int(length) if length.isdigit() else 0  # 0: unknown
+        if response.status_code == 206:  # bytes <first>-<last>/<length of the file>, RFC 9110, section 14.4
+            sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            if not sent or int(sent[1]) != have or version_of(response) != version:
+                unfinished.unlink(missing_ok=True)
+                return False
+            length = int(sent[2])
+        else:
             have = 0
             unfinished.unlink(missing_ok=True)  # of another version
-        etag = response.headers.get("ETag", "W/")  # a weak tag doesn't promise the same bytes
-        version = response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
-        append_body(response, unfinished, have, version_file, version)
+        append_body(response, unfinished, have, length, version_file)
     return True
 
 
-def append_body(response, unfinished, have, version_file, version):
-    """Write the body of a response to a file, after its first `have` bytes, with a progress bar."""
-    missing = int(response.headers.get("Content-Length", 0))
-    if (free := shutil.disk_usage(unfinished.parent).free) < missing:
-        raise CheckpointError(f"{unfinished.name} needs {missing:,} bytes, but {unfinished.parent} has {free:,} free")
-    total = have + missing
+def version_of(response):
+    """What tells one version of a file from another: the ETag, unless it is weak, which doesn't promise the same bytes;
+    else the date; else nothing."""
+    etag = response.headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def append_body(response, unfinished, have, length, version_file):
+    """Write the body of a response to a file, after its first `have` bytes, with a progress bar. Raises ConnectionError
+    unless the file then has its `length`, where that is known (not 0)."""
+    if (free := shutil.disk_usage(unfinished.parent).free) < length - have:
+        raise CheckpointError(f"{unfinished.name} needs {length - have:,} bytes, but {unfinished.parent} has {free:,} "
+                              "free")
     with open(unfinished, "r+b" if have else "wb") as file, tqdm(
-            desc=unfinished.stem, total=total or None, initial=have, unit="B", unit_scale=True) as bar:
+            desc=unfinished.stem, total=length or None, initial=have, unit="B", unit_scale=True) as bar:
         file.seek(have)
-        version_file.write_text(version)
+        version_file.write_text(version_of(response))
         for chunk in response.iter_content(1 << 16):
             file.write(chunk)
             bar.update(len(chunk))
-    if missing and unfinished.stat().st_size != total:
-        raise requests.exceptions.ConnectionError(f"{unfinished.stat().st_size:,} of {total:,} bytes arrived")
+        file.truncate()
+    if length and unfinished.stat().st_size != length:
+        raise requests.exceptions.ConnectionError(f"{unfinished.stat().st_size:,} of {length:,} bytes arrived")

@@ -1,8 +1,9 @@
 """Text generation: a key/value cache, prompts of different lengths in one batch, and sampling.
 
-`generate` gives what the textbook's `generate_text_simple` gives, row by row, and says when a row ends. It is faster
-for three reasons: keys and values of earlier tokens are kept, so that a step costs one token and not the whole text;
-what the prompts begin with is read once for all of them, and their padding not at all; and rows that ended are dropped.
+At temperature 0 `generate` gives what the textbook's `generate_text_simple` gives for each row alone, up to its end. It
+is faster for three reasons: keys and values of earlier tokens are kept, so that a step costs one token and not the
+whole text; what the prompts begin with is read once for all of them, and their padding not at all; and rows that ended
+are dropped.
 """
 
 from contextlib import contextmanager
@@ -20,36 +21,39 @@ DROP_AT = 0.75  # rows that ended are dropped when this share goes on: many at a
 
 @contextmanager
 def evaluation_mode(model):
-    """Dropout off inside the `with` block; afterwards the model is in the mode it was in."""
-    was_training = model.training
+    """Dropout off inside the `with` block; afterwards every part of the model is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
 
 
 class KeyValueCache:
-    """Keys and values of the tokens read so far: one tensor (2, B, nh, S, D/nh) for each layer, S columns being the
-    most tokens a row can have."""
+    """Keys and values of the tokens read so far: for each layer a tensor (2, B, nh, S, D/nh), where S, the capacity, is
+    the most tokens a row can have."""
 
-    def __init__(self, columns):
-        self.columns, self.layers = columns, []
+    def __init__(self, capacity):
+        self.capacity, self.layers = capacity, []
 
-    def attend_at(self, pos, columns):
-        """The attention for reading tokens at the places `pos` (B, T) of their rows, the last of them in the last of
-        the first `columns`. It is to be called once for each layer, in order; each call adds the tokens' keys and
-        values to that layer's cache, and lets each token see all columns up to its own."""
+    def attend_at(self, pos, width):
+        """The attention for reading tokens at the positions `pos` (B, T), all of them below `width`.
+
+        Each call of it adds the tokens' keys and values to a layer's cache, and lets every token see the positions up
+        to its own. The model calls it once for each layer, in order, which is how it knows whose cache to use.
+        """
         rows = torch.arange(len(pos), device=pos.device)[:, None]               # (B, 1)
-        visible = torch.arange(columns, device=pos.device) <= pos[..., None]    # (B, T, columns)
+        visible = torch.arange(width, device=pos.device) <= pos[..., None]      # (B, T, width)
         layer_numbers = count()
 
         def attend(qkv, dropout=0.0):
-            B, _, _, nh, width = qkv.shape
+            B, _, _, nh, d = qkv.shape
             layer = next(layer_numbers)
             if layer == len(self.layers):
-                self.layers.append(qkv.new_zeros(2, B, nh, self.columns, width))
-            cache = self.layers[layer][..., :columns, :]                        # (2, B, nh, columns, D/nh)
+                self.layers.append(qkv.new_zeros(2, B, nh, self.capacity, d))
+            cache = self.layers[layer][..., :width, :]                          # (2, B, nh, width, D/nh)
             cache[:, rows, :, pos] = qkv[:, :, 1:]                              # (B, T, 2, nh, D/nh)
             q = qkv[:, :, 0].transpose(1, 2)                                    # (B, nh, T, D/nh)
             y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=visible[:, None])
@@ -81,13 +85,13 @@ def read_newest(model, tokens, length, cache):
 
 def extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
     """Write up to `max_new_tokens` tokens into each row of `tokens` (B, S), after its first `length` (B,), which grow
-    with them; a row ends before its own `eos_id`. Yields after each step the numbers of the rows that it extended."""
+    with them; `pick` takes them from logits (B, V). A row ends before its own `eos_id`."""
     cache = KeyValueCache(min(tokens.shape[1], context_size))
     active = torch.arange(len(tokens), device=tokens.device)                    # the rows in the cache
     going_on = torch.ones_like(active, dtype=torch.bool)                        # those that haven't ended
     for step in range(max_new_tokens):
         if step == 0 or length[active].max() > context_size:
-            # Once the window moves, every token's position, and with it all that is kept, changes at each step.
+            # Once a window moves, every token's position, and with it all that is kept, changes at each step.
             logits = read_windows(model, tokens[active], length[active], context_size, cache)
         else:
             logits = read_newest(model, tokens[active], length[active], cache)
@@ -99,7 +103,6 @@ def extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
         extended = active[going_on]
         tokens[extended, length[extended]] = picked[going_on]
         length[extended] += 1
-        yield extended
         if going_on.sum() <= DROP_AT * len(active):
             cache.keep(going_on)
             active, going_on = extended, going_on[going_on]
@@ -109,7 +112,8 @@ def pick_next(logits, temperature, top_k, top_p):
     """The next token of each row: logits (B, V) -> ids (B,). The most likely one where temperature is 0, else drawn."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits / temperature
+    # With the largest logit at 0, and no temperature so small that dividing by it would overflow.
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(temperature, 1e-30)
     if top_k is not None:
         weakest_kept = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]  # (B, 1)
         logits = logits.masked_fill(logits < weakest_kept, -torch.inf)
@@ -140,8 +144,10 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     """
     if not 0 < context_size <= model.pos_emb.num_embeddings:
         raise ValueError(f"context_size is {context_size}, but the model reads {model.pos_emb.num_embeddings}")
-    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+    if not temperature >= 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
         raise ValueError(f"want temperature >= 0, top_k >= 1 and 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}: want 0 or more")
     if len(idx) == 0 or not all(len(row) for row in idx):
         raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
 
@@ -151,8 +157,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
     pick = partial(pick_next, temperature=temperature, top_k=top_k, top_p=top_p)
     with evaluation_mode(model):
-        for _ in extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
-            pass
+        extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id)
     if not torch.is_tensor(idx):
         return [row[:n].tolist() for row, n in zip(tokens, length, strict=True)]
     if eos_id is not None:

@@ -12,7 +12,8 @@ class TrainingLog:
     """The losses of a run and how far it has come. With its `state_dict` it is saved and resumed like model and
     optimiser.
 
-    step: how many steps have been taken; notes: [(training loss, validation loss, tokens seen), ...].
+    step: the number of the step that is being taken, from 0; notes: [(training loss, validation loss, tokens seen),
+    ...].
     """
 
     def __init__(self, num_epochs, steps_per_epoch, end_of_text):
@@ -27,6 +28,7 @@ class TrainingLog:
         vars(self).update(state)
 
     def remaining_epochs(self):
+        """The numbers of the epochs that have not been finished, from 0."""
         return range(self.step // self.steps_per_epoch, self.num_epochs)
 
     @contextmanager
@@ -43,14 +45,14 @@ class TrainingLog:
                          "returned.")
 
     def say(self, line):
+        """Print a line above the bar; only inside `shown`."""
         self.bar.write(line, file=sys.stdout)
 
     def count(self, loss, input_batch, target_batch):
-        """A step has been taken: its mean loss over the scored tokens, and its batch, both (B, T)."""
+        """The step has been taken: its mean loss over the scored tokens, and its inputs and targets, both (B, T)."""
         scored = int((target_batch != IGNORE_INDEX).sum())
         self.loss_sum, self.scored = self.loss_sum + loss.item() * scored, self.scored + scored
         self.tokens_seen += int((input_batch != self.end_of_text).sum())
-        self.step += 1
         self.bar.update()
 
     def note(self, val_loss):
@@ -58,8 +60,7 @@ class TrainingLog:
         train_loss = self.loss_sum / max(self.scored, 1)
         self.notes.append((train_loss, val_loss, self.tokens_seen))
         self.loss_sum, self.scored = 0.0, 0
-        step = self.step - 1  # counted from 0, as readers of the article know it
-        self.say(f"Ep {step // self.steps_per_epoch + 1} (Step {step:06d}): Train loss {train_loss:.3f}, "
+        self.say(f"Ep {self.step // self.steps_per_epoch + 1} (Step {self.step:06d}): Train loss {train_loss:.3f}, "
                  f"Val loss {val_loss:.3f}")
 
     def history(self):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from engine.checkpoints import Checkpoints
 from previous_chapters import GPTModel
 from tests.helpers import ROOT, flip, truncate
 from tests.small_models import CFG, equal, instruction_batch, train
@@ -105,6 +106,35 @@ def test_a_training_without_any_sound_checkpoint_begins_anew(saved_run, capsys):
     assert equal(again(), result)
     printed = capsys.readouterr().out
     assert printed.count("is damaged") == 2 and "Going on" not in printed
+
+
+def test_a_new_checkpoint_is_kept_beside_damaged_newer_ones(saved_run):
+    """The run that begins anew may be stopped again: what it has saved by then is all there is."""
+    folder, again, result = saved_run
+    for path in folder.glob("*.pt"):
+        path.write_bytes(b"no checkpoint")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyError):
+        patch.setattr("previous_chapters.sample_text", lambda *args: {}["stopped after the first save"])
+        again()
+    assert [path.name for path in folder.iterdir()] == ["step-4.pt"]
+    assert equal(again(), result)
+
+
+def test_a_copy_beside_the_checkpoints_is_left_alone(saved_run):
+    folder, again, result = saved_run
+    (folder / "step-12 copy.pt").write_bytes((folder / "step-12.pt").read_bytes())
+    assert equal(again(), result) and (folder / "step-12 copy.pt").exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    model = GPTModel(CFG)
+    checkpoints = Checkpoints(tmp_path, {}, [model])
+    checkpoints.save(1)
+    with torch.no_grad():
+        model.final_norm.bias[0] = torch.nan
+    with pytest.raises(ValueError, match="after step 2 the weights aren't finite"):
+        checkpoints.save(2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1.pt"]
 
 
 @pytest.mark.parametrize("changes, difference", [

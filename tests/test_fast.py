@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -133,6 +134,35 @@ CHANGES = {"wrapped layers": wrap_linear_layers, "another head": another_head, "
            "a hook that looks along the rows": hook(lambda x: x.cumsum(1))}
 
 
+def test_gradients_that_a_hook_changes_are_seen_in_their_rows(float64):
+    ours, plain = our_model(), our_model()
+    for model in (ours, plain):
+        model.trf_blocks[1].register_full_backward_hook(lambda module, grad_in, grad_out: (grad_in[0].cumsum(1),))
+    assert_equals_cross_entropy(ours, plain)
+
+
+def test_a_second_backward_pass_is_refused_not_wrong(float64):
+    """The gradient of the logits takes the place of what it is computed from."""
+    loss = calc_loss_batch(*instruction_batch(0), our_model(), "cpu")
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("target", [-1, -99])
+def test_another_negative_target_is_an_error(target):
+    inputs, targets = instruction_batch(0)
+    targets[1, 2] = target
+    with pytest.raises(ValueError, match=f"target {target}: want token ids, or -100"):
+        calc_loss_batch(inputs, targets, float32_model(), "cpu")
+
+
+def test_a_row_too_long_is_an_error():
+    ids = torch.zeros(1, CFG["context_length"] + 1, dtype=torch.long)
+    with pytest.raises(ValueError, match="25 tokens in a row, but the context length is 24"):
+        calc_loss_batch(ids, ids, float32_model(), "cpu")
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_gives_cross_entropy_of_its_own_logits(float64, change):
     ours, plain, unchanged = our_model().train(), our_model().train(), our_model()
@@ -161,6 +191,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.fast import has_hooks
 from previous_chapters import calc_loss_batch
 from tests.small_models import cross_entropy_by_torch, instruction_batch, our_model
 
@@ -178,7 +209,7 @@ else:
     for block in model.trf_blocks:
         fully_shard(block)
     fully_shard(model)
-    assert model.out_head.weight is model.tok_emb.weight
+    assert model.out_head.weight is model.tok_emb.weight and not has_hooks(model), "PyTorch's own hooks are no obstacle"
 
 loss = calc_loss_batch(*batches[rank], model, "cpu")
 loss.backward()
@@ -248,11 +279,12 @@ def test_other_weights_are_left_to_pytorch(change, monkeypatch):
 
 
 def test_bfloat16_only_where_the_hardware_has_it(monkeypatch):
-    assert not mixed_precision("cpu")._enabled
+    assert isinstance(mixed_precision("cpu"), nullcontext)
     monkeypatch.setattr(previous_chapters, "mixed_precision", lambda device: torch.autocast("cpu", torch.bfloat16))
     model, (inputs, targets) = float32_model(), instruction_batch(0)
-    types = []
-    model.trf_blocks[0].ff.layers[0].register_forward_hook(lambda module, args, output: types.append(output.dtype))
+    types, layer = [], model.trf_blocks[0].ff.layers[1]
+    forward = layer.forward
+    layer.forward = lambda x: types.append(x.dtype) or forward(x)
     loss = calc_loss_batch(inputs, targets, model, "cpu")
     loss.backward()
     assert types == [torch.bfloat16] and loss.dtype == model.tok_emb.weight.grad.dtype == torch.float32

@@ -95,6 +95,26 @@ def test_a_server_that_ignores_ranges_starts_over(server, target):
     assert is_complete(target) and ranges(server) == [None, f"bytes={40 * CHUNK}-"]
 
 
+def test_a_part_that_is_shorter_than_asked_is_no_end(server, target):
+    server.faults["/file"] = ["cut", "short part"]
+    download_file(f"{server.url}/file", target)
+    assert is_complete(target) and ranges(server)[1:] == [f"bytes={40 * CHUNK}-", f"bytes={40 * CHUNK + 4096}-"]
+
+
+@pytest.mark.parametrize("fault", ["other part", "other version"])
+def test_a_part_of_something_else_starts_over(server, target, fault):
+    server.faults["/file"] = ["cut", fault]
+    download_file(f"{server.url}/file", target)
+    assert is_complete(target) and ranges(server) == [None, f"bytes={40 * CHUNK}-", None]
+
+
+def test_a_server_that_never_sends_the_right_part_is_given_up(server, target):
+    server.faults["/file"] = ["cut", "other part"] * 3
+    with pytest.raises(CheckpointError, match="could not download"):
+        download_file(f"{server.url}/file", target)
+    assert len(server.requests) == 5 and not target.exists()
+
+
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_download_leaves_a_resumable_state(server, target, death):
     """Another process downloads half of the file, then is killed or gets Ctrl-C."""

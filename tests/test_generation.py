@@ -1,5 +1,7 @@
 """Generation against the plain loop, the peers, and one row at a time."""
 
+import math
+
 import pytest
 import torch
 from llms_from_scratch import ch05
@@ -119,6 +121,12 @@ def test_sampling_draws_from_what_transformers_leaves(temperature, top_k, top_p)
     torch.testing.assert_close(drawn.bincount(minlength=8) / 20_000, expected, rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-40, 5e-324])
+def test_a_tiny_temperature_is_as_good_as_greedy(temperature):
+    logits = torch.tensor([[0.0, 2.0, 1.5], [-80.0, 90.0, 89.0]])
+    assert pick_next(logits, temperature, None, 0.9).tolist() == [1, 1]
+
+
 def test_temperature_zero_takes_the_most_likely():
     assert pick_next(torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]]), 0, 2, 0.5).tolist() == [1, 0]
 
@@ -130,6 +138,14 @@ def test_the_seed_decides_the_draws():
         torch.manual_seed(seed)
         return generate(model, PROMPTS, 10, CONTEXT, temperature=1.0, top_k=20, top_p=0.95)
     assert draw(1) == draw(1) != draw(2)
+
+
+def test_generating_leaves_the_mode_of_every_part():
+    model = GPTModel(CFG | {"drop_rate": 0.5}).train()
+    model.trf_blocks[1].eval()
+    before = [module.training for module in model.modules()]
+    generate(model, PROMPTS, 2, CONTEXT)
+    assert [module.training for module in model.modules()] == before
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -144,7 +160,8 @@ def test_generating_leaves_mode_and_random_state(training):
 
 @pytest.mark.parametrize("idx, changes, message", [
     ([[1]], {"context_size": 0}, "context_size is 0"), ([[1]], {"context_size": 25}, "context_size is 25"),
-    ([[1]], {"temperature": -0.1}, "temperature >= 0"), ([[1]], {"top_k": 0}, "top_k >= 1"),
+    ([[1]], {"temperature": -0.1}, "temperature >= 0"), ([[1]], {"temperature": math.nan}, "temperature >= 0"),
+    ([[1]], {"max_new_tokens": -5}, "max_new_tokens is -5"), ([[1]], {"top_k": 0}, "top_k >= 1"),
     ([[1]], {"top_p": 0.0}, "0 < top_p"), ([[1]], {"top_p": 1.1}, "top_p <= 1"),
     ([[1], []], {}, "an empty one"), (torch.zeros(2, 0, dtype=torch.long), {}, "an empty one"), ([], {}, "no prompt")])
 def test_generate_errors(idx, changes, message):

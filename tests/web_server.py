@@ -31,15 +31,18 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             return self.end_headers()
         self.send_response(206 if start else 200)
+        end = min(start + 4096, len(body)) if fault == "short part" else len(body)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.send_header("Content-Range", f"bytes {start + (fault == 'other part')}-{end - 1}/{len(body)}")
+        if fault == "other version":
+            version = {"ETag": '"another"'}
         for header, value in version.items():
             self.send_header(header, value)
         self.send_header("Content-Type", "text/html; charset=utf-8" if fault == "page" else "application/octet-stream")
-        self.send_header("Content-Length", str(len(body) - start))
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
         try:
-            self.wfile.write(body[start:(start + len(body)) // 2] if fault in ("cut", "stall") else body[start:])
+            self.wfile.write(body[start:(start + len(body)) // 2] if fault in ("cut", "stall") else body[start:end])
             if fault == "stall":
                 server.stalled.set()
                 server.go_on.wait(60)
