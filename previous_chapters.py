@@ -23,7 +23,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from engine.checkpoints import Checkpoints
+from engine.checkpoints import Checkpoints, read_saved_model, whole_file
 from engine.fast import IGNORE_INDEX, Linear, mixed_precision, ready_to_train, scored_log_probs
 from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
 from engine.generation import evaluation_mode, generate
@@ -195,6 +195,9 @@ def load_weights_into_gpt(gpt, params):
 
 def check_names(arrays, names):
     """Raise ValueError unless the checkpoint has exactly the tensors that the model needs."""
+    if any(name.removeprefix("transformer.").startswith("h.0.") for name in arrays):
+        raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which "
+                         "GPT2LMHeadModel.from_pretrained of transformers takes; want those of download_and_load_gpt2")
     for name in names:
         if name not in arrays:
             raise ValueError(f"the checkpoint has no tensor {name!r}, which the model needs: does the config fit it?")
@@ -210,22 +213,24 @@ def gpt_config(settings, drop_rate=0.0):
 
 
 def save_model(model, cfg, path):
-    """Write a GPTModel's weights and its config to one file, which `load_model` reads."""
+    """Write a GPTModel's weights and its config to one file, which `load_model` reads; whole or not at all."""
     weights = {name.replace("_orig_mod.", ""): weight  # what torch.compile adds to the names of what it wraps
                for name, weight in model.state_dict().items()}
-    torch.save({"config": cfg, "weights": weights}, path)
+    with whole_file(path) as unfinished:
+        torch.save({"config": cfg, "weights": weights}, unfinished)
 
 
 def load_model(path):
     """The GPTModel in a file that `save_model` wrote, on the CPU, in evaluation mode, with its config: (model, cfg).
 
-    Only tensors and plain values are read from the file (`weights_only=True`): it can't run code.
+    Only tensors and plain values are read from the file (`weights_only=True`): it can't run code. Raises ValueError for
+    a file that `save_model` didn't write, or that isn't whole.
     """
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_saved_model(path)
     with torch.device("meta"):
         model = GPTModel(saved["config"])
     model.load_state_dict(saved["weights"], assign=True)
-    model.out_head.weight = model.tok_emb.weight  # assigning has made them two parameters: tie them again
+    model.out_head.weight = model.tok_emb.weight  # with `assign` they have become two parameters: tie them again
     return model.eval(), saved["config"]
 
 
@@ -295,7 +300,8 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
 
 
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
-                       start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None):
+                       start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None,
+                       checkpoint_minutes=10.0):
     """Train a model that is on `device`, in one process, printing losses as it goes and, after each epoch, how it
     continues `start_context`.
 
@@ -305,33 +311,30 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     `step()` called after every step; with `max_norm` gradients are clipped to that norm. Loaders yield (inputs,
     targets), both (B, T).
 
-    With `checkpoint_dir` model, optimizer, schedule, notes and torch's random state are saved there after each epoch.
-    Called again with a new model, the same loaders and settings, it goes on after the last epoch saved and ends as if
-    it had never stopped (on a CPU, bit for bit). The two latest epochs are kept, each about three times the size of the
-    weights (with AdamW).
+    With `checkpoint_dir` model, optimizer, schedule, notes and torch's random state are saved there after each epoch,
+    and when the last checkpoint is `checkpoint_minutes` old. Called again with a new model, the same loaders and
+    settings, it goes on after the last step saved and ends as if it had never stopped (on a CPU, bit for bit). The two
+    latest checkpoints are kept, each about three times the size of the weights (with AdamW).
 
     Training changes how the process handles memory, until it ends: see `engine.fast.keep_freed_memory`.
 
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
-    was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with a run of
-    other settings in it, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
+    was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with a run in
+    it that began differently, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
     """
     if len(train_loader) == 0:
         raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
-    # What a checkpoint must agree with, and what it restores:
-    run = {"num_epochs": num_epochs, "steps_per_epoch": len(train_loader), "optimizer": optimizer.defaults,
-           "scheduler": type(scheduler).__name__, "max_norm": max_norm,
-           "parameters": sum(parameter.numel() for parameter in model.parameters())}
     log = TrainingLog(num_epochs, len(train_loader), tokenizer.eot_token)
-    stateful = [model, optimizer, log] + ([scheduler] if scheduler else [])
-    checkpoints = Checkpoints(checkpoint_dir, run, stateful, train_loader)
+    stateful = [model, optimizer, log] + ([scheduler] if scheduler else [])  # what a checkpoint restores
+    checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
+                              num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter)
     ready_to_train(model, optimizer)  # lays out weights and memory for speed
     checkpoints.resume()
 
     with log.shown():  # a progress bar; a notebook's stop button ends the block quietly
         for _ in log.remaining_epochs():
             model.train()
-            for input_batch, target_batch in train_loader:
+            for input_batch, target_batch in checkpoints.batches(train_loader, log.step % len(train_loader)):
                 optimizer.zero_grad()
                 loss = calc_loss_batch(input_batch, target_batch, model, device)
                 check_finite("loss", loss, log.step, input_batch, tokenizer)
@@ -347,6 +350,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                 if log.step % eval_freq == 0:
                     log.note(calc_loss_loader(val_loader, model, device, num_batches=eval_iter))
                 log.step += 1
+                checkpoints.save_when_due(log.step)
             checkpoints.save(log.step)
             log.say(sample_text(model, tokenizer, start_context))
     return log.history()

@@ -3,7 +3,8 @@
     fast            the linear layer for few rows, batches without padding, bfloat16, memory that is kept
     generation      the key/value cache, prompts of different lengths in one batch, sampling
     training_log    what a run has noted so far, what it prints, and when it must stop
-    checkpoints     saving and resuming a training run
+    checkpoints     saving and resuming a training run; files that are written whole or not at all
+    entries         people's data files as checked entries; the scores of answers
     fetch           downloads that go on where they stopped
     tf_checkpoint   TensorFlow's checkpoint format, read by memory map
     figures         the tutorial's drawings

@@ -5,29 +5,87 @@ kept: a damaged one is noticed by its checksums and passed over for the one befo
 read back (`weights_only=True`), so that a file from a stranger can't run code.
 """
 
+import hashlib
 import os
+import time
 import zlib
+from contextlib import contextmanager
+from itertools import islice
+from math import inf
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import torch
 
 
+@contextmanager
+def whole_file(path):
+    """Gives a path to write to in the `with` block; what was written there gets the name `path` at its end. After an
+    error, or if the process dies, a file that had that name is still there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        yield unfinished
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 class Checkpoints:
     """The checkpoints of one run, `step-<number>.pt` in a folder; without a folder nothing is saved or resumed.
 
-    run: what identifies the run, a dictionary of plain values; a folder with another run's checkpoints is an error.
     stateful: what the run changes, objects with `state_dict` and `load_state_dict`, the model first; train_loader: the
-    loader it draws from.
+    loader it draws from; minutes: how long after a checkpoint the next one is due; settings: what else decides the
+    run's result, plain values. A folder with the checkpoints of a run that began differently is an error.
     """
 
-    def __init__(self, folder, run, stateful, train_loader=None):
+    def __init__(self, folder, stateful, train_loader=None, val_loader=None, minutes=inf, **settings):
         self.folder = Path(folder) if folder else None
-        self.stateful = stateful
+        self.stateful, self.minutes, self.saved_at = stateful, minutes, time.monotonic()
         # What training draws from: PyTorch's generator on the CPU, the loader's own if it has one, those on CUDA GPUs.
         own = getattr(train_loader, "generator", None)
         self.generators = [torch.default_generator] + ([own] if own else []) + list(torch.cuda.default_generators)
-        self.run = run | {"generators": [str(generator.device) for generator in self.generators]}
+        self.epoch_start = self.drawn()
+        self.run = settings
+        if self.folder:
+            self.run |= {"generators": [str(generator.device) for generator in self.generators]}
+            for name, loader in (("training", train_loader), ("validation", val_loader)):
+                if loader is not None:
+                    self.run |= {f"{name} data": hash_of(getattr(loader, "dataset", loader)),
+                                 f"{name} batch size": getattr(loader, "batch_size", None),
+                                 f"{name} batches": len(loader)}
+            for number, one in enumerate(stateful):
+                self.run |= {f"{key} ({number})" if key in self.run else key: value for key, value in describe(one)}
+
+    def drawn(self):
+        """The states of the random generators."""
+        return [generator.get_state() for generator in self.generators]
+
+    def draw_from(self, states):
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)
+
+    def batches(self, train_loader, taken):
+        """The batches of an epoch, without those that had been `taken` when the run stopped."""
+        now = self.drawn()
+        if taken:  # the order of the batches was drawn at the start of the epoch
+            self.draw_from(self.epoch_start)
+        else:
+            self.epoch_start = now
+        batches = iter(train_loader)
+        for _ in islice(batches, taken):
+            pass
+        if taken:
+            self.draw_from(now)
+        yield from batches
+
+    def save_when_due(self, step):
+        """Save after this step if the last checkpoint is so many minutes old."""
+        if self.folder and time.monotonic() - self.saved_at >= 60 * self.minutes:
+            self.save(step)
 
     def paths(self):
         """The checkpoints in the folder, the newest first."""
@@ -46,14 +104,12 @@ class Checkpoints:
             raise ValueError(f"after step {step} the weights aren't finite, so they aren't saved: try a lower learning "
                              f"rate or max_norm=1.0, and go on from the checkpoint before, in {self.folder}")
         path = self.folder / f"step-{step}.pt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        with open(unfinished, "wb") as file:
-            torch.save({"run": self.run, "states": states,
-                        "generators": [generator.get_state() for generator in self.generators]}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with whole_file(path) as unfinished, open(unfinished, "wb") as file:
+            torch.save({"run": self.run, "states": states, "generators": self.drawn(), "epoch_start": self.epoch_start},
+                       file)
+        self.saved_at = time.monotonic()
+        for leftover in self.folder.glob("step-*.pt.part"):  # of a process that died while it wrote
+            leftover.unlink()
         # Newer ones that are there, too, were damaged: the run would have gone on from them.
         kept = [path, *(older for older in self.paths() if number_of(older) < step)][:2]
         for other in set(self.paths()) - set(kept):
@@ -73,11 +129,11 @@ class Checkpoints:
                            for key in saved["run"] | self.run if self.run.get(key) != saved["run"].get(key)]
             if differences:
                 raise ValueError(f"{path} is of another run ({'; '.join(differences)}): empty that folder or name "
-                                 "another")
+                                 "another. To train a model further that was saved, set START_FROM to its file")
             for one, state in zip(self.stateful, saved["states"], strict=True):
                 one.load_state_dict(state)
-            for generator, state in zip(self.generators, saved["generators"], strict=True):
-                generator.set_state(state)
+            self.draw_from(saved["generators"])
+            self.epoch_start = saved["epoch_start"]
             print(f"Going on from {path}")
             return
 
@@ -85,6 +141,57 @@ class Checkpoints:
 def number_of(path):
     """The number of steps in a checkpoint's name."""
     return int(path.stem.removeprefix("step-"))
+
+
+def describe(one):
+    """What a run begins with in a model, an optimiser or a schedule: pairs of a name and a plain value."""
+    name = type(one).__name__
+    if isinstance(one, torch.nn.Module):
+        checksum = 0
+        for weight in one.state_dict().values():
+            checksum = zlib.crc32(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), checksum)
+        yield "initial weights", f"{checksum:08x}"
+        yield "dropout", [module.p for module in one.modules() if isinstance(module, torch.nn.Dropout)]
+        yield "trained parameters", sum(parameter.numel() for parameter in one.parameters() if parameter.requires_grad)
+    elif isinstance(one, torch.optim.Optimizer):
+        for number, group in enumerate(one.param_groups):
+            for key in group.keys() - {"params", "initial_lr"}:
+                yield f"{name} {key}" + f" of group {number}" * (len(one.param_groups) > 1), group[key]
+    elif isinstance(one, torch.optim.lr_scheduler.LRScheduler):
+        for key, value in one.state_dict().items():
+            if not key.startswith("_") and key not in ("base_lrs", "last_epoch"):
+                yield f"{name} {key}", value
+
+
+def hash_of(items):
+    """A short hash of what a list or a data set holds, in order: numbers, texts, tensors, and what is made of them."""
+    digest = hashlib.sha256()
+    for number in range(len(items)):
+        digest.update(repr(plain(items[number])).encode())
+    return digest.hexdigest()[:16]
+
+
+def plain(item):
+    """Tensors and arrays, also within tuples, lists and dictionaries, as lists of numbers."""
+    if isinstance(item, dict):
+        item = list(item.items())
+    if isinstance(item, (tuple, list)):
+        return list(map(plain, item))
+    return item.tolist() if hasattr(item, "tolist") else item
+
+
+def read_saved_model(path):
+    """What `save_model` wrote to a file: {"config": ..., "weights": ...}. Raises ValueError for any other file."""
+    with open(path, "rb") as file:
+        try:
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever PyTorch's unpickler makes of foreign bytes
+            raise ValueError(f"{path} is no file that save_model wrote: it is damaged, or holds more than weights, "
+                             "which weights_only=True refuses to read") from error
+    if not isinstance(saved, dict) or saved.keys() != {"config", "weights"}:
+        raise ValueError(f"{path} is no file that save_model wrote, which holds a config and weights: if it is a bare "
+                         "state_dict, load it into a GPTModel(cfg) with load_state_dict, and save that with save_model")
+    return saved
 
 
 def is_sound(path):

@@ -1,4 +1,30 @@
-"""The tutorial's drawings."""
+"""The tutorial's drawings. What is drawn from data is text, never markup, and always fits."""
+
+CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
+             "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
+
+
+def set_up_figures():
+    """Have matplotlib draw texts as they are, also "$x$", and in a font for Chinese, Japanese and Korean if there is
+    one."""
+    import matplotlib.pyplot as plt
+    from matplotlib import font_manager
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    plt.rcParams["text.parse_math"] = False
+    plt.rcParams["font.family"] = ["DejaVu Sans", *(name for name in CJK_FONTS if name in there)]
+
+
+def drawable(text, otherwise, longest=40):
+    """A text as one short line for a figure, with line ends and tabs as \\n and \\t; `otherwise` where no font has all
+    of its characters."""
+    import matplotlib.pyplot as plt
+    from matplotlib import font_manager
+    fonts = [font_manager.get_font(font_manager.findfont(name)) for name in plt.rcParams["font.family"]]
+    text = text.replace("\n", "\\n").replace("\t", "\\t")
+    known = (any(font.get_char_index(ord(character)) for font in fonts) for character in text)
+    if "\ufffd" in text or not text.isprintable() or not all(known):
+        text = str(otherwise)
+    return text if len(text) <= longest else text[:longest - 1] + "…"
 
 
 def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):

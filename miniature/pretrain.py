@@ -78,8 +78,8 @@ def main():
                           weight_decay=0.1, fused=True)]
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / WARMUP, 1 - step / STEPS))
                  for o in optimizers]
-    run = SETTINGS | {"steps": STEPS, "batch": BATCH, "text": zlib.crc32(data.numpy())}
-    checkpoints = Checkpoints(FOLDER, run, [model, *optimizers, *schedules])
+    checkpoints = Checkpoints(FOLDER, [model, *optimizers, *schedules], steps=STEPS, batch=BATCH,
+                              text=zlib.crc32(data.numpy()))
     checkpoints.resume()
     first = schedules[0].last_epoch  # the steps taken
     print(f"{len(train):,} tokens of text, {len(types):,} of them different; step {first} of {STEPS}")
@@ -99,7 +99,8 @@ def main():
             checkpoints.save(step + 1)
             tqdm.write(f"step {step + 1}: held-out loss {held_out_loss(model, held_out):.3f}")
     torch.save({"types": types, "weights": model.state_dict()}, RESULT)
-    print(f"{(STEPS - first) * BATCH * SETTINGS["n_ctx"] / 1e6:.1f} M tokens in {(time.time() - started) / 60:.1f} min")
+    tokens = (STEPS - first) * BATCH * SETTINGS["n_ctx"]
+    print(f"{tokens / 1e6:.1f} M tokens in {(time.time() - started) / 60:.1f} min")
 
 
 if __name__ == "__main__":

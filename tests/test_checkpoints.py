@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from engine.checkpoints import Checkpoints
+import previous_chapters
+from engine.checkpoints import Checkpoints, whole_file
 from previous_chapters import GPTModel
 from tests.helpers import ROOT, flip, truncate
-from tests.small_models import CFG, equal, instruction_batch, train
+from tests.small_models import CFG, equal, float32_model, instruction_batch, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,12 +75,17 @@ def test_a_killed_training_goes_on_and_ends_the_same(tmp_path):
 @pytest.fixture
 def saved_run(tmp_path):
     """A run of three epochs with its checkpoints: (folder, a function that runs it again, its result)."""
-    def again(**changes):
+    def again(data_seed=0, model_seed=123, drop_rate=0.1, batch_size=2, total_iters=12, optimizer=None, **changes):
+        torch.manual_seed(model_seed)
+        model, (inputs, targets) = GPTModel(CFG | {"drop_rate": drop_rate}), instruction_batch(data_seed, rows=8)
         torch.manual_seed(123)
-        model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
         generator = torch.Generator().manual_seed(5)
-        loader = DataLoader(list(zip(inputs, targets)), batch_size=2, shuffle=True, generator=generator)
-        history = train(model, loader, **{"epochs": 3, "checkpoint_dir": tmp_path / "run"} | changes)
+        loader = DataLoader(list(zip(inputs, targets)), batch_size=batch_size, shuffle=True, generator=generator)
+        rate = 5e-5 if optimizer == "other rate" else 1e-2
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.1)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.5, total_iters=total_iters)
+        history = train(model, loader, optimizer=optimizer, scheduler=schedule,
+                        **{"epochs": 3, "checkpoint_dir": tmp_path / "run"} | changes)
         return model.state_dict(), history, generator.get_state()
     return tmp_path / "run", again, again()
 
@@ -128,7 +134,7 @@ def test_a_copy_beside_the_checkpoints_is_left_alone(saved_run):
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     model = GPTModel(CFG)
-    checkpoints = Checkpoints(tmp_path, {}, [model])
+    checkpoints = Checkpoints(tmp_path, [model])
     checkpoints.save(1)
     with torch.no_grad():
         model.final_norm.bias[0] = torch.nan
@@ -138,15 +144,85 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 
 
 @pytest.mark.parametrize("changes, difference", [
-    ({"epochs": 4}, "num_epochs 4, was 3"),
-    ({"optimizer": "other rate"}, "optimizer {.*'lr': 5e-05.*}, was {.*'lr': 0.01.*}"),
-    ({"max_norm": 1.0}, "max_norm 1.0, was None")])
+    ({"epochs": 4}, "num_epochs 4, was 3"), ({"optimizer": "other rate"}, "AdamW lr 5e-05, was 0.01"),
+    ({"max_norm": 1.0}, "max_norm 1.0, was None"), ({"eval_freq": 2}, "eval_freq 2, was 3"),
+    ({"data_seed": 1}, "training data '[0-9a-f]{16}', was '[0-9a-f]{16}'"),
+    ({"batch_size": 4}, "training batch size 4, was 2; training batches 2, was 4"),
+    ({"drop_rate": 0.2}, r"dropout \[0.2.*\], was \[0.1.*\]"),
+    ({"val_loader": [instruction_batch(12)]}, "validation data '.*', was '.*'; validation batches 1, was 2"),
+    ({"model_seed": 1}, "initial weights '[0-9a-f]{8}', was '[0-9a-f]{8}'"),
+    ({"total_iters": 5}, "LinearLR total_iters 5, was 12")])
 def test_a_folder_with_another_run_is_an_error(saved_run, changes, difference):
+    """Only what differs is named."""
     _, again, _ = saved_run
-    if "optimizer" in changes:
-        changes = {"optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=5e-5, weight_decay=0.1)}
-    with pytest.raises(ValueError, match=rf"step-12.pt is of another run \({difference}\)"):
+    with pytest.raises(ValueError, match=rf"step-12.pt is of another run \({difference}\): empty that folder or name"):
         again(**changes)
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3, 4, 6, 11])
+@pytest.mark.parametrize("own_generator", [True, False])
+def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_after, own_generator):
+    """Bit for bit, with shuffling, dropout and a schedule; a checkpoint is due after every step."""
+    def run(folder, stop=None):
+        torch.manual_seed(123)
+        model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
+        loader = DataLoader(list(zip(inputs, targets)), batch_size=2, shuffle=True,
+                            generator=torch.Generator().manual_seed(5) if own_generator else None)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        steps = iter(range(1, 100))
+        optimizer.register_step_pre_hook(lambda *args: {}["stopped"] if next(steps) == stop else None)
+        history = train(model, loader, optimizer=optimizer, epochs=3, eval_freq=2, checkpoint_dir=folder,
+                        scheduler=torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.5, total_iters=12),
+                        checkpoint_minutes=0)
+        return model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyError, match="stopped"):
+        run(tmp_path / "run", stop=stopped_after + 1)
+    assert (tmp_path / f"run/step-{stopped_after}.pt").exists()
+    with pytest.raises(KeyError, match="stopped"):  # a second time, so that what is saved after resuming counts too
+        run(tmp_path / "run", stop=1 if stopped_after == 11 else 2)
+    assert equal(run(tmp_path / "run"), whole)
+
+
+def test_checkpoints_come_every_so_many_minutes(tmp_path, monkeypatch):
+    """A clock that says one minute more at every look; steps 1 to 8 of two epochs."""
+    now = iter(range(0, 60_000, 60))
+    monkeypatch.setattr("engine.checkpoints.time.monotonic", lambda: next(now))
+    saved, right = [], torch.save
+    monkeypatch.setattr(torch, "save", lambda state, file: saved.append(state["states"][2]["step"])
+                        or right(state, file))
+    train(float32_model(), checkpoint_dir=tmp_path, checkpoint_minutes=3)
+    assert saved == [3, 4, 7, 8]  # when three minutes old, and at the end of an epoch
+
+
+def test_what_a_killed_process_was_writing_is_removed(saved_run):
+    folder, again, result = saved_run
+    (folder / "step-12.pt").unlink()
+    (folder / "step-9.pt.part").write_bytes(b"half")
+    assert equal(again(), result)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-12.pt", "step-8.pt"]
+
+
+def test_a_run_that_was_interrupted_in_validation_goes_on(tmp_path, monkeypatch):
+    whole = train(float32_model(), checkpoint_dir=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        right, calls = previous_chapters.calc_loss_loader, iter(range(9))
+        patch.setattr(previous_chapters, "calc_loss_loader", lambda *args, **options: (
+            {}["interrupted"] if next(calls) == 1 else right(*args, **options)))
+        with pytest.raises(KeyError, match="interrupted"):
+            train(float32_model(), checkpoint_dir=tmp_path / "run", checkpoint_minutes=0)
+    assert train(float32_model(), checkpoint_dir=tmp_path / "run") == whole
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "result.json"
+    with whole_file(path) as unfinished:
+        unfinished.write_text("old")
+    with pytest.raises(KeyError), whole_file(path) as unfinished:
+        unfinished.write_text("new, but")
+        raise KeyError
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_a_checkpoint_runs_no_code(saved_run, tmp_path):

@@ -1,8 +1,34 @@
 """What the drawings show."""
 
 import matplotlib.pyplot as plt
+import pytest
 
-from engine.figures import plot_losses
+from engine.figures import drawable, plot_losses, set_up_figures
+
+
+@pytest.fixture
+def set_up():
+    with plt.rc_context():
+        set_up_figures()
+        yield
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", [
+    "$x$", "$\\frac{1", "a_b^c", "100% \\alpha", "$" * 50, "x" * 1000, "a\nb\tc", "", "\x00", "\ufffd",
+    "你好", "日本語", "한국어", "👩‍👩‍👧‍👦", "مرحبا", "हिन्दी"])
+def test_any_text_is_drawn_as_it_is_or_replaced(set_up, text):
+    shown = drawable(text, 1234)
+    assert shown != "1234" or not text.isascii() or "\x00" in text
+    assert shown == "1234" or shown == text.replace("\n", "\\n").replace("\t", "\\t")[:len(shown) - 1] + shown[-1:]
+    assert len(shown) <= 40
+    fig, ax = plt.subplots(figsize=(10, 3.2))
+    ax.barh([shown], [1])
+    ax.set(title=shown)
+    fig.tight_layout()
+    fig.canvas.draw()
+    assert [label.get_text() for label in ax.get_yticklabels()] == [shown]
+    plt.close(fig)
 
 
 def test_plot_losses():

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 from gpt_download import CheckpointError
 from tests.helpers import NOTEBOOK, ROOT
 
+CASES = ROOT / "tests/cases"
 PUBLISHED_DATA = os.environ.get("INSTRUCTION_DATA")
 needs_published_data = pytest.mark.skipif(not PUBLISHED_DATA, reason="INSTRUCTION_DATA names no file")
 
@@ -45,24 +47,8 @@ def test_format_input_as_the_article_prints_it(notebook):
     assert notebook["format_prompt"](ANTONYM).endswith("'complicated'?\n\n### Response:\n")
 
 
-@pytest.mark.parametrize("data, message", [
-    ({"instruction": "x"}, "JSON list"),
-    ([], "at least one entry"),
-    ([entry(), "x"], "entry 1"),
-    ([entry(), entry(), {"instruction": "x", "input": ""}], "entry 2 has output = None"),
-    ([entry(output=3)], "entry 0 has output = 3"),
-    ([entry(), entry(instruction=" ")], "entry 1 has an empty instruction"),
-    ([entry(output="")], "entry 0 has an empty output"),
-])
-def test_a_wrong_entry_is_named(notebook, tmp_path, data, message):
-    path = tmp_path / "data.json"
-    path.write_text(json.dumps(data))
-    with pytest.raises(ValueError, match=message):
-        notebook["download_and_load_file"](path, None)
-
-
 @pytest.fixture
-def server(tmp_path):
+def web(tmp_path):
     """A local web server over `tmp_path`/www: (its address, the folder, the paths asked for)."""
     folder, asked = tmp_path / "www", []
     folder.mkdir()
@@ -78,8 +64,8 @@ def server(tmp_path):
     httpd.server_close()
 
 
-def test_data_is_downloaded_once(notebook, server, tmp_path):
-    address, folder, asked = server
+def test_data_is_downloaded_once(notebook, web, tmp_path):
+    address, folder, asked = web
     content = json.dumps([entry(output="你好 👋")], ensure_ascii=False).encode()
     (folder / "data.json").write_bytes(content)
     load, path = notebook["download_and_load_file"], tmp_path / "data.json"
@@ -88,8 +74,8 @@ def test_data_is_downloaded_once(notebook, server, tmp_path):
     assert len(asked) == 1 and path.read_bytes() == content
 
 
-def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
-    address, folder, _ = server
+def test_data_that_cannot_be_had_or_trusted(notebook, web, tmp_path):
+    address, folder, _ = web
     load = notebook["download_and_load_file"]
     with pytest.raises(CheckpointError, match="by hand"):
         load(tmp_path / "a.json", f"{address}/missing.json")
@@ -103,15 +89,6 @@ def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
     assert load(tmp_path / "d.json", None) == [entry()], "a byte-order mark is no error"
 
 
-@pytest.mark.parametrize("content", [b"", b" ", b"[", b"{}", b"\x00\xff", "[]".encode("utf-16"),
-                                     "[\u00e9]".encode("latin-1"), json.dumps([entry()]).encode("utf-16"),
-                                     b"<html></html>"])
-def test_a_file_that_is_no_data_is_an_error(notebook, tmp_path, content):
-    (tmp_path / "data.json").write_bytes(content)
-    with pytest.raises(ValueError, match="data.json is not JSON in UTF-8|must be a JSON list"):
-        notebook["download_and_load_file"](tmp_path / "data.json", None)
-
-
 @pytest.mark.slow
 def test_a_hundred_thousand_entries(notebook, tokenizer, tmp_path):
     data = [entry(instruction=f"Say {i} hellos.", output="Hello. " * (1 + i % 5)) for i in range(100_000)]
@@ -120,7 +97,7 @@ def test_a_hundred_thousand_entries(notebook, tokenizer, tmp_path):
     dataset = notebook["InstructionDataset"](loaded, tokenizer)
     assert len(dataset) == 100_000
     for i in (0, 54_321, 99_999):
-        assert tokenizer.decode(dataset[i]) == notebook["format_prompt"](data[i]) + data[i]["output"]
+        assert tokenizer.decode(dataset[i]) == notebook["format_prompt"](data[i]) + data[i]["output"].strip()
 
 
 # --- batches ---
@@ -186,17 +163,10 @@ def test_published_split_and_shapes(notebook, tokenizer):
     assert len(lengths) == 116
 
 
-# --- scores ---
-
-
-def test_scores_by_hand(notebook):
-    assert notebook["exact_match"](" A  cat\n", "a CAT") == 1.0 and notebook["exact_match"]("a cat.", "a cat") == 0.0
-    assert notebook["token_f1"]("the the cat", "the cat sat") == pytest.approx(2 * 2 / 6)
-    assert notebook["token_f1"]("", "a") == 0.0
-    records = [{"output": "a b", "before": "", "after": "A b", "task": "x"},
-               {"output": "c", "before": "c d", "after": "d", "task": "y"}]
-    assert notebook["score_table"](records)["all"] == (2, 0.0, 0.5, pytest.approx(1 / 3), 0.5)
-    assert set(notebook["score_table"]([{k: r[k] for k in ("output", "before", "after")} for r in records])) == {"all"}
+def test_a_question_longer_than_the_context_is_reported(notebook, tokenizer):
+    model = SimpleNamespace(pos_emb=SimpleNamespace(num_embeddings=64))
+    with pytest.raises(ValueError, match=r"a question of \d+ tokens, .*to a model that reads 64: shorten it"):
+        notebook["generate_responses"](model, [entry(instruction="word " * 60)], tokenizer, 5)
 
 
 # --- the whole notebook ---
@@ -206,6 +176,7 @@ def execute(folder, source=NOTEBOOK, **parameters):
     """Execute the notebook headless and convert it to HTML, as `make run` does: the executed notebook and its
     records."""
     before = source.read_bytes()
+    folder.mkdir(exist_ok=True)
     environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in parameters.items()}
     for name in ("MPLBACKEND", "DISPLAY", "WAYLAND_DISPLAY"):  # the kernel chooses its own backend, without a display
         environment.pop(name, None)
@@ -285,7 +256,7 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
         path.chmod(path.stat().st_mode & ~0o222)
     try:
         parameters = {"PYTHONPATH": blocker, "PYTHONDONTWRITEBYTECODE": 1, "NUM_EPOCHS": 1,
-                      "CHECKPOINT_DIR": checkpoints}
+                      "CHECKPOINT_DIR": checkpoints, "START_FROM": executed[0] / "gpt2-instruct.pt"}
         runs = [execute(build, copy / NOTEBOOK.name, **parameters) for _ in range(2)]
         assert {path.name for path in copy.iterdir()} == {
             NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "engine", "gpt2", "data"}
@@ -295,6 +266,7 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
     assert f"Going on from {checkpoints / 'step-116.pt'}" in printed(runs[1][0])
     assert "Going on" not in printed(runs[0][0])
     assert runs[0][1] == runs[1][1] and len(runs[0][1]) == 110
+    assert [r["before"] for r in runs[0][1]] == [r["after"] for r in executed[2]], "it went on from the saved model"
 
 
 @pytest.mark.slow
@@ -304,6 +276,8 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
     ({"DATA_FILE": 1}, "1 entries are too few: want 8 for training"),
     ({"DATA_FILE": 9}, "9 entries are too few: want 8 for training"),
     ({"MODELS_DIR": "empty"}, "hparams.json is missing, and '7M' is none of OpenAI's sizes"),
+    ({"DATA_FILE": CASES / "some_too_long.json"}, "11 with more than the model's 256 tokens"),
+    ({"START_FROM": "nowhere.pt"}, "START_FROM=nowhere.pt does not exist"),
     ({"elsewhere": True}, "gpt_download.py is not in .*: this notebook needs the files beside it"),
 ])
 def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, message):
@@ -316,6 +290,41 @@ def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, messa
     folder = tmp_path if "elsewhere" in parameters else ROOT
     client = NotebookClient(nbformat.read(NOTEBOOK, as_version=4), resources={"metadata": {"path": str(folder)}})
     with pytest.raises(CellExecutionError, match=message):
+        client.execute()
+
+
+@pytest.fixture(scope="module")
+def odd_data_run(tmp_path_factory):
+    """Chinese, markup, long names of tasks, white space, a test set that is in training, and an entry to be left out:
+    (the folder of the results, that of the checkpoints, the executed notebook, its records)."""
+    folder = tmp_path_factory.mktemp("odd")
+    odd = [entry(instruction="把这句话变成被动语态：厨师做饭。", output="饭是厨师做的。 ", task="任务 $x_{" + "长" * 9),
+           entry(instruction="Cost $5$ or \\frac{1", output="$\\alpha_{", task="$\\frac{1"), entry()] * 20
+    (folder / "odd.jsonl").write_text("\n".join(map(json.dumps, [*odd, entry(output="")])))
+    return folder / "build", folder / "run", *execute(
+        folder / "build", DATA_FILE=folder / "odd.jsonl", NUM_EPOCHS=1, SKIP_BAD_ENTRIES=1,
+        CHECKPOINT_DIR=folder / "run")
+
+
+@pytest.mark.slow
+def test_data_of_every_kind_from_start_to_score(odd_data_run):
+    _, _, executed, records = odd_data_run
+    text = printed(executed)
+    assert ("60 entries, JSON Lines, Alpaca's keys; outputs whose white space at the ends was dropped: 20; "
+            "left out: 1 with an empty output (60)") in text
+    assert "6 of 6 test entries are in training too" in text
+    assert "Warning" not in text and "findfont" not in text
+    assert len(records) == 6 and len({r.get("task") for r in records}) == 3
+
+
+@pytest.mark.slow
+def test_a_checkpoint_folder_with_other_data_is_refused(odd_data_run, monkeypatch):
+    build, checkpoints, *_ = odd_data_run
+    for name, value in {"OUTPUT_DIR": build, "DATA_FILE": CASES / "other60.json", "NUM_EPOCHS": 1,
+                        "CHECKPOINT_DIR": checkpoints}.items():
+        monkeypatch.setenv(name, str(value))
+    client = NotebookClient(nbformat.read(NOTEBOOK, as_version=4), resources={"metadata": {"path": str(ROOT)}})
+    with pytest.raises(CellExecutionError, match=r"is of another run \(training data '\w+', was '\w+'; valid"):
         client.execute()
 
 

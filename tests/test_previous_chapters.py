@@ -24,6 +24,7 @@ from previous_chapters import (
     text_to_token_ids,
     token_ids_to_text,
 )
+from tests.helpers import transformers_state, truncate
 from tests.small_models import (
     BATCHES,
     CFG,
@@ -201,9 +202,38 @@ def test_load_model_runs_no_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "made"),)
     torch.save({"config": CFG, "weights": Malicious()}, tmp_path / "model.pt")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(ValueError, match="model.pt is no file that save_model wrote.*weights_only"):
         load_model(tmp_path / "model.pt")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("write, message", [
+    (lambda path: torch.save(GPTModel(CFG).state_dict(), path), "bare state_dict"),
+    (lambda path: torch.save({"model": {}, "optimizer": {}}, path), "a config and weights"),
+    (lambda path: torch.save([1, 2], path), "a config and weights"),
+    *((lambda path, first=first: path.write_bytes(first + b"\x00safetensors"), "damaged")
+      for first in (b"h", b"a", b"X", b"R")),
+    (lambda path: path.write_bytes(b""), "damaged"), (lambda path: path.write_bytes(b"<html></html>"), "damaged"),
+    (lambda path: [save_model(GPTModel(CFG), CFG, path), truncate(path, 5000)], "damaged")])
+def test_a_file_that_save_model_did_not_write_is_named(write, message, tmp_path):
+    write(tmp_path / "theirs.pth")
+    with pytest.raises(ValueError, match=f"theirs.pth is no file that save_model wrote.*{message}"):
+        load_model(tmp_path / "theirs.pth")
+
+
+def test_a_model_that_can_not_be_saved_leaves_the_old_file(tmp_path):
+    save_model(GPTModel(CFG), CFG, tmp_path / "model.pt")
+    before = (tmp_path / "model.pt").read_bytes()
+    with pytest.raises(AttributeError):
+        save_model(GPTModel(CFG), lambda: "a function can't be saved", tmp_path / "model.pt")
+    assert (tmp_path / "model.pt").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_hugging_face_names_are_recognised(prefix):
+    params = {prefix + name: tensor.numpy() for name, tensor in transformers_state(random_params(np.float32)).items()}
+    with pytest.raises(ValueError, match="Hugging Face's names.*from_pretrained"):
+        load_weights_into_gpt(GPTModel(CFG), params)
 
 
 def drop_block_bias(params):
