@@ -7,11 +7,11 @@ a process of its own, and all take turns; what is quoted is the median of the tu
 import json
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from unittest.mock import patch
 
 import torch
 
@@ -89,18 +89,6 @@ def ratio(without, with_it):
     return median(a / b for a, b in zip(without, with_it))
 
 
-@contextmanager
-def changed(module, **values):
-    before = {name: getattr(module, name) for name in values}
-    for name, value in values.items():
-        setattr(module, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(module, name, value)
-
-
 def generation():
     """{what is generated and without which trick: time without it over time with it}"""
     model = bench.our_model("124M").eval()
@@ -114,7 +102,7 @@ def generation():
         return previous_chapters.generate(model, prompt, new, bench.CONTEXT)
 
     def without(module, run, **values):
-        with changed(module, **values):
+        with patch.multiple(module, **values):
             run()
 
     runs = {

@@ -155,8 +155,9 @@ def describe(one):
         yield "trained parameters", sum(parameter.numel() for parameter in one.parameters() if parameter.requires_grad)
     elif isinstance(one, torch.optim.Optimizer):
         for number, group in enumerate(one.param_groups):
-            for key in group.keys() - {"params", "initial_lr"}:
-                yield f"{name} {key}" + f" of group {number}" * (len(one.param_groups) > 1), group[key]
+            for key, value in group.items():
+                if key not in ("params", "initial_lr"):
+                    yield f"{name} {key}" + f" of group {number}" * (len(one.param_groups) > 1), value
     elif isinstance(one, torch.optim.lr_scheduler.LRScheduler):
         for key, value in one.state_dict().items():
             if not key.startswith("_") and key not in ("base_lrs", "last_epoch"):
