@@ -27,7 +27,8 @@ from benchmarks.load import memory
 from engine.fast import IGNORE_INDEX, mixed_precision, own_memory, pack, ready_to_train
 from gpt_download import END_OF_TEXT, download_and_load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch, generate, gpt_config, train_model_simple
-from tests.helpers import ROOT, notebook_definitions, transformers_state, write_checkpoint
+from scripts.tutorial import ROOT, notebook_definitions
+from tests.helpers import transformers_state, write_checkpoint
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 MODELS = ROOT / "build/benchmarks"

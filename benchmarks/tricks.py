@@ -20,7 +20,7 @@ import engine.generation
 import previous_chapters
 from benchmarks import bench
 from engine.fast import Linear, pack
-from tests.helpers import ROOT
+from scripts.tutorial import ROOT
 
 NOTHING = "nothing"
 STEPS = 13

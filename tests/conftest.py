@@ -10,7 +10,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import gpt_download
 from gpt_download import load_tokenizer
-from tests.helpers import SMALL, TINY, notebook_definitions, write_checkpoint
+from scripts.tutorial import notebook_definitions
+from tests.helpers import SMALL, TINY, write_checkpoint
 from tests.web_server import FaultyServer
 
 

@@ -1,11 +1,8 @@
-"""What several test files and the benchmarks share: ways to write, rename and damage weights, and the notebook's
-definitions."""
+"""What several test files and the benchmarks share: ways to write, rename and damage weights."""
 
-import ast
 import importlib.metadata
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +11,6 @@ from engine.tf_checkpoint import write_with_tensorflow
 from gpt_download import TOKENIZER_SHA256, download_and_load_gpt2, tensor_shapes
 from previous_chapters import flatten_params
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
 TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}
 SMALL = {"n_vocab": 11, "n_ctx": 6, "n_embd": 4, "n_head": 2, "n_layer": 2}
 DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
@@ -55,19 +50,6 @@ def transformers_state(params):
         path, kind = name.replace("/", ".").rsplit(".", 1)
         state[f"{path}.{'weight' if kind in 'wg' else 'bias'}"] = array
     return {name: torch.from_numpy(array) for name, array in state.items()}
-
-
-def notebook_definitions():
-    """The notebook's imports, functions and classes as a namespace, without running the tutorial."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    namespace = {}
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            tree = ast.parse("".join(cell["source"]))
-            tree.body = [node for node in tree.body
-                         if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))]
-            exec(compile(tree, NOTEBOOK.name, "exec"), namespace)
-    return namespace
 
 
 def flip(path, at, mask=1):

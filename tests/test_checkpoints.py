@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 import previous_chapters
 from engine.checkpoints import Checkpoints, whole_file
 from previous_chapters import GPTModel
-from tests.helpers import ROOT, flip, truncate
+from scripts.tutorial import ROOT
+from tests.helpers import flip, truncate
 from tests.small_models import CFG, equal, float32_model, instruction_batch, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

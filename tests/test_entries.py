@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.entries import count_known, exact_match, load_entries, score_table, token_f1, words
-from tests.helpers import ROOT
+from scripts.tutorial import ROOT
 
 CASES = ROOT / "tests/cases"
 ENTRY = {"instruction": "Name a colour.", "input": "", "output": "Blue."}

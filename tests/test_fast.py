@@ -13,7 +13,7 @@ import engine.fast
 import previous_chapters
 from engine.fast import Linear, keep_freed_memory, mixed_precision, pack
 from previous_chapters import calc_loss_batch, causal_attention, load_model, save_model
-from tests.helpers import ROOT
+from scripts.tutorial import ROOT
 from tests.small_models import (
     CFG,
     LAYERS,

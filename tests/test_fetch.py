@@ -11,7 +11,7 @@ import pytest
 
 import engine.fetch
 from engine.fetch import CheckpointError, download_file
-from tests.helpers import ROOT
+from scripts.tutorial import ROOT
 from tests.web_server import etag_of, ranges
 
 CHUNK = 1 << 16  # what the download takes at a time: less than that is lost where a connection breaks

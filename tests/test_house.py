@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.helpers import ROOT
+from scripts.tutorial import ROOT
 
 MAY_IMPORT = {  # of the project's own modules, from the engine's rooms up
     "engine/__init__.py": set(),
@@ -20,10 +20,11 @@ MAY_IMPORT = {  # of the project's own modules, from the engine's rooms up
     "gpt_download.py": {"engine"},
     "previous_chapters.py": {"engine"},
     "miniature": {"engine", "gpt_download", "previous_chapters", "miniature"},
-    "benchmarks": {"engine", "gpt_download", "previous_chapters", "benchmarks", "tests.helpers"},
-    "tests": {"engine", "gpt_download", "previous_chapters", "miniature", "tests"},
+    "scripts": {"engine", "gpt_download", "previous_chapters", "scripts"},
+    "benchmarks": {"engine", "gpt_download", "previous_chapters", "scripts", "benchmarks", "tests.helpers"},
+    "tests": {"engine", "gpt_download", "previous_chapters", "scripts", "miniature", "tests"},
 }
-OWN = {"engine", "gpt_download", "previous_chapters", "miniature", "benchmarks", "tests"}
+OWN = {"engine", "gpt_download", "previous_chapters", "scripts", "miniature", "benchmarks", "tests"}
 
 
 def imported(path):

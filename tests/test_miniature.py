@@ -11,7 +11,7 @@ from miniature.grammar import is_held_out, misspell, sentence_forms
 from miniature.instructions import FILE, instruction_set
 from miniature.wordings import TASKS
 from miniature.words import ADJECTIVES, PEOPLE, SCENES, SPELLINGS, TIMES
-from tests.helpers import ROOT
+from scripts.tutorial import ROOT
 
 ENTRIES = json.loads(FILE.read_text(encoding="utf-8"))
 TRAIN, TEST, VALIDATION = ENTRIES[:935], ENTRIES[935:1045], ENTRIES[1045:]

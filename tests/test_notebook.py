@@ -19,7 +19,7 @@ from nbclient.exceptions import CellExecutionError
 from torch.utils.data import DataLoader
 
 from gpt_download import CheckpointError
-from tests.helpers import NOTEBOOK, ROOT
+from scripts.tutorial import NOTEBOOK, ROOT
 
 CASES = ROOT / "tests/cases"
 PUBLISHED_DATA = os.environ.get("INSTRUCTION_DATA")

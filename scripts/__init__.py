@@ -1,0 +1,1 @@
+"""What one does after the tutorial, one file each."""
