@@ -162,6 +162,23 @@ def in_own_process(*arguments, **options):
     return json.loads(run.stdout.splitlines()[-1])
 
 
+def answers_in_turns(commands, turns):
+    """What worker processes answer: {name: [(seconds, answer), ...]}. They are given a line in turns, so many times
+    each, and wait while another one computes."""
+    workers = {name: subprocess.Popen(worker, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+               for name, worker in commands.items()}
+    answers = {name: [] for name in workers}
+    for _ in range(turns):
+        for name, worker in workers.items():
+            start = perf_counter()
+            print(file=worker.stdin, flush=True)
+            answer = json.loads(worker.stdout.readline())
+            answers[name].append((perf_counter() - start, answer))
+    for worker in workers.values():
+        worker.communicate()
+    return answers
+
+
 def training_worker(name, masked, batches):
     """For each line it is given, trains for a step (or computes the matrix products of ours), and prints the loss (or
     the number of operations) and its peak bytes so far."""
@@ -183,25 +200,15 @@ def training_rows(masked):
     operations a second that these do. All run in processes of their own, as they would with a reader, and take
     turns."""
     batches = 13
-    workers = {name: subprocess.Popen(command("training_worker", name, masked, batches), cwd=ROOT,
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-               for name in ("products", *IMPLEMENTATIONS)}
-    results, peak = {name: [] for name in workers}, {}
-
-    def turn(name):
-        print(file=workers[name].stdin, flush=True)
-        result, peak[name] = json.loads(workers[name].stdout.readline())
-        results[name].append(result)
-
-    for name in workers:
-        turn(name)  # warm-up
-    losses = [results[name][0] for name in IMPLEMENTATIONS]
+    answers = answers_in_turns({name: command("training_worker", name, masked, batches)
+                                for name in ("products", *IMPLEMENTATIONS)}, batches)
+    losses = [answers[name][0][1][0] for name in IMPLEMENTATIONS]
     assert max(losses) - min(losses) < (1e-4 if DEVICE == "cpu" else 1e-2), losses
-    seconds = in_turns({name: partial(turn, name) for name in workers}, batches - 1, warm_up=0)
-    for worker in workers.values():
-        worker.communicate()
+    seconds = {name: median(time for time, _ in turns[1:]) for name, turns in answers.items()}  # the first: warm-up
+    peak = {name: answers[name][-1][1][1] for name in IMPLEMENTATIONS}
+    operations = median(count for _, (count, _) in answers["products"][1:])
     products = seconds.pop("products")
-    return seconds, {name: peak[name] for name in IMPLEMENTATIONS}, products, median(results["products"][1:]) / products
+    return seconds, peak, products, operations / products
 
 
 def multiplier(size, batches):

@@ -1,11 +1,9 @@
 """What each trick of the engine earns: python -m benchmarks.tricks writes tricks.md.
 
-Our GPT-2 124M trains, and answers, once with all tricks and once without each of them. Every variant of the training is
-a process of its own, and all take turns; what is quoted is the median of the turns' ratios.
+Our GPT-2 124M trains, and answers, with all tricks and without one of them, in turns; in training, in two processes.
+What is quoted is the median of the turns' ratios.
 """
 
-import json
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,10 +18,9 @@ import engine.generation
 import previous_chapters
 from benchmarks import bench
 from engine.fast import Linear, pack
-from scripts.tutorial import ROOT
 
 NOTHING = "nothing"
-STEPS = 13
+STEPS = 9
 TRAINING = {  # what is left out, and how
     NOTHING: lambda: None,
     "the head on scored positions only": lambda: setattr(previous_chapters, "scored_log_probs", all_log_probs),
@@ -70,19 +67,16 @@ def mapped_model(size):
 
 def training(masked):
     """{trick: (time without it over time with it, peak bytes without it less those with it)}"""
-    command = [sys.executable, "-m", "benchmarks.tricks"]
-    workers = {trick: subprocess.Popen([*command, "training_worker", trick, str(masked)], cwd=ROOT, text=True,
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE) for trick in TRAINING}
-    times, peak = {trick: [] for trick in TRAINING}, {}
-    for _ in range(STEPS):
-        for trick, worker in workers.items():
-            start = perf_counter()
-            print(file=worker.stdin, flush=True)
-            _, peak[trick] = json.loads(worker.stdout.readline())
-            times[trick].append(perf_counter() - start)
-    for worker in workers.values():
-        worker.communicate()
-    return {trick: (ratio(times[trick][1:], times[NOTHING][1:]), peak[trick] - peak[NOTHING]) for trick in TRAINING}
+    results = {}
+    for trick in TRAINING:
+        if trick != NOTHING:
+            variants = bench.answers_in_turns(
+                {name: bench.command("training_worker", name, masked, module="benchmarks.tricks")
+                 for name in (NOTHING, trick)}, STEPS)
+            times = ([seconds for seconds, _ in variants[name][1:]] for name in (trick, NOTHING))
+            with_it, without = (variants[name][-1][1][1] for name in (NOTHING, trick))
+            results[trick] = ratio(*times), without - with_it
+    return results
 
 
 def ratio(without, with_it):
@@ -134,7 +128,7 @@ def seconds(run):
 def main():
     newline, full, masked = "\n", training(False), training(True)
     lines = [f"| {trick} | {full[trick][0]:.2f} | {masked[trick][0]:.2f} | {full[trick][1] / 1e9:+.2f} GB |"
-             for trick in TRAINING if trick != NOTHING]
+             for trick in full]
     generating = [f"| {name} | {value:.2f} |" for name, value in generation().items()]
     Path(__file__).with_name("tricks.md").write_text(f"""# What each trick earns
 
