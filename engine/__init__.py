@@ -1,7 +1,7 @@
 """The engine behind the textbook: what is faster than the plain form, and what keeps a run from being lost.
 
     fast            the linear layer for few rows, batches without padding, bfloat16, memory that is kept
-    generation      the key/value cache, prompts of different lengths in one batch, sampling
+    generation      the key/value cache, prompts of different lengths in one batch, sampling, streams of tokens
     training_log    what a run has noted so far, what it prints, and when it must stop
     checkpoints     saving and resuming a training run; files that are written whole or not at all
     entries         people's data files as checked entries; the scores of answers

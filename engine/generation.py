@@ -1,4 +1,4 @@
-"""Text generation: a key/value cache, prompts of different lengths in one batch, and sampling.
+"""Text generation: a key/value cache, prompts of different lengths in one batch, sampling, and answers as they come.
 
 At temperature 0 `generate` gives what the textbook's `generate_text_simple` gives for each row alone, up to its end. It
 is faster for three reasons: keys and values of earlier tokens are kept, so that a step costs one token and not the
@@ -6,6 +6,7 @@ whole text; what the prompts begin with is read once for all of them, and their 
 are dropped.
 """
 
+import codecs
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -85,7 +86,8 @@ def read_newest(model, tokens, length, cache):
 
 def extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
     """Write up to `max_new_tokens` tokens into each row of `tokens` (B, S), after its first `length` (B,), which grow
-    with them; `pick` takes them from logits (B, V). A row ends before its own `eos_id`."""
+    with them; `pick` takes them from logits (B, V). A row ends before its own `eos_id`. A generator that stops after
+    each step."""
     cache = KeyValueCache(min(tokens.shape[1], context_size))
     active = torch.arange(len(tokens), device=tokens.device)                    # the rows in the cache
     going_on = torch.ones_like(active, dtype=torch.bool)                        # those that haven't ended
@@ -103,6 +105,7 @@ def extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
         extended = active[going_on]
         tokens[extended, length[extended]] = picked[going_on]
         length[extended] += 1
+        yield
         if going_on.sum() <= DROP_AT * len(active):
             cache.keep(going_on)
             active, going_on = extended, going_on[going_on]
@@ -125,6 +128,19 @@ def pick_next(logits, temperature, top_k, top_p):
     return torch.multinomial(logits.softmax(dim=-1), num_samples=1).squeeze(1)
 
 
+def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
+    """Raise ValueError for no or an empty prompt, a context_size above the model's, or a sampling argument out of its
+    range."""
+    if not 0 < context_size <= model.pos_emb.num_embeddings:
+        raise ValueError(f"context_size is {context_size}, but the model reads {model.pos_emb.num_embeddings}")
+    if not temperature >= 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+        raise ValueError(f"want temperature >= 0, top_k >= 1 and 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}: want 0 or more")
+    if len(idx) == 0 or not all(len(row) for row in idx):
+        raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
+
+
 @torch.inference_mode()
 def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
     """Continue each row of `idx` by up to `max_new_tokens` tokens; a row ends before its own `eos_id`.
@@ -139,28 +155,44 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
     again; from then on each step reads that whole window.
 
-    Raises ValueError for no or an empty prompt, a context_size above the model's, or a sampling argument out of its
-    range.
+    Raises ValueError for what `check_arguments` names.
     """
-    if not 0 < context_size <= model.pos_emb.num_embeddings:
-        raise ValueError(f"context_size is {context_size}, but the model reads {model.pos_emb.num_embeddings}")
-    if not temperature >= 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
-        raise ValueError(f"want temperature >= 0, top_k >= 1 and 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}: want 0 or more")
-    if len(idx) == 0 or not all(len(row) for row in idx):
-        raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
-
+    check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
     device = next(model.parameters()).device
     rows = [torch.as_tensor(row, dtype=torch.long, device=device) for row in idx]
     length = torch.tensor([len(row) for row in rows], device=device)            # (B,)
     tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
     pick = partial(pick_next, temperature=temperature, top_k=top_k, top_p=top_p)
     with evaluation_mode(model):
-        extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id)
+        for _ in extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+            pass
     if not torch.is_tensor(idx):
         return [row[:n].tolist() for row, n in zip(tokens, length, strict=True)]
     if eos_id is not None:
         tokens[torch.arange(tokens.shape[1], device=device) >= length[:, None]] = eos_id
     with torch.inference_mode(False):  # what is made in that mode could not be read by a model in training
         return tokens[:, :int(length.max())].clone()
+
+
+@torch.inference_mode()
+def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
+    """The tokens with which `generate` continues one prompt, a list of ids, each as soon as it is there: a generator of
+    ids. Closing it stops the generation. Raises ValueError as `generate` does."""
+    check_arguments(model, [ids], max_new_tokens, context_size, temperature, top_k, top_p)
+    device = next(model.parameters()).device
+    length = torch.tensor([len(ids)], device=device)                            # (1,)
+    tokens = torch.tensor([[*ids, *[0] * max_new_tokens]], device=device)       # (1, T + new)
+    pick = partial(pick_next, temperature=temperature, top_k=top_k, top_p=top_p)
+    with evaluation_mode(model):
+        for _ in extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+            yield tokens[0, length[0] - 1].item()
+
+
+def whole_text(ids, tokenizer):
+    """The text of a stream of ids, in pieces that are whole characters: a character may take several tokens."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in ids:
+        if text := decoder.decode(tokenizer.decode_single_token_bytes(token)):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text

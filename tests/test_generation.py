@@ -7,7 +7,7 @@ import torch
 from llms_from_scratch import ch05
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from engine.generation import generate, pick_next
+from engine.generation import generate, pick_next, stream, whole_text
 from previous_chapters import GPTModel
 from tests.small_models import (
     CFG,
@@ -158,6 +158,41 @@ def test_generating_leaves_mode_and_random_state(training):
     assert rows == [continue_naively(model.eval(), row, 5, CONTEXT, None) for row in PROMPTS]
 
 
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "top_k": 20, "top_p": 0.95}])
+@pytest.mark.parametrize("context_size", [CONTEXT, 8])
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_stream_has_the_tokens_of_generate(options, context_size, stops):
+    model = float32_model()
+    for prompt in PROMPTS:
+        eos_id = generate(model, [prompt], 10, context_size)[0][-1] if stops else None
+        torch.manual_seed(5)
+        expected = generate(model, [prompt], 20, context_size, eos_id=eos_id, **options)[0]
+        torch.manual_seed(5)
+        assert list(stream(model, prompt, 20, context_size, eos_id=eos_id, **options)) == expected[len(prompt):]
+
+
+def test_a_stream_gives_each_token_at_once_and_can_be_closed():
+    model = GPTModel(CFG).train()
+    shapes = positions_computed(model)
+    tokens = stream(model, [1, 2, 3], 20, CONTEXT)
+    assert shapes == []
+    next(tokens)
+    assert shapes == [(1, 3)]
+    next(tokens)
+    assert shapes == [(1, 3), (1, 1)] and not torch.is_inference_mode_enabled()
+    tokens.close()
+    assert model.training and len(shapes) == 2
+
+
+@pytest.mark.parametrize("text", ["plain words", "把这句话翻译成英文。", "a 👩‍👩‍👧‍👦 family", "naïve", ""])
+def test_streamed_text_comes_in_whole_characters(text, tokenizer):
+    ids = tokenizer.encode(text)
+    pieces = list(whole_text(iter(ids), tokenizer))
+    assert "".join(pieces) == text and "" not in pieces and not any("\ufffd" in piece for piece in pieces)
+    for n in range(len(ids)):  # an answer that was stopped in the middle of a character
+        assert "".join(whole_text(ids[:n], tokenizer)) == tokenizer.decode(ids[:n])
+
+
 @pytest.mark.parametrize("idx, changes, message", [
     ([[1]], {"context_size": 0}, "context_size is 0"), ([[1]], {"context_size": 25}, "context_size is 25"),
     ([[1]], {"temperature": -0.1}, "temperature >= 0"), ([[1]], {"temperature": math.nan}, "temperature >= 0"),
@@ -167,3 +202,7 @@ def test_generating_leaves_mode_and_random_state(training):
 def test_generate_errors(idx, changes, message):
     with pytest.raises(ValueError, match=message):
         generate(GPTModel(CFG), idx, **({"max_new_tokens": 2, "context_size": CONTEXT} | changes))
+    if torch.is_tensor(idx) or len(idx) != 1:
+        return
+    with pytest.raises(ValueError, match=message):
+        next(stream(GPTModel(CFG), idx[0], **({"max_new_tokens": 2, "context_size": CONTEXT} | changes)))
