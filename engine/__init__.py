@@ -7,6 +7,7 @@
     entries         people's data files as checked entries; the scores of answers
     fetch           downloads that go on where they stopped
     tf_checkpoint   TensorFlow's checkpoint format, read by memory map
+    huggingface     GPT-2 from and to Hugging Face's format
     figures         the tutorial's drawings
 
 Rooms import only rooms of this list, never the modules beside the notebook.
