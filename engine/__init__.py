@@ -8,6 +8,7 @@
     fetch           downloads that go on where they stopped
     tf_checkpoint   TensorFlow's checkpoint format, read by memory map
     huggingface     GPT-2 from and to Hugging Face's format
+    settings        settings that come from the environment
     figures         the tutorial's drawings
 
 Rooms import only rooms of this list, never the modules beside the notebook.

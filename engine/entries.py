@@ -9,6 +9,7 @@ All that is wrong with a file is reported at once, as one ValueError of at most 
 """
 
 import csv
+import html
 import io
 import json
 import re
@@ -255,19 +256,29 @@ def token_f1(answer, wanted):
     return 2 * common / (len(answer) + len(wanted)) if common else 0.0
 
 
-def score_table(records):
-    """Mean scores per task and in total: {task: (entries, exact before, exact after, F1 before, F1 after)}.
+def score_table(records, by="task"):
+    """Mean scores per group and in total: {group: (entries, exact before, exact after, F1 before, F1 after)}.
 
-    records: entries with the answers `before` and `after`; those whose `task` is a text are grouped by it.
+    records: entries with the answers `before` and `after`; those whose value for the key `by` is a text are grouped by
+    it.
     """
     groups = defaultdict(list)
     for record in records:
         scores = [score(record[when], record["output"])
                   for score in (exact_match, token_f1) for when in ("before", "after")]
-        for group in ({record["task"]} if isinstance(record.get("task"), str) else set()) | {"all"}:
+        for group in ({record[by]} if isinstance(record.get(by), str) else set()) | {"all"}:
             groups[group].append(scores)
     by_size = sorted(groups.items(), key=lambda group: len(group[1]))
-    return {task: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for task, rows in by_size}
+    return {group: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for group, rows in by_size}
+
+
+def markdown_table(header, rows):
+    """A table in Markdown whose cells show their texts as they are, on one line each: texts of data are no markup."""
+    def cell(text):
+        text = html.escape(" ".join(text.split()))
+        return re.sub(r"([\\`*_{}\[\]#|~$!+-])", lambda sign: f"&#{ord(sign[1])};", text)
+    lines = [header, ["---"] * len(header), *(map(cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def count_known(entries, train_entries):
