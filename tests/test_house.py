@@ -15,6 +15,8 @@ MAY_IMPORT = {  # of the project's own modules, from the engine's rooms up
     "engine/fetch.py": set(),
     "engine/figures.py": set(),
     "engine/generation.py": {"engine.fast"},
+    "engine/lora.py": set(),
+    "engine/precision.py": set(),
     "engine/training_log.py": {"engine.fast"},
     "engine/tf_checkpoint.py": {"engine.fetch"},
     "gpt_download.py": {"engine"},
