@@ -349,13 +349,12 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                         scaler.scale(part).backward()
                         loss += part.detach()
                 check_finite("loss", loss, log.step, input_batch, tokenizer)
-                scaler.unscale_(optimizer)
                 if max_norm is not None:
+                    scaler.unscale_(optimizer)
                     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-                    if not scaler.is_enabled():  # which leaves out such a step
+                    if not scaler.is_enabled():  # it leaves out such a step
                         check_finite("gradient's norm", norm, log.step, input_batch, tokenizer)
                 scaler.step(optimizer)
-                scaler.update()
                 if scheduler is not None:
                     scheduler.step()
 
@@ -365,5 +364,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                 log.step += 1
                 checkpoints.save_when_due(log.step)
             checkpoints.save(log.step)
+            if scaler.skipped:
+                log.say(f"{scaler.skipped} steps were left out so far: their float16 gradients overflowed")
             log.say(sample_text(model, tokenizer, start_context))
     return log.history()

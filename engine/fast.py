@@ -159,10 +159,13 @@ def micro_batches(input_batch, target_batch, size=None, scored=None):
 
     `share` is the part's share of the batch's scored tokens. So the batch's mean loss, and its gradients, are the sum
     of share * mean loss over the parts. `scored` is the number of tokens that the mean is over, if that isn't the
-    batch's: in n processes that average their gradients, the number of all their scored tokens divided by n.
+    batch's: in n processes that average their gradients, the number of all their scored tokens divided by n. Raises
+    ValueError for a size below 1.
     """
+    size = len(input_batch) if size is None else size
+    if size < 1:
+        raise ValueError(f"{size} rows at a time: want 1 or more")
     scored = scored or max(int((target_batch != IGNORE_INDEX).sum()), 1)
-    size = size or len(input_batch)
     for inputs, targets in zip(input_batch.split(size), target_batch.split(size)):
         yield inputs, targets, int((targets != IGNORE_INDEX).sum()) / scored
 

@@ -46,24 +46,29 @@ def mixed_precision(device, precision="auto"):
 
 
 class LossScaler(torch.amp.GradScaler):
-    """PyTorch's scaling of the loss for float16; in other formats all its methods leave things as they are.
+    """PyTorch's scaling of the loss for float16; in the other formats every method leaves things as they are.
 
-    Where a scaled gradient overflows, the step is left out, which `skipped` counts, and the scale is halved. This is
-    how a good scale is found, and no error.
+    A step in which a gradient overflows is left out, which `skipped` counts, and the scale is halved: this is how a
+    good scale is found, and no error. Raises ValueError where no scale helps.
     """
 
     def __init__(self, device, precision="auto"):
         super().__init__(torch.device(device).type, enabled=number_format(precision, device) == "float16")
         self.skipped = 0
 
-    def update(self):
-        before = self.get_scale()
-        super().update()
-        self.skipped += self.get_scale() < before
+    def step(self, optimizer):
+        """Take the optimiser's step, unless a gradient overflowed, and choose the next scale."""
+        super().step(optimizer)
+        scale = self.get_scale()
+        self.update()
+        self.skipped += self.get_scale() < scale
+        if self.get_scale() < 1:
+            raise ValueError("gradients aren't finite, however small the loss is scaled; the weights are those from "
+                             "before this step. Try precision float32, a lower learning rate or max_norm=1.0")
 
     def state_dict(self):
         return super().state_dict() | {"skipped": self.skipped}
 
     def load_state_dict(self, state):
-        self.skipped = state["skipped"]
+        self.skipped = state.pop("skipped")
         super().load_state_dict(state)
