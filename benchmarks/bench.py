@@ -24,7 +24,8 @@ import torch.nn.functional as F
 
 from benchmarks import load
 from benchmarks.load import memory
-from engine.fast import IGNORE_INDEX, mixed_precision, own_memory, pack, ready_to_train
+from engine.fast import IGNORE_INDEX, own_memory, pack, ready_to_train
+from engine.precision import mixed_precision
 from gpt_download import END_OF_TEXT, download_and_load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch, generate, gpt_config, train_model_simple
 from scripts.tutorial import ROOT, notebook_definitions

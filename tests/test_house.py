@@ -16,6 +16,8 @@ MAY_IMPORT = {  # of the project's own modules, from the engine's rooms up
     "engine/figures.py": set(),
     "engine/settings.py": set(),
     "engine/generation.py": {"engine.fast"},
+    "engine/lora.py": set(),
+    "engine/precision.py": set(),
     "engine/training_log.py": {"engine.fast"},
     "engine/tf_checkpoint.py": {"engine.fetch"},
     "engine/huggingface.py": {"engine.checkpoints", "engine.fetch"},

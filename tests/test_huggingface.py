@@ -182,7 +182,7 @@ def on_the_hub(server, published, repository, weights="model.safetensors"):
     server.files[f"/api/models/{repository}/revision/main"] = json.dumps(listing).encode()
     tree = [{"type": "file", "path": name, "oid": "a" * 40, "size": 1} for name in names]
     for path in (f"/api/models/{repository}/tree/{commit}", f"/api/models/{repository}/tree/main"):
-        server.files[f"{path}?recursive=True&expand=False"] = json.dumps(tree).encode()
+        server.files[f"{path}?recursive=true&expand=false"] = json.dumps(tree).encode()
     for name in names:
         source = published / name
         server.files[f"/{repository}/resolve/{commit}/{name}"] = source.read_bytes() if source.exists() else b"text"
