@@ -36,6 +36,10 @@ lint: .venv/test
 bench: .venv/test
 	$(BIN)/python -m benchmarks.bench
 
+# Compares OpenAI's weights, downloaded, with what is published of them: make check-weights MODEL=355M
+check-weights: .venv/run
+	$(BIN)/python scripts/check_weights.py $(MODEL)
+
 # Makes the miniature anew: its instruction set, its pretraining (about 22 minutes on 2 cores; goes on where it was stopped),
 # its checkpoint.
 miniature: .venv/run
@@ -43,4 +47,4 @@ miniature: .venv/run
 	$(BIN)/python -m miniature.pretrain
 	$(BIN)/python -m miniature.export
 
-.PHONY: run test lint bench miniature
+.PHONY: run test lint bench check-weights miniature
