@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -144,7 +145,7 @@ def test_a_literal_end_of_text_stays_text(notebook, tokenizer):
 def test_a_row_too_long_is_an_error_not_a_cut(notebook, tokenizer):
     collate = notebook["custom_collate_fn"]
     assert collate([[1, 2, 3]], allowed_max_length=3)[1].tolist() == [[2, 3, 50256]]
-    with pytest.raises(ValueError, match="row 1 of the batch has 4 tokens"):
+    with pytest.raises(ValueError, match="a row has 4 tokens, more than 3"):
         collate([[1], [1, 2, 3, 4]], allowed_max_length=3)
     with pytest.raises(ValueError, match="entry 1 has"):
         notebook["InstructionDataset"]([ANTONYM, entry(output="word " * 100)], tokenizer, max_length=80)
@@ -209,15 +210,62 @@ def test_the_miniature_learns_to_follow_instructions(notebook, executed):
 
 
 @pytest.mark.slow
-def test_artefacts(executed):
-    folder, _, _ = executed
+def test_the_page(executed):
+    folder, notebook, records = executed
     html = (folder / NOTEBOOK.name).with_suffix(".html").read_text()
-    for heading in ("1. The data", "2. Batches", "3. The pretrained model", "4. One batch through the model",
-                    "5. Fine-tuning", "6. Before and after", "7. Keep it", "8. Where to go next"):
-        assert heading in html
-    assert html.count('src="data:image/png') >= 8
-    for name in ("loss.png", "scores.png"):
-        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    for link in re.findall(r'href="#([^"]+)"', html):
+        assert f'id="{link}"' in html, "a link of the table of contents leads nowhere"
+    images = re.findall(r"<img[^>]*>", html)
+    alts = [re.search(r'alt="([^"]*)"', image) for image in images]
+    assert len([alt for alt in alts if not alt[1].startswith("Section ")]) >= 14
+    assert all(len(alt[1]) > 20 and "No description" not in alt[1] for alt in alts)
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    first_table = next(output for cell in notebook["cells"] for output in cell.get("outputs", [])
+                       if "text/markdown" in output.get("data", {}))
+    shown = "".join(first_table["data"]["text/markdown"])
+    assert sum(record["after"].split(".")[0] in shown for record in records) >= 3, "filled at the end of section 8"
+
+
+def cells_of(kind):
+    """(number, source) of the notebook's cells of a kind."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return [(number, "".join(cell["source"])) for number, cell in enumerate(cells) if cell["cell_type"] == kind]
+
+
+def test_the_notebook_is_short():
+    code, text = cells_of("code"), cells_of("markdown")
+    prose = re.sub(r"```.*?```", "", "\n".join(source for _, source in text), flags=re.DOTALL)
+    assert len([word for word in prose.split() if re.search(r"\w", word)]) <= 4000
+    assert len(code) + len(text) <= 120
+    assert max(len(source.splitlines()) for _, source in code) <= 20
+    assert next(number for number, source in code if "generate(" in source) < 30
+    assert next(number for number, source in code if "loss.backward()" in source) < 80
+    assert sum(len(re.findall(r"^ *(?:assert |close\()", source, flags=re.MULTILINE)) for _, source in code) >= 25
+    assert sum(len(re.findall(r"^ *show\(", source, flags=re.MULTILINE)) for _, source in code) >= 14
+
+
+def solutions():
+    """The code of the exercises' solutions."""
+    text = "\n".join(source for _, source in cells_of("markdown"))
+    return re.findall(r"<details><summary>Solution</summary>\s*```python\n(.*?)```\s*(?:[^<]*)</details>", text,
+                      flags=re.DOTALL)
+
+
+def test_there_are_seven_exercises():
+    assert len(solutions()) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(7))
+def test_a_solution_runs(notebook, tokenizer, number, monkeypatch, capsys, one_thread):
+    """On a part of the data, so that it doesn't take long."""
+    monkeypatch.chdir(ROOT)
+    data = json.loads((ROOT / "data/mini-instructions.json").read_text())
+    antonyms = [e for e in data[935:1045] if e["task"] == "antonym"]
+    exec(solutions()[number], notebook | {
+        "tokenizer": tokenizer, "mini_data": data, "mini_train": data[:64], "mini_test": data[935:940] + antonyms,
+        "mini_val": data[1045:1053]})
+    assert capsys.readouterr().out or number == 6
 
 
 @pytest.mark.slow
@@ -249,7 +297,7 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
     blocker.mkdir()
     for name in (NOTEBOOK.name, "gpt_download.py", "previous_chapters.py"):
         shutil.copy(ROOT / name, copy)
-    for name in ("engine", "gpt2/7M", "data"):
+    for name in ("engine", "gpt2/7M", "data", "miniature"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.verified", "__pycache__"))
     (blocker / "ipywidgets.py").write_text("raise ImportError('not installed')\n")
     for path in [copy, *copy.rglob("*")]:
@@ -259,7 +307,7 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
                       "CHECKPOINT_DIR": checkpoints, "START_FROM": executed[0] / "gpt2-instruct.pt"}
         runs = [execute(build, copy / NOTEBOOK.name, **parameters) for _ in range(2)]
         assert {path.name for path in copy.iterdir()} == {
-            NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "engine", "gpt2", "data"}
+            NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "engine", "gpt2", "data", "miniature"}
     finally:
         for path in [copy, *copy.rglob("*")]:
             path.chmod(path.stat().st_mode | 0o200)
