@@ -250,8 +250,8 @@ def token_ids_to_text(token_ids, tokenizer):
 
 @torch.no_grad()
 def generate_text_simple(model, idx, max_new_tokens, context_size):
-    """Continue every row of ids (B, T) by its likeliest tokens: (B, T + max_new_tokens). The plain form of
-    `generate`."""
+    """Continue every row of ids (B, T) by its most likely tokens: (B, T + max_new_tokens). The plain form of
+    `generate`, whose greedy continuation is the same where nothing ends it; call `model.eval()` first."""
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]                           # (B, V), after the last token
         idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)      # (B, T + 1)
