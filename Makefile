@@ -1,5 +1,5 @@
-# `make run` executes the tutorial into build/, `make test` runs all tests, `make bench` measures; each sets up .venv first
-# if it must.
+# `make run` executes the tutorial into build/, `make chat` talks to its model, `make test` runs all tests, `make bench`
+# measures; each sets up .venv first if it must.
 PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
@@ -15,6 +15,10 @@ run: .venv/run
 	@echo "As a web page:     build/$(NOTEBOOK).html"
 	@echo "Answers, plots and the fine-tuned model: build/responses.json, build/*.png, build/gpt2-instruct.pt"
 
+# Talk to the model that `make run` saved: in the terminal, or with WEB=1 on a page in the browser.
+chat: .venv/run $(if $(WEB),.venv/chat)
+	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
+
 test: lint
 	$(BIN)/python -m pytest
 
@@ -27,7 +31,11 @@ lint: .venv/test
 	$(BIN)/pip install --disable-pip-version-check --quiet -r requirements.txt
 	touch $@
 
-.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt
+.venv/chat: .venv/run scripts/requirements.txt
+	$(BIN)/pip install --disable-pip-version-check --quiet -r scripts/requirements.txt
+	touch $@
+
+.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt scripts/requirements.txt
 	$(BIN)/pip install --disable-pip-version-check --quiet -r tests/requirements.txt
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
 	touch $@
@@ -47,4 +55,4 @@ miniature: .venv/run
 	$(BIN)/python -m miniature.pretrain
 	$(BIN)/python -m miniature.export
 
-.PHONY: run test lint bench check-weights miniature
+.PHONY: run chat test lint bench check-weights miniature

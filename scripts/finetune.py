@@ -58,7 +58,7 @@ warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a vi
 def parse_options():
     """The command line's options, and what the notebook has found to fit the model where they are silent."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=NOTEBOOK["sizes"], default="gpt2-mini (7M)")
+    parser.add_argument("--model", choices=NOTEBOOK["MODELS"], default="gpt2-mini (7M)")
     parser.add_argument("--data-file", help="a file of your own; without it, the data set that fits the model")
     parser.add_argument("--epochs", type=int, dest="num_epochs", help="without it, what fits the model")
     parser.add_argument("--learning-rate", type=float, help="without it, what fits the model")
@@ -105,9 +105,8 @@ def read_run(options):
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if options.batch_size < 1 or options.batch_size % world_size:
         raise ValueError(f"--batch-size {options.batch_size} is no multiple of {world_size}, the number of processes")
-    size = options.model.partition("(")[2].rstrip(")")
-    settings, params = download_and_load_gpt2(size, ROOT / "gpt2")
-    train, val = read_data(options, load_tokenizer(ROOT / "gpt2" / size))
+    settings, params = download_and_load_gpt2(NOTEBOOK["MODELS"][options.model], ROOT / "gpt2")
+    train, val = read_data(options, load_tokenizer(ROOT / "gpt2/7M"))
     newest = newest_checkpoint(options, hash_of(train + val)) if options.checkpoint_dir else None
     model = empty_model(gpt_config(settings))
     load_weights_into_gpt(model, params)
