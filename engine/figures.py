@@ -4,6 +4,7 @@ Each function returns a matplotlib figure; `show` puts it into the notebook with
 """
 
 import io
+import logging
 import textwrap
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
@@ -17,6 +18,7 @@ def set_up_figures():
     one."""
     import matplotlib.pyplot as plt  # only here: a third of a second that loading a model need not wait for
     from matplotlib import font_manager
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font without bold letters is no news
     there = {font.name for font in font_manager.fontManager.ttflist}
     plt.rcParams["text.parse_math"] = False
     plt.rcParams["font.family"] = ["DejaVu Sans", *(name for name in CJK_FONTS if name in there)]
