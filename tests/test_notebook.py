@@ -260,8 +260,7 @@ def test_the_notebook_is_short():
 def solutions():
     """The code of the exercises' solutions."""
     text = "\n".join(source for _, source in cells_of("markdown"))
-    return re.findall(r"<details><summary>Solution</summary>\s*```python\n(.*?)```\s*(?:[^<]*)</details>", text,
-                      flags=re.DOTALL)
+    return re.findall(r"<details><summary>Solution</summary>\s*```python\n(.*?)```.*?</details>", text, flags=re.DOTALL)
 
 
 def test_there_are_seven_exercises():
