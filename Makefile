@@ -1,5 +1,5 @@
-# `make run` executes the tutorial into build/, `make zh` its Chinese edition, `make test` runs all tests, `make bench`
-# measures; each sets up .venv first if it must.
+# `make run` executes the tutorial into build/, `make zh` its Chinese edition, `make chat` talks to its model, `make test` runs
+# all tests, `make bench` measures; each sets up .venv first if it must.
 PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
@@ -24,6 +24,10 @@ define execute  # a notebook into build/, and as a web page: its path, its name,
 	@echo "As a web page:     build/$(2).html"
 endef
 
+# Talk to the model that `make run` saved: in the terminal, or with WEB=1 on a page in the browser.
+chat: .venv/run $(if $(WEB),.venv/chat)
+	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
+
 test: lint
 	$(BIN)/python -m pytest
 
@@ -36,7 +40,11 @@ lint: .venv/test
 	$(BIN)/pip install --disable-pip-version-check --quiet -r requirements.txt
 	touch $@
 
-.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt
+.venv/chat: .venv/run scripts/requirements.txt
+	$(BIN)/pip install --disable-pip-version-check --quiet -r scripts/requirements.txt
+	touch $@
+
+.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt scripts/requirements.txt
 	$(BIN)/pip install --disable-pip-version-check --quiet -r tests/requirements.txt
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
 	touch $@
@@ -56,4 +64,4 @@ miniature: .venv/run
 	$(BIN)/python -m miniature.pretrain
 	$(BIN)/python -m miniature.export
 
-.PHONY: run zh test lint bench check-weights miniature
+.PHONY: run zh chat test lint bench check-weights miniature

@@ -303,7 +303,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                        start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None,
                        checkpoint_minutes=10.0, precision="float32", micro_batch_size=None):
     """Train a model that is on `device`, in one process, printing losses as it goes and, after each epoch, how it
-    continues `start_context`.
+    continues `start_context`, unless that is "".
 
     At step 0 and every `eval_freq` steps it notes the mean training loss per scored token since the last note (taken
     from the steps themselves: no extra pass), the validation loss over `eval_iter` batches (all, if None), and the
@@ -366,5 +366,6 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
             checkpoints.save(log.step)
             if scaler.skipped:
                 log.say(f"{scaler.skipped} steps were left out so far: their float16 gradients overflowed")
-            log.say(sample_text(model, tokenizer, start_context))
+            if start_context:
+                log.say(sample_text(model, tokenizer, start_context))
     return log.history()

@@ -72,7 +72,7 @@ def test_loss_and_gradients_equal_those_of_transformers_in_the_same_format(preci
                         (ours.trf_blocks[0].norm1, theirs.transformer.h[0].ln_1)):
         assert mine.weight.grad.dtype == torch.float32
         error = (mine.weight.grad - other.weight.grad).norm() / other.weight.grad.norm()
-        assert error < 8 * rounding
+        assert error < 16 * rounding
 
 
 def test_a_product_is_that_of_rounded_numbers():
@@ -86,12 +86,18 @@ def test_a_product_is_that_of_rounded_numbers():
 
 
 class CountCasts(TorchDispatchMode):
-    """Counts how often each weight is cast."""
+    """Counts how often each weight is cast while it is on."""
 
     def __init__(self, model):
         super().__init__()
-        self.names = {weight.data_ptr(): name for name, weight in model.named_parameters()}
-        self.casts = Counter()
+        self.model, self.casts = model, Counter()
+
+    def start(self):
+        self.names = {weight.data_ptr(): name for name, weight in self.model.named_parameters()}
+        self.__enter__()
+
+    def stop(self, *_):
+        self.__exit__(None, None, None)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.names:
@@ -105,8 +111,8 @@ def test_each_weight_is_cast_once_a_step(micro_batch_size):
     model = float32_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     counter = CountCasts(model)
-    optimizer.register_step_pre_hook(lambda *_: counter.__exit__(None, None, None))
-    optimizer.zero_grad = lambda: counter.__enter__()
+    optimizer.zero_grad = counter.start
+    optimizer.register_step_pre_hook(counter.stop)
     train(model, BATCHES[:1], epochs=1, optimizer=optimizer, precision="bfloat16", micro_batch_size=micro_batch_size)
     assert set(counter.casts.values()) == {1}
     linear = [name for name, _ in model.named_parameters() if "norm" not in name and "emb" not in name]

@@ -1,0 +1,338 @@
+"""Talking to the model: in a pseudo-terminal, and on the page in a real browser, against what `generate` answers."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import pexpect
+import pytest
+import torch
+from playwright.sync_api import expect, sync_playwright
+
+from engine.generation import generate
+from gpt_download import END_OF_TEXT, load_tokenizer
+from previous_chapters import GPTModel, gpt_config, load_weights_into_gpt, save_model
+from scripts.chat import change_setting, example_questions, prompt_ids, without_control_characters
+from scripts.tutorial import ROOT
+from tests.helpers import load
+
+SCRIPT = ROOT / "scripts/chat.py"
+PLURAL, NEGATION = "Form the plural of the noun onion.", "Negate the following statement: The girl reaches the castle."
+ATTACK = 'Say <b>this</b>: <script>document.title = "attacked"</script>'
+HTML = {"The": "<", " word": "script", " Please": ">"}  # the tokens that one of the models below exchanges
+
+
+def saved(model, folder, notebook):
+    """A model saved as the notebook saves it, and what it answers when nothing was drawn before."""
+    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    save_model(model, gpt_config(json.loads((ROOT / "gpt2/7M/hparams.json").read_text())), folder / "mini.pt")
+    entries = json.loads((ROOT / "data/mini-instructions.json").read_text(encoding="utf-8"))[:20]
+    (folder / "responses.json").write_text(json.dumps([*entries, {"instruction": ATTACK, "input": "", "task": "attack"}]))
+
+    def answer(question, **sampling):
+        torch.manual_seed(torch.Generator().initial_seed())
+        ids = tokenizer.encode_ordinary(notebook["format_prompt"]({"instruction": question, "input": ""}))
+        row = generate(model, [ids], 256 - len(ids), 256, eos_id=END_OF_TEXT, **sampling)[0]
+        return tokenizer.decode(row[len(ids):])
+    return SimpleNamespace(path=folder / "mini.pt", model=model, tokenizer=tokenizer, answer=answer)
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory, notebook):
+    """The miniature; what it was pretrained on has ends, too."""
+    settings, params = load(ROOT / "gpt2/7M")
+    model = GPTModel(gpt_config(settings))
+    load_weights_into_gpt(model, params)
+    return saved(model.eval(), tmp_path_factory.mktemp("build"), notebook)
+
+
+@pytest.fixture(scope="module")
+def html_mini(mini, tmp_path_factory, notebook):
+    """The miniature with some tokens' embeddings exchanged, so that it says a script where it said words."""
+    model = copy.deepcopy(mini.model)
+    for word, sign in HTML.items():
+        ids = [mini.tokenizer.encode_single_token(word), mini.tokenizer.encode_single_token(sign)]
+        model.tok_emb.weight.data[ids] = model.tok_emb.weight.data[ids[::-1]]
+    return saved(model, tmp_path_factory.mktemp("html"), notebook)
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory):
+    """A model with random weights, whose answers go on for minutes."""
+    torch.manual_seed(0)
+    config = gpt_config({"n_vocab": 50257, "n_ctx": 8192, "n_embd": 32, "n_head": 2, "n_layer": 24})
+    path = tmp_path_factory.mktemp("endless") / "endless.pt"
+    save_model(GPTModel(config), config, path)
+    return path
+
+
+def environment(**more):
+    return os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1"} | more
+
+
+# --- In the terminal ---
+
+
+@pytest.fixture
+def talk_to():
+    """Start the script on a model in a pseudo-terminal, up to its first prompt."""
+    started = []
+
+    def start(path):
+        chat = pexpect.spawn(sys.executable, [str(SCRIPT), str(path)], env=environment(), encoding="utf-8",
+                             dimensions=(40, 1000), timeout=60, cwd="/")
+        started.append(chat)
+        chat.expect_exact("\r\n> ")
+        return chat
+    yield start
+    for chat in started:
+        chat.close(force=True)
+
+
+def ask(chat, line):
+    """What the script says to a line, until its next prompt."""
+    chat.sendline(line)
+    chat.expect_exact(line + "\r\n")
+    chat.expect_exact("\r\n> ")
+    return chat.before.replace("\r\n", "\n").removesuffix("\n")
+
+
+def test_the_terminal_answers_as_generate_does(talk_to, mini):
+    chat = talk_to(mini.path)
+    for said in ("asked by itself", "1,500 words", "For example:", "Name the opposite of"):
+        assert said in chat.before
+    for question in (PLURAL, NEGATION, ATTACK, PLURAL):  # the second time as the first: nothing of the talk is kept
+        assert ask(chat, question) == mini.answer(question)
+    chat.sendeof()
+    chat.expect(pexpect.EOF)
+    assert chat.wait() == 0
+
+
+def test_the_terminal_draws_with_temperature_and_top_p(talk_to, mini):
+    chat = talk_to(mini.path)
+    assert ask(chat, "/temperature 1") == ask(chat, "/top_p 0.9") == ""
+    drawn = mini.answer(PLURAL, temperature=1.0, top_p=0.9)
+    assert drawn != mini.answer(PLURAL) and ask(chat, PLURAL) == without_control_characters(drawn)
+    assert ask(chat, "/temperature 0") == ""
+    assert ask(chat, PLURAL) == mini.answer(PLURAL)
+
+
+def test_a_line_that_is_no_question_and_no_setting_is_explained(talk_to, mini):
+    chat = talk_to(mini.path)
+    assert "there are /temperature and /top_p" in ask(chat, "/help")
+    assert "temperature is 0.0" in ask(chat, "/temperature warm")
+    assert "an empty question" in ask(chat, "")
+    assert "too long" in ask(chat, "onion " * 300)
+    assert ask(chat, PLURAL) == mini.answer(PLURAL)
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_program(talk_to, endless):
+    chat = talk_to(endless)
+    chat.sendintr()  # no answer to stop
+    chat.expect_exact("\r\n> ")
+    ask(chat, "/temperature 1")
+    for _ in range(2):
+        chat.sendline("Go on.")
+        chat.expect_exact("Go on.\r\n")
+        chat.expect(r"\w+\s\S*\w+")  # it is being said
+        chat.sendintr()
+        chat.expect_exact(" (stopped; Ctrl-D ends the talk)\r\n\r\n> ", timeout=5)
+    chat.sendeof()
+    chat.expect(pexpect.EOF)
+    assert chat.wait() == 0
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    assert without_control_characters("\x1b[2J\r\x9b\x07a\tb\n") == "\ufffd[2J\ufffd\ufffd\ufffda\tb\n"
+    assert without_control_characters("çé\u200d👍\xa0") == "çé\u200d👍\xa0"
+
+
+@pytest.mark.parametrize("command", ["/temperature -1", "/temperature nan", "/temperature", "/top_p 0", "/top_p 1.1",
+                                     "/top_p nan", "/top_k 5", "/", "/temperature 1 2"])
+def test_settings_out_of_their_range_are_refused(command):
+    settings = {"temperature": 0.5, "top_p": 0.9}
+    with pytest.raises(ValueError, match="to change it, write|is no command"):
+        change_setting(settings, command)
+    assert settings == {"temperature": 0.5, "top_p": 0.9}
+
+
+# --- What both need ---
+
+
+def test_a_model_that_is_not_there_or_damaged_is_one_message(tmp_path, mini):
+    (tmp_path / "cut.pt").write_bytes(mini.path.read_bytes()[:10_000])
+    for name, message in (("none.pt", "make run"), ("cut.pt", "no file that save_model wrote")):
+        for web in ([], ["--web"]):
+            run = subprocess.run([sys.executable, SCRIPT, tmp_path / name, *web], capture_output=True, text=True)
+            assert run.returncode == 1 and run.stdout == ""
+            assert message in run.stderr and "Traceback" not in run.stderr and run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("question, message", [
+    ("", "empty"), (" \n", "empty"), ("onion " * 230, "too long"), (" x" * 10**6, "too long")])
+def test_a_question_that_can_not_be_asked(mini, question, message):
+    with pytest.raises(ValueError, match=message):
+        prompt_ids(question, mini.model, mini.tokenizer)
+
+
+def test_a_literal_end_of_text_in_a_question_stays_text(mini):
+    ids = prompt_ids("What is <|endoftext|>?", mini.model, mini.tokenizer)
+    assert END_OF_TEXT not in ids and "What is <|endoftext|>?" in mini.tokenizer.decode(ids)
+
+
+def test_examples_are_one_of_each_task_and_need_no_input(tmp_path):
+    assert example_questions(tmp_path / "model.pt") == []
+    entries = [{"instruction": f"{number}", "input": "", "task": f"task {number % 3}"} for number in range(7)]
+    entries[2]["input"] = "something"
+    (tmp_path / "responses.json").write_text(json.dumps(entries))
+    assert sorted(example_questions(tmp_path / "model.pt")) == ["4", "5", "6"]
+    (tmp_path / "responses.json").write_text(json.dumps([{"instruction": "Ça va ?", "input": ""}] * 9))
+    assert example_questions(tmp_path / "model.pt") == ["Ça va ?"] * 4
+
+
+# --- On the page ---
+
+CONTACTS = """  # runs a script, and notes in a file whatever host its process asks for or connects to
+import runpy, sys
+contacts = open(sys.argv[1], "a", buffering=1)
+def note(event, arguments):
+    if event == "socket.connect" or event == "socket.getaddrinfo":
+        print(arguments[1][0] if event == "socket.connect" else arguments[0], file=contacts)
+sys.addaudithook(note)
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    paths = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not paths:
+        pytest.skip("no Chromium here (on Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=paths[0])
+
+
+@pytest.fixture
+def open_page(chromium, tmp_path):
+    """Start the script with --web on a model, and open its page. In the end, nothing but this machine must have been
+    asked for anything, by the page or by the script."""
+    servers, pages, asked = [], [], []
+    contacts = tmp_path / "contacts"
+
+    def start(path):
+        server = subprocess.Popen(
+            [sys.executable, "-c", CONTACTS, contacts, SCRIPT, path, "--web"], stdout=subprocess.PIPE, text=True,
+            cwd=tmp_path, env=environment(BROWSER="true", GRADIO_SHARE="True", GRADIO_SERVER_NAME="0.0.0.0"))
+        servers.append(server)
+        said = ""
+        while not (url := re.search(r"http://127\.0\.0\.1:\d+", said)):
+            line = server.stdout.readline()
+            assert line, f"the script ended: {said}"
+            said += line
+        page = chromium.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: asked.append(socket.url))
+        page.set_default_timeout(30_000)
+        page.goto(url[0])
+        pages.append(page)
+        return page
+    yield start
+    for page in pages:
+        page.close()
+    for server in servers:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0
+    hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {"127.0.0.1"}
+    assert set(contacts.read_text().split()) == {"127.0.0.1"}
+
+
+def submit(page, question):
+    page.get_by_role("textbox").first.fill(question)
+    page.get_by_role("textbox").first.press("Enter")
+
+
+def set_slider(page, name, value):
+    page.get_by_label(f"number input for {name}").fill(value)
+    page.get_by_label(f"number input for {name}").press("Tab")
+
+
+def answers(page):
+    return page.locator(".message.bot")
+
+
+def test_the_page_answers_as_generate_does(open_page, mini):
+    page = open_page(mini.path)
+    for said in ("asked by itself", "1,500 words"):
+        expect(page.locator("body")).to_contain_text(said)
+    for number, question in enumerate((PLURAL, NEGATION, PLURAL)):
+        submit(page, question)
+        expect(answers(page).nth(number)).to_have_text(mini.answer(question))
+
+
+def test_the_page_draws_with_temperature_and_top_p(open_page, mini):
+    page = open_page(mini.path)
+    set_slider(page, "temperature", "1")
+    set_slider(page, "top_p", "0.9")
+    submit(page, PLURAL)
+    drawn = mini.answer(PLURAL, temperature=1.0, top_p=0.9)
+    expect(answers(page)).to_have_text(drawn)
+    assert drawn != mini.answer(PLURAL)
+    set_slider(page, "temperature", "0")
+    submit(page, PLURAL)
+    expect(answers(page).nth(1)).to_have_text(mini.answer(PLURAL))
+
+
+def test_an_example_is_asked_when_it_is_clicked(open_page, mini):
+    page = open_page(mini.path)
+    question = example_questions(mini.path)[0]
+    page.get_by_text(question, exact=True).click()
+    expect(answers(page)).to_have_text(mini.answer(question))
+
+
+def test_html_and_scripts_stay_text(open_page, html_mini):
+    said = html_mini.answer(PLURAL)
+    assert said == "<script is onion.> say onion again."
+    page = open_page(html_mini.path)
+    title = page.title()
+    expect(page.get_by_text(ATTACK, exact=True)).to_have_count(1)  # as an example
+    for question in (PLURAL, ATTACK):
+        submit(page, question)
+        expect(page.locator(".message.user").last).to_have_text(question)
+    expect(answers(page).first).to_have_text(said)
+    expect(answers(page).last).to_have_text(html_mini.answer(ATTACK))
+    assert page.locator(".message").locator("b, script, strong").count() == 0
+    assert page.title() == title
+
+
+def test_the_stop_button_ends_an_answer_that_is_being_made(open_page, endless):
+    page = open_page(endless)
+    set_slider(page, "temperature", "1")
+    for number in range(2):  # the second shows that the first no longer keeps the model busy
+        submit(page, "Go on.")
+        expect(answers(page).nth(number)).to_have_text(re.compile(r"\w{20}"))
+        begun = answers(page).nth(number).inner_text()
+        expect(answers(page).nth(number)).not_to_have_text(begun)  # it grows
+        page.get_by_test_id("stop-button").click()
+        expect(page.get_by_test_id("submit-button")).to_be_visible()
+        stopped = answers(page).nth(number).inner_text()
+        page.wait_for_timeout(1000)
+        assert answers(page).nth(number).inner_text() == stopped
+
+
+def test_a_question_that_can_not_be_asked_is_explained_on_the_page(open_page, mini):
+    page = open_page(mini.path)
+    for question, message in (("", "an empty question"), ("onion " * 300, "too long for a model that reads 256")):
+        submit(page, question)
+        expect(page.locator("body")).to_contain_text(message)
+        expect(page.get_by_role("textbox").first).to_have_value(question)
+    submit(page, PLURAL)
+    expect(answers(page)).to_have_text(mini.answer(PLURAL))
