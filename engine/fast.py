@@ -28,6 +28,7 @@ from torch.autograd.function import once_differentiable
 
 IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
 FEW_ROWS = 64        # up to so many rows, reading the weights takes longer than multiplying by them
+SLICE = 1024         # so many columns of logits, for a batch's few hundred rows, stay in the processor's cache
 
 
 class Linear(nn.Linear):
@@ -118,22 +119,29 @@ def scored_log_probs(model, idx, targets, attend):
 class TargetLogProbs(torch.autograd.Function):
     """log_softmax(logits, dim=-1)[which, targets]: logits (P, V), which and targets (S,) -> (S,).
 
-    Logits are the largest tensor of a step. Here the backward pass has them once, as log-probabilities that become
-    their own gradient in place (indexing log_softmax takes three such tensors), and in columns, as the head makes them.
+    Logits are the largest tensor of a step. They are read here in columns, as the head makes them, in slices that fit
+    the processor's cache; neither log-probabilities nor anything in float32 is made of them as a whole.
     """
 
     @staticmethod
     def forward(ctx, logits, which, targets):
-        columns = logits.T.log_softmax(dim=0, dtype=torch.promote_types(logits.dtype, torch.float32))  # (V, P)
-        ctx.save_for_backward(columns, which, targets)
-        return columns[targets, which]
+        columns = logits.T                                                      # (V, P)
+        largest = columns.amax(dim=0).to(torch.promote_types(logits.dtype, torch.float32))  # (P,)
+        total = sum((part - largest).exp_().sum(dim=0) for part in columns.split(SLICE))
+        log_total = largest + total.log()                                       # (P,)
+        ctx.save_for_backward(logits, log_total, which, targets)
+        return columns[targets, which] - log_total[which]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        columns, which, targets = ctx.saved_tensors
-        of_rows = grad.new_zeros(columns.shape[1]).index_add_(0, which, grad)   # (P,)
-        grads = columns.exp_().mul_(-of_rows).index_put_((targets, which), grad, accumulate=True)  # (V, P)
+        logits, log_total, which, targets = ctx.saved_tensors
+        of_rows = grad.new_zeros(len(logits)).index_add_(0, which, grad)        # (P,)
+        columns = logits.T                                                      # (V, P)
+        grads = torch.empty_like(columns)
+        for logit, gradient in zip(columns.split(SLICE), grads.split(SLICE)):
+            gradient.copy_((logit - log_total).exp_().mul_(-of_rows))  # -of_rows * softmax
+        grads.index_put_((targets, which), grad.to(grads.dtype), accumulate=True)
         return grads.T, None, None
 
 

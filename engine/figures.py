@@ -100,11 +100,11 @@ def show_progress(current):
 # --- Tokens and batches ---
 
 
-def draw_cells(tables, column_labels=None):
+def draw_cells(tables):
     """Tables of coloured cells side by side: {title: rows of (text, colour)}."""
     import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(1, len(tables), figsize=(WIDTH, 0.42 * max(map(len, tables.values())) + 0.5),
-                             squeeze=False)
+    columns, rows = sum(len(rows[0]) for rows in tables.values()), max(map(len, tables.values()))
+    fig, axes = plt.subplots(1, len(tables), figsize=(min(WIDTH, 0.6 * columns), 0.42 * rows + 0.5), squeeze=False)
     for ax, (title, rows) in zip(axes[0], tables.items()):
         ax.set(xlim=(0, len(rows[0])), ylim=(len(rows), 0), title=title)
         ax.axis("off")
@@ -228,17 +228,18 @@ def draw_architecture(B, T, cfg):
         ("queries, keys, values", f"3 × ({B}, {nh}, {T}, {D // nh})", BLUE),
         ("LayerNorm", f"({B}, {T}, {D})", GREY),
     ]
-    for boxes, x, step in ((main, 0.2, 2.0), (inner, 10.2, 1.0)):
+    for boxes, x, step, height in ((main, 0.2, 2.0, 1.1), (inner, 10.2, 1.0, 0.72)):
         for i, (name, shape, colour) in enumerate(boxes):
             y = 0.2 + i * step
-            box(ax, x, y, 4.9, 0.72, "\n".join(textwrap.wrap(label(name).format(L), 28)), colour, fontsize=8.5)
-            ax.text(x + 5.05, y + 0.36, shape, va="center", fontsize=8.5, family="monospace")
+            box(ax, x, y, 4.9, height, "\n".join(textwrap.wrap(label(name).format(L), 28)), colour, fontsize=8.5)
+            ax.text(x + 5.05, y + height / 2, shape, va="center", fontsize=8.5, family="monospace")
             if i + 1 < len(boxes):
-                ax.annotate("", xy=(x + 2.45, y + 0.72), xytext=(x + 2.45, y + step), arrowprops={"arrowstyle": "->"})
+                ax.annotate("", xy=(x + 2.45, y + height), xytext=(x + 2.45, y + step),
+                            arrowprops={"arrowstyle": "->"})
     for top, bottom in ((0.55, 5.05), (5.55, 11.9)):  # the two shortcuts
         ax.plot([10.2, 9.5, 9.5, 10.2], [top, top, bottom, bottom], color="green", linewidth=1.2)
-    ax.plot([8.3, 9.2, 9.2, 9.35], [6.55, 6.55, 0.1, 0.1], color="grey", linewidth=0.8, linestyle=":")
-    ax.plot([9.2, 9.2, 9.35], [6.55, 12.2, 12.2], color="grey", linewidth=0.8, linestyle=":")
+    ax.plot([8.3, 9.2, 9.2, 9.35], [6.75, 6.75, 0.1, 0.1], color="grey", linewidth=0.8, linestyle=":")
+    ax.plot([9.2, 9.2, 9.35], [6.75, 12.2, 12.2], color="grey", linewidth=0.8, linestyle=":")
     ax.text(12.6, -0.15, label("inside one block"), ha="center", fontsize=9, weight="bold")
     return fig
 
@@ -300,6 +301,6 @@ def plot_learning(steps, curves):
     ax.set_xticks(steps, steps)
     ax.minorticks_off()
     ax.set(xlabel=label("training steps"), ylim=(-0.03, 1.03))
-    ax.legend(loc="center right")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     fig.tight_layout()
     return fig

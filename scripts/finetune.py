@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from engine.checkpoints import hash_of, number_of, whole_file
+from engine.checkpoints import changing_state, hash_of, number_of, whole_file
 from engine.fast import IGNORE_INDEX, micro_batches, ready_to_train
 from engine.generation import evaluation_mode
 from engine.lora import add_lora, merge_lora
@@ -74,10 +74,12 @@ def parse_options():
     recipe["data_file"] = ROOT / recipe["data_file"]
     if options.data_file:
         recipe |= {"url": None, "sha256": None}
+    recipe["learning_rate"] *= 10 if options.lora_rank else 1  # as in the notebook
     for name, value in recipe.items():
         if getattr(options, name, None) is None:
             setattr(options, name, value)
-    options.precision = number_format(os.environ.get("PRECISION", "auto"), DEVICE)
+    precision = os.environ.get("PRECISION", "auto")
+    options.precision = number_format(recipe["precision"] if precision == "auto" else precision, DEVICE)
     return options
 
 
@@ -120,7 +122,7 @@ def read_run(options):
 def with_adapters(model, lora_rank):
     """The model, its blocks with low-rank adapters if the rank is above 0."""
     if lora_rank:
-        add_lora(model, lora_rank, alpha=lora_rank)
+        add_lora(model, lora_rank, alpha=2 * lora_rank)
     return model
 
 
@@ -241,9 +243,8 @@ def newest_checkpoint(options, data):
 
 def state_of(model, optimizer, scaler):
     """What a checkpoint holds: trained weights, moments, the loss's scale."""
-    options = parts.StateDictOptions(ignore_frozen_params=True)
-    weights, moments = parts.get_state_dict(model, optimizer, options=options)
-    return {"weights": weights, "moments": moments, "scaler": scaler.state_dict()}
+    return {"weights": changing_state(model), "moments": parts.get_optimizer_state_dict(model, optimizer),
+            "scaler": scaler.state_dict()}
 
 
 def save_checkpoint(folder, step, *stateful):
@@ -258,8 +259,8 @@ def load_checkpoint(path, model, optimizer, scaler):
     """Bring all to where a checkpoint has them: the number of steps taken."""
     state = state_of(model, optimizer, scaler)
     dcp.load(state, checkpoint_id=path)
-    parts.set_state_dict(model, optimizer, model_state_dict=state["weights"], optim_state_dict=state["moments"],
-                         options=parts.StateDictOptions(strict=False))  # frozen weights are not in it
+    model.load_state_dict(state["weights"], strict=False)  # frozen ones are not among them
+    parts.set_optimizer_state_dict(model, optimizer, state["moments"])
     scaler.load_state_dict(state["scaler"])
     return number_of(path)
 
