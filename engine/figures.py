@@ -31,6 +31,12 @@ def cjk_fonts():
     return [name for name in CJK_FONTS if name in there]
 
 
+def monospaced():
+    """A monospaced font, and those that have the characters which it lacks."""
+    import matplotlib.pyplot as plt
+    return ["DejaVu Sans Mono", *plt.rcParams["font.family"]]
+
+
 def read_labels(path):
     """From now on have the drawings' own texts in the language of a translation, a JSON file with `labels`."""
     LABELS.update(json.loads(Path(path).read_text(encoding="utf-8"))["labels"])
@@ -121,9 +127,7 @@ def draw_tokens(rows, title, values=None, colours=None, low=0.0, high=1.0, line=
     rows: {name: token texts}. colours: {name: a colour for each token}, or values: {name: a number for each token},
     shown by a shade between red at `low` and green at `high`.
     """
-    import matplotlib.pyplot as plt
     from matplotlib import colormaps
-    families = ["DejaVu Sans Mono", *plt.rcParams["font.family"]]
     places, y = [], 0.0
     for name, tokens in rows.items():
         x, y = 0.0, y + 1.0
@@ -146,7 +150,7 @@ def draw_tokens(rows, title, values=None, colours=None, low=0.0, high=1.0, line=
         if colour is None:
             ax.text(x, top + 0.45, text, va="center", fontsize=8.5, weight="bold")
         else:
-            box(ax, x, top, width, 0.9, text, colour, fontsize=8, family=families)
+            box(ax, x, top, width, 0.9, text, colour, fontsize=8, family=monospaced())
     return fig
 
 
@@ -208,7 +212,7 @@ def draw_architecture(B, T, cfg):
     D, V, nh, L = cfg["emb_dim"], cfg["vocab_size"], cfg["n_heads"], cfg["n_layers"]
     fig, ax = empty_axes(18, 12.4)
     main, inner = [  # name, shape after it, colour; from the top
-        ("softmax and loss", "one number", RED),
+        ("softmax and loss", label("one number"), RED),
         ("output head = token embedding, transposed", f"({B}, {T}, {V:,})", ORANGE),
         ("final LayerNorm", f"({B}, {T}, {D})", GREY),
         ("{} transformer blocks", f"({B}, {T}, {D})", BLUE),
@@ -232,7 +236,7 @@ def draw_architecture(B, T, cfg):
         for i, (name, shape, colour) in enumerate(boxes):
             y = 0.2 + i * step
             box(ax, x, y, 4.9, height, "\n".join(textwrap.wrap(label(name).format(L), 28)), colour, fontsize=8.5)
-            ax.text(x + 5.05, y + height / 2, shape, va="center", fontsize=8.5, family="monospace")
+            ax.text(x + 5.05, y + height / 2, shape, va="center", fontsize=8.5, family=monospaced())
             if i + 1 < len(boxes):
                 ax.annotate("", xy=(x + 2.45, y + height), xytext=(x + 2.45, y + step),
                             arrowprops={"arrowstyle": "->"})
