@@ -286,7 +286,7 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, precision="fl
 
     Every token counts the same, whichever batch it is in. The model's mode and torch's global random state on the CPU,
     from which every pass through a loader draws a seed, are as before afterwards: evaluating doesn't change the order
-    of a training run. Raises ValueError for a loader without batches.
+    of a training run. `precision`: see `train_model_simple`. Raises ValueError for a loader without batches.
     """
     if len(data_loader) == 0:
         raise ValueError("the loader has no batches: fewer entries than one batch, with drop_last=True?")

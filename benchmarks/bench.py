@@ -42,6 +42,7 @@ DATA = os.environ.get("INSTRUCTION_DATA", ROOT / "data/mini-instructions.json")
 CONTEXT = SIZES["124M"]["n_ctx"]
 BOOK, HF = "llms-from-scratch", "transformers"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PRECISION = "auto" if DEVICE == "cuda" else "float32"  # of all implementations
 NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
 
 
@@ -74,19 +75,20 @@ def hf_model(size):
 
 
 def book_loss(model, inputs, targets):
-    """The peers' loss: logits at every position, then cross-entropy; bfloat16 on a GPU, as ours."""
-    with mixed_precision(DEVICE):
+    """The peers' loss: logits at every position, then cross-entropy."""
+    with mixed_precision(DEVICE, PRECISION):
         return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
 
 
 def hf_loss(model, inputs, targets):
-    with mixed_precision(DEVICE):
+    with mixed_precision(DEVICE, PRECISION):
         logits = model(inputs, use_cache=False).logits
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
 
 
 def our_loss(model, inputs, targets):
-    return calc_loss_batch(inputs, targets, model, DEVICE)
+    with mixed_precision(DEVICE, PRECISION):
+        return calc_loss_batch(inputs, targets, model, DEVICE)
 
 
 IMPLEMENTATIONS = {  # name: how its model is made, its loss, AdamW's `fused` as it ships

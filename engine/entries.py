@@ -256,20 +256,19 @@ def token_f1(answer, wanted):
     return 2 * common / (len(answer) + len(wanted)) if common else 0.0
 
 
-def score_table(records, by="task"):
-    """Mean scores per group and in total: {group: (entries, exact before, exact after, F1 before, F1 after)}.
+def score_table(records):
+    """Mean scores per task and in total: {task: (entries, exact before, exact after, F1 before, F1 after)}.
 
-    records: entries with the answers `before` and `after`; those whose value for the key `by` is a text are grouped by
-    it.
+    records: entries with the answers `before` and `after`; those whose `task` is a text are grouped by it.
     """
     groups = defaultdict(list)
     for record in records:
         scores = [score(record[when], record["output"])
                   for score in (exact_match, token_f1) for when in ("before", "after")]
-        for group in ({record[by]} if isinstance(record.get(by), str) else set()) | {"all"}:
+        for group in ({record["task"]} if isinstance(record.get("task"), str) else set()) | {"all"}:
             groups[group].append(scores)
     by_size = sorted(groups.items(), key=lambda group: len(group[1]))
-    return {group: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for group, rows in by_size}
+    return {task: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for task, rows in by_size}
 
 
 def markdown_table(header, rows):

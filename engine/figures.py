@@ -5,6 +5,7 @@ Each function returns a matplotlib figure; `show` puts it into the notebook with
 
 import io
 import json
+import logging
 import textwrap
 from pathlib import Path
 from unicodedata import east_asian_width
@@ -20,6 +21,7 @@ def set_up_figures():
     """Have matplotlib draw texts as they are, also "$x$", and in a font for Chinese, Japanese and Korean if there is
     one."""
     import matplotlib.pyplot as plt  # only here: a third of a second that loading a model need not wait for
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font without bold letters is no news
     plt.rcParams["text.parse_math"] = False
     plt.rcParams["font.family"] = ["DejaVu Sans", *cjk_fonts()]
 

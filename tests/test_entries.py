@@ -266,18 +266,10 @@ def test_entries_that_are_in_training_are_counted():
     assert count_known([ENTRY, ENTRY | {"instruction": " name  a COLOUR."}, ENTRY | {"input": "x"}], train) == 2
 
 
-def test_scores_by_another_key():
-    records = [{"output": "a", "before": "", "after": "a", "wording": "new"},
-               {"output": "a", "before": "a", "after": "b", "wording": "known"},
-               {"output": "a", "before": "", "after": ""}]
-    table = score_table(records, by="wording")
-    assert table["new"][:3] == (1, 0.0, 1.0) and table["known"][:3] == (1, 1.0, 0.0) and table["all"][0] == 3
-
-
 @pytest.mark.parametrize("text", ["a | b", "*a* _b_ `c`", "<script>x</script>", "# a\n- b", "[a](b)", "$x$ ~~y~~",
                                   "![a](b)", "&amp;", "\\", "a\nb"])
 def test_no_text_of_a_table_is_markup(text):
     table = markdown_table(["one", "two"], [[text, "plain"]])
-    html = mistune.create_markdown(plugins=["table", "strikethrough", "math"])(table)
+    html = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "math"])(table)
     [cells] = re.findall(r"<tbody>\s*<tr>\s*<td>(.*?)</td>\s*<td>plain</td>", html, flags=re.DOTALL)
     assert unescape(cells) == " ".join(text.split()) and "<" not in cells

@@ -20,6 +20,7 @@ from nbclient.exceptions import CellExecutionError
 from torch.utils.data import DataLoader
 
 from gpt_download import CheckpointError
+from previous_chapters import GPTModel, load_model
 from scripts.tutorial import NOTEBOOK, ROOT
 from tests.helpers import execute
 
@@ -188,6 +189,18 @@ def test_the_miniature_learns_to_follow_instructions(notebook, executed):
 
 
 @pytest.mark.slow
+def test_adapters_learn_it_too(executed, tmp_path):
+    """In parts of two rows; what is saved is a plain model, and the score at least 0.9 of that with all weights."""
+    def right(records):
+        return sum(r["after"].lower().split() == r["output"].lower().split() for r in records)
+
+    _, records = execute(tmp_path, LORA_RANK=8, MICRO_BATCH_SIZE=2)
+    assert right(records) >= 0.9 * right(executed[2])
+    model, cfg = load_model(tmp_path / "gpt2-instruct.pt")
+    assert model.state_dict().keys() == GPTModel(cfg).state_dict().keys()
+
+
+@pytest.mark.slow
 def test_the_page(executed):
     folder, notebook, records = executed
     html = (folder / NOTEBOOK.name).with_suffix(".html").read_text()
@@ -225,8 +238,7 @@ def test_the_notebook_is_short():
 def solutions():
     """The code of the exercises' solutions."""
     text = "\n".join(source for _, source in cells_of("markdown"))
-    return re.findall(r"<details><summary>Solution</summary>\s*```python\n(.*?)```\s*(?:[^<]*)</details>", text,
-                      flags=re.DOTALL)
+    return re.findall(r"<details><summary>Solution</summary>\s*```python\n(.*?)```.*?</details>", text, flags=re.DOTALL)
 
 
 def test_there_are_seven_exercises():
@@ -304,6 +316,7 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
     ({"MODELS_DIR": "empty"}, "hparams.json is missing, and '7M' is none of OpenAI's sizes"),
     ({"DATA_FILE": CASES / "some_too_long.json"}, "11 with more than the model's 256 tokens"),
     ({"START_FROM": "nowhere.pt"}, "START_FROM=nowhere.pt does not exist"),
+    ({"PRECISION": "half"}, "precision is 'half': want auto, float32, bfloat16, float16"),
     ({"elsewhere": True}, "gpt_download.py is not in .*: this notebook needs the files beside it"),
 ])
 def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, message):
