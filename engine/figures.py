@@ -4,24 +4,49 @@ Each function returns a matplotlib figure; `show` puts it into the notebook with
 """
 
 import io
+import json
 import logging
 import textwrap
+from pathlib import Path
+from unicodedata import east_asian_width
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
 WIDTH = 9  # inches, at 100 dots each: what fits a page of 1,000 pixels
 GREY, BLUE, GREEN, ORANGE, RED = "#e4e4e4", "#bcd7ee", "#bfe3c0", "#f8cf9d", "#f2b8b5"
+LABELS = {}  # the drawings' own texts in another language, by the English ones
 
 
 def set_up_figures():
     """Have matplotlib draw texts as they are, also "$x$", and in a font for Chinese, Japanese and Korean if there is
     one."""
     import matplotlib.pyplot as plt  # only here: a third of a second that loading a model need not wait for
-    from matplotlib import font_manager
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font without bold letters is no news
-    there = {font.name for font in font_manager.fontManager.ttflist}
     plt.rcParams["text.parse_math"] = False
-    plt.rcParams["font.family"] = ["DejaVu Sans", *(name for name in CJK_FONTS if name in there)]
+    plt.rcParams["font.family"] = ["DejaVu Sans", *cjk_fonts()]
+
+
+def cjk_fonts():
+    """The names of those CJK_FONTS that are installed."""
+    from matplotlib import font_manager
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return [name for name in CJK_FONTS if name in there]
+
+
+def monospaced():
+    """A monospaced font, and those that have the characters which it lacks."""
+    import matplotlib.pyplot as plt
+    return ["DejaVu Sans Mono", *plt.rcParams["font.family"]]
+
+
+def read_labels(path):
+    """From now on have the drawings' own texts in the language of a translation, a JSON file with `labels`."""
+    LABELS.update(json.loads(Path(path).read_text(encoding="utf-8"))["labels"])
+
+
+def label(text):
+    """One of the drawings' own texts, in the language that was read last."""
+    return LABELS.get(text, text)
 
 
 def show(fig, alt):
@@ -75,9 +100,9 @@ def show_progress(current):
     fig, ax = empty_axes(len(SECTIONS), 0.5)
     for i, section in enumerate(SECTIONS):
         colour = GREEN if i < current else ORANGE if i == current else GREY
-        box(ax, i, 0, 1, 0.5, section.replace(" ", "\n", 1), colour, fontsize=7.5,
+        box(ax, i, 0, 1, 0.5, label(section).replace(" ", "\n", 1), colour, fontsize=7.5,
             weight="bold" if i == current else "normal")
-    show(fig, f"Section {current} of {len(SECTIONS) - 1}: {SECTIONS[current]}.")
+    show(fig, label("Section {} of {}: {}.").format(current, len(SECTIONS) - 1, label(SECTIONS[current])))
 
 
 # --- Tokens and batches ---
@@ -110,7 +135,7 @@ def draw_tokens(rows, title, values=None, colours=None, low=0.0, high=1.0, line=
         x, y = 0.0, y + 1.0
         places.append((0.0, y - 0.95, 0, name, None))
         for i, token in enumerate(tokens):
-            width = max(len(token), 1) + 0.8
+            width = max(len(token) + sum(east_asian_width(c) in "FW" for c in token), 1) + 0.8
             if x + width > line:
                 x, y = 0.0, y + 1.0
             if values is None:
@@ -127,7 +152,7 @@ def draw_tokens(rows, title, values=None, colours=None, low=0.0, high=1.0, line=
         if colour is None:
             ax.text(x, top + 0.45, text, va="center", fontsize=8.5, weight="bold")
         else:
-            box(ax, x, top, width, 0.9, text, colour, fontsize=8, family=["DejaVu Sans Mono", "DejaVu Sans"])
+            box(ax, x, top, width, 0.9, text, colour, fontsize=8, family=monospaced())
     return fig
 
 
@@ -170,7 +195,7 @@ def draw_parameters(models):
         left, total = 0.0, sum(numbers.values())
         for part, colour in zip(parts, ("#f0a04b", "#f6d7a8", "#7fa8d1", "#b5b5b5")):
             share = numbers[part] / total
-            ax.barh(y, share, left=left, color=colour, label=part if y == 0 else None)
+            ax.barh(y, share, left=left, color=colour, label=label(part) if y == 0 else None)
             if share > 0.04:
                 ax.text(left + share / 2, y, f"{share:.0%}", ha="center", va="center", fontsize=9)
             left += share
@@ -189,10 +214,10 @@ def draw_architecture(B, T, cfg):
     D, V, nh, L = cfg["emb_dim"], cfg["vocab_size"], cfg["n_heads"], cfg["n_layers"]
     fig, ax = empty_axes(18, 12.4)
     main, inner = [  # name, shape after it, colour; from the top
-        ("softmax and loss", "one number", RED),
+        ("softmax and loss", label("one number"), RED),
         ("output head = token embedding, transposed", f"({B}, {T}, {V:,})", ORANGE),
         ("final LayerNorm", f"({B}, {T}, {D})", GREY),
-        (f"{L} transformer blocks", f"({B}, {T}, {D})", BLUE),
+        ("{} transformer blocks", f"({B}, {T}, {D})", BLUE),
         ("token embedding + position embedding", f"({B}, {T}, {D})", ORANGE),
         ("token ids", f"({B}, {T})", GREY),
     ], [
@@ -212,8 +237,8 @@ def draw_architecture(B, T, cfg):
     for boxes, x, step, height in ((main, 0.2, 2.0, 1.1), (inner, 10.2, 1.0, 0.72)):
         for i, (name, shape, colour) in enumerate(boxes):
             y = 0.2 + i * step
-            box(ax, x, y, 4.9, height, "\n".join(textwrap.wrap(name, 28)), colour, fontsize=8.5)
-            ax.text(x + 5.05, y + height / 2, shape, va="center", fontsize=8.5, family="monospace")
+            box(ax, x, y, 4.9, height, "\n".join(textwrap.wrap(label(name).format(L), 28)), colour, fontsize=8.5)
+            ax.text(x + 5.05, y + height / 2, shape, va="center", fontsize=8.5, family=monospaced())
             if i + 1 < len(boxes):
                 ax.annotate("", xy=(x + 2.45, y + height), xytext=(x + 2.45, y + step),
                             arrowprops={"arrowstyle": "->"})
@@ -221,7 +246,7 @@ def draw_architecture(B, T, cfg):
         ax.plot([10.2, 9.5, 9.5, 10.2], [top, top, bottom, bottom], color="green", linewidth=1.2)
     ax.plot([8.3, 9.2, 9.2, 9.35], [6.75, 6.75, 0.1, 0.1], color="grey", linewidth=0.8, linestyle=":")
     ax.plot([9.2, 9.2, 9.35], [6.75, 12.2, 12.2], color="grey", linewidth=0.8, linestyle=":")
-    ax.text(12.6, -0.15, "inside one block", ha="center", fontsize=9, weight="bold")
+    ax.text(12.6, -0.15, label("inside one block"), ha="center", fontsize=9, weight="bold")
     return fig
 
 
@@ -234,7 +259,7 @@ def draw_attention(heads, labels, ringed):
     fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, WIDTH / 2 * rows), sharex=True, sharey=True, squeeze=False)
     for number, (ax, weights) in enumerate(zip(axes.flat, heads)):
         ax.imshow(weights ** 0.5, cmap="Blues", vmin=0, vmax=1)
-        ax.set_title(f"head {number}", fontsize=9)
+        ax.set_title(label("head {}").format(number), fontsize=9)
         ax.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7.5)
         ax.set_yticks(range(len(labels)), labels, fontsize=7.5)
         if number == ringed[0]:
@@ -253,13 +278,13 @@ def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
     fig, ax = plt.subplots(figsize=(6, 3.5))
-    ax.plot(epochs_seen, train_losses, label="training")
-    ax.plot(epochs_seen, val_losses, linestyle="--", label="validation")
+    ax.plot(epochs_seen, train_losses, label=label("training"))
+    ax.plot(epochs_seen, val_losses, linestyle="--", label=label("validation"))
     if len(val_losses):
         best = min(range(len(val_losses)), key=lambda i: val_losses[i])
         ax.plot(epochs_seen[best], val_losses[best], "o", color="tab:orange",
-                label=f"smallest validation loss, {val_losses[best]:.3f}")
-    ax.set(xlabel="epochs", ylabel="loss per scored token (nats)", yscale="log")
+                label=label("smallest validation loss, {:.3f}").format(val_losses[best]))
+    ax.set(xlabel=label("epochs"), ylabel=label("loss per scored token (nats)"), yscale="log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(ScalarFormatter())
     ax.yaxis.set_minor_formatter(NullFormatter())
@@ -267,7 +292,7 @@ def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):
     ax.legend()
     tokens_axis = ax.twiny()
     tokens_axis.plot(tokens_seen, train_losses, alpha=0)  # invisible: it only gives the upper axis its range
-    tokens_axis.set_xlabel("tokens read, without padding")
+    tokens_axis.set_xlabel(label("tokens read, without padding"))
     fig.tight_layout()
     return fig
 
@@ -281,7 +306,7 @@ def plot_learning(steps, curves):
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks(steps, steps)
     ax.minorticks_off()
-    ax.set(xlabel="training steps", ylim=(-0.03, 1.03))
+    ax.set(xlabel=label("training steps"), ylim=(-0.03, 1.03))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     fig.tight_layout()
     return fig

@@ -82,6 +82,14 @@ def test_tokens_are_wrapped_and_shaded(set_up):
     assert fig.axes[0].patches[0].get_facecolor() == red
 
 
+def test_wide_characters_have_room_and_a_font(set_up):
+    fig = figures.draw_tokens({"a": ["你好", "four"]}, "title", colours={"a": [GREEN, GREEN]})
+    chinese, latin = fig.axes[0].patches
+    assert chinese.get_width() == latin.get_width()
+    assert set(plt.rcParams["font.family"]) < set(fig.axes[0].texts[1].get_fontfamily())
+    plt.close(fig)
+
+
 def test_probabilities_are_bars_with_one_highlighted(set_up):
     fig = figures.draw_probabilities({"before": [("a", 0.9), ("b", 0.1)], "after": [("b", 1.0)]}, highlight="b")
     before, after = fig.axes

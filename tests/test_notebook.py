@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from gpt_download import CheckpointError
 from previous_chapters import GPTModel, load_model
 from scripts.tutorial import NOTEBOOK, ROOT
+from tests.helpers import execute
 
 CASES = ROOT / "tests/cases"
 PUBLISHED_DATA = os.environ.get("INSTRUCTION_DATA")
@@ -172,29 +173,6 @@ def test_a_question_longer_than_the_context_is_reported(notebook, tokenizer):
 
 
 # --- the whole notebook ---
-
-
-def execute(folder, source=NOTEBOOK, **parameters):
-    """Execute the notebook headless and convert it to HTML, as `make run` does: the executed notebook and its
-    records."""
-    before = source.read_bytes()
-    folder.mkdir(exist_ok=True)
-    environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in parameters.items()}
-    for name in ("MPLBACKEND", "DISPLAY", "WAYLAND_DISPLAY"):  # the kernel chooses its own backend, without a display
-        environment.pop(name, None)
-    convert = [sys.executable, "-m", "nbconvert", "--output-dir", str(folder)]
-    subprocess.run([*convert, "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", str(source)],
-                   check=True, env=environment, cwd=folder)
-    subprocess.run([sys.executable, "-m", "nbconvert", "--coalesce-streams", str(folder / source.name)], check=True)
-    subprocess.run([*convert, "--to", "html", str(folder / source.name)], check=True)
-    assert source.read_bytes() == before
-    return json.loads((folder / source.name).read_text()), json.loads((folder / "responses.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("build")
-    return folder, *execute(folder)
 
 
 @pytest.mark.slow
