@@ -20,7 +20,7 @@ import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from engine import huggingface
-from engine.fetch import CheckpointError, download_file
+from engine.fetch import CheckpointError, SourceError, download_file
 from engine.tf_checkpoint import map_tensors, read_with_tensorflow
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
@@ -46,7 +46,7 @@ def download_missing(model_size, model_dir):
     """Fetch those of OpenAI's files that a folder lacks: from OpenAI, else from a mirror, and say from where.
 
     GPT2_MIRROR may name other mirrors, base addresses with spaces in between. When none of these has the files, the
-    same weights come from Hugging Face, in its format. Raises CheckpointError that names every source that failed.
+    same weights come from Hugging Face, in its format. Prints what fails; raises CheckpointError when all have failed.
     """
     sources = [BASE_URL, *os.environ.get("GPT2_MIRROR", MIRROR).split()]
     for name in FILES:
@@ -56,19 +56,17 @@ def download_missing(model_size, model_dir):
             raise CheckpointError(f"{model_dir / name} is missing, and {model_size!r} is none of OpenAI's sizes "
                                   f"{', '.join(OPENAI_SIZES)}, so it can't be downloaded. (In Hugging Face's format a "
                                   f"folder has the files {', '.join(huggingface.FILES)}.)")
-        failures = []
         for source in list(sources):
             try:
                 download_file(f"{source.rstrip('/')}/{model_size}/{name}", model_dir / name)
                 print(f"{name} came from {source}")
                 break
-            except CheckpointError as error:
-                failures.append(str(error))
+            except SourceError as error:
+                print(error)
                 sources.remove(source)  # the next file isn't asked for where this one couldn't be had
         else:
-            repository = OPENAI_SIZES[model_size]
-            print("\n".join([*failures, f"Falling back to {repository} on Hugging Face"]))
-            huggingface.download_from_hub(repository, model_dir)
+            print(f"Falling back to {OPENAI_SIZES[model_size]} on Hugging Face")
+            huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
             return
 
 
@@ -192,7 +190,7 @@ def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
     else:
         model_dir = Path(models_dir, model_size)
     try:
-        if not is_huggingface(model_dir):
+        if not is_huggingface(model_dir) or (model_size in OPENAI_SIZES and huggingface.lacks_files(model_dir)):
             download_missing(model_size, model_dir)
         settings = load_settings(model_dir)
         if is_huggingface(model_dir):

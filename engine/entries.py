@@ -274,7 +274,7 @@ def score_table(records):
 def markdown_table(header, rows):
     """A table in Markdown whose cells show their texts as they are, on one line each: texts of data are no markup."""
     def cell(text):
-        text = html.escape(" ".join(text.split()))
+        text = html.escape(" ".join(text.split()), quote=False)
         return re.sub(r"([\\`*_{}\[\]#|~$!+-])", lambda sign: f"&#{ord(sign[1])};", text)
     lines = [header, ["---"] * len(header), *(map(cell, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -306,7 +306,7 @@ def plot_learning(steps, curves):
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks(steps, steps)
     ax.minorticks_off()
-    ax.set(xlabel=label("training steps"), ylim=(-0.03, 1.03))
+    ax.set(xlabel=label("training steps, logarithmic"), ylim=(-0.03, 1.03))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     fig.tight_layout()
     return fig

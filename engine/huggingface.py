@@ -26,8 +26,10 @@ SIZES = {"n_vocab": "vocab_size", "n_ctx": "n_positions", "n_embd": "n_embd", "n
 ARCHITECTURE = {  # what a config may say; where it says nothing, it means the first
     "model_type": ("gpt2",), "activation_function": ("gelu_new", "gelu_pytorch_tanh"), "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
-    "tie_word_embeddings": (True,),
+    "tie_word_embeddings": (True,), "vocab_size": (50257,),
 }
+WANTED = (f"wanted are {', '.join(FILES)}. Weights in several files or in another format must be saved as one such file "
+          "first, for instance by transformers' save_pretrained(folder, max_shard_size='99GB')")
 MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older versions stored with the weights
 VOCABULARY_SHA256 = "189a8db8c2678d0d6b7eebf20882214d46b7cce5c56cc1ea3f8008e710f8fcbd"  # see check_vocabulary
 PUBLISHED_SHA256 = {  # of the file with the weights, where several independent copies agree
@@ -44,36 +46,45 @@ def download_from_hub(repository, folder=None):
     They are fetched by `huggingface_hub`, into its cache or into `folder`, unless they are there already: HF_ENDPOINT,
     HF_TOKEN and HF_HOME work as its documentation says.
     """
-    from huggingface_hub import snapshot_download  # only here: importing it takes a while
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    import httpx2  # only here: importing them takes a while
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
     try:
         folder = Path(snapshot_download(repository, allow_patterns=FILES, local_dir=folder))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (httpx2.HTTPError, HFValidationError, OSError) as error:
         raise CheckpointError(f"could not get {repository!r} from Hugging Face: {error}. Check the name and the "
                               "network; HF_ENDPOINT names another host") from error
-    expected = PUBLISHED_SHA256.get(repository)
-    if expected and (folder / WEIGHTS).exists():
-        with open(folder / WEIGHTS, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise CheckpointError(f"{folder / WEIGHTS} isn't the published file of {repository} (wrong sha256): "
-                                      "delete it to fetch it again")
+    if lacks_files(folder):
+        raise CheckpointError(f"{repository!r} on Hugging Face has no {lacks_files(folder)}, or it can't be reached; "
+                              + WANTED)
+    if repository in PUBLISHED_SHA256:
+        path = (folder / WEIGHTS).resolve()  # in the cache, the name is a link
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != PUBLISHED_SHA256[repository]:
+            path.unlink()  # or it would be trusted the next time
+            raise CheckpointError(f"{path} wasn't the published file of {repository} (wrong sha256), so it was deleted: "
+                                  "run this again to fetch it anew")
     return folder
+
+
+def lacks_files(folder):
+    """The names of the files that a folder in this format lacks, as a text: empty if all are there."""
+    return ", ".join(name for name in FILES if not Path(folder, name).exists())
 
 
 def read_sizes(folder):
     """The sizes in a folder's `config.json`, by the names of OpenAI's `hparams.json`. Raises CheckpointError unless all
     files are there and both architecture and tokenizer are GPT-2's."""
-    for name in FILES:
-        if not Path(folder, name).exists():
-            raise CheckpointError(f"{folder} has no {name}; wanted are {', '.join(FILES)}. Weights in several files or "
-                                  "in another format must be saved as one such file first, for instance by "
-                                  "transformers' save_pretrained(folder, max_shard_size='99GB')")
+    if lacks_files(folder):
+        raise CheckpointError(f"{folder} has no {lacks_files(folder)}; " + WANTED)
     path = Path(folder, "config.json")
     config = read_json(path)
     allowed = ARCHITECTURE | {"n_inner": (None, 4 * config["n_embd"] if type(config.get("n_embd")) is int else None)}
     for key, values in allowed.items():
         if config.get(key, values[0]) not in values:
-            raise CheckpointError(f"{path} is not OpenAI's GPT-2: {key} is {config[key]!r}, wanted is {values[0]!r}")
+            raise CheckpointError(f"{path} is not OpenAI's GPT-2: {key} is {config[key]!r}, wanted is "
+                                  + " or ".join(map(repr, values)))
     check_vocabulary(folder)
     return {ours: config.get(theirs) for ours, theirs in SIZES.items()}
 
@@ -120,7 +131,7 @@ def map_tensors(folder, names):
                     name = ours.get(name, name)
                     tensors[name] = array[None] if name.endswith("/w") else array
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}): delete it to fetch it again"
+        raise CheckpointError(f"{path.resolve()} is damaged or no safetensors file ({error}): delete it and get it again"
                               ) from error
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not np.array_equal(head, tensors.get("wte")):

@@ -11,5 +11,6 @@ def override_from_environment(namespace):
             try:
                 namespace[name] = type(default)(os.environ[name])
             except ValueError as error:
-                raise ValueError(f"{name} is {os.environ[name]!r}: want a number such as {default}") from error
+                kind = "whole number" if type(default) is int else "number"
+                raise ValueError(f"{name} is {os.environ[name]!r}: want a {kind} such as {default}") from error
             print(f"{name} = {namespace[name]!r} (from the environment)")

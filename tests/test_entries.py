@@ -267,7 +267,7 @@ def test_entries_that_are_in_training_are_counted():
 
 
 @pytest.mark.parametrize("text", ["a | b", "*a* _b_ `c`", "<script>x</script>", "# a\n- b", "[a](b)", "$x$ ~~y~~",
-                                  "![a](b)", "&amp;", "\\", "a\nb"])
+                                  "![a](b)", "&amp;", "\\", "a\nb", "It isn't \"so\""])
 def test_no_text_of_a_table_is_markup(text):
     table = markdown_table(["one", "two"], [[text, "plain"]])
     html = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "math"])(table)

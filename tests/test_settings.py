@@ -18,5 +18,5 @@ def test_settings_keep_their_kind(monkeypatch, capsys):
 
 def test_what_is_no_number_is_named(monkeypatch):
     monkeypatch.setenv("COUNT", "many")
-    with pytest.raises(ValueError, match="COUNT is 'many': want a number such as 3"):
+    with pytest.raises(ValueError, match="COUNT is 'many': want a whole number such as 3"):
         override_from_environment({"COUNT": 3})
