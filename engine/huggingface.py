@@ -28,8 +28,8 @@ ARCHITECTURE = {  # what a config may say; where it says nothing, it means the f
     "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
     "tie_word_embeddings": (True,), "vocab_size": (50257,),
 }
-WANTED = (f"wanted are {', '.join(FILES)}. Weights in several files or in another format must be saved as one such file "
-          "first, for instance by transformers' save_pretrained(folder, max_shard_size='99GB')")
+WANTED = (f"wanted are {', '.join(FILES)}. Weights in several files or in another format must be saved as one such "
+          "file first, for instance by transformers' save_pretrained(folder, max_shard_size='99GB')")
 MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older versions stored with the weights
 VOCABULARY_SHA256 = "189a8db8c2678d0d6b7eebf20882214d46b7cce5c56cc1ea3f8008e710f8fcbd"  # see check_vocabulary
 PUBLISHED_SHA256 = {  # of the file with the weights, where several independent copies agree
@@ -63,8 +63,8 @@ def download_from_hub(repository, folder=None):
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != PUBLISHED_SHA256[repository]:
             path.unlink()  # or it would be trusted the next time
-            raise CheckpointError(f"{path} wasn't the published file of {repository} (wrong sha256), so it was deleted: "
-                                  "run this again to fetch it anew")
+            raise CheckpointError(f"{path} wasn't the published file of {repository} (wrong sha256), so it was "
+                                  "deleted: run this again to fetch it anew")
     return folder
 
 
@@ -131,8 +131,8 @@ def map_tensors(folder, names):
                     name = ours.get(name, name)
                     tensors[name] = array[None] if name.endswith("/w") else array
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.resolve()} is damaged or no safetensors file ({error}): delete it and get it again"
-                              ) from error
+        raise CheckpointError(f"{path.resolve()} is damaged or no safetensors file ({error}): delete it and get it "
+                              "again") from error
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not np.array_equal(head, tensors.get("wte")):
         raise CheckpointError(f"{path} has an output head, lm_head.weight, that differs from the token embedding; in "

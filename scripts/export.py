@@ -7,6 +7,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.huggingface import write_model
 from gpt_download import END_OF_TEXT, tensor_shapes
-from previous_chapters import load_model, openai_names
-from scripts.tutorial import ROOT, notebook_definitions
+from previous_chapters import openai_names
+from scripts.tutorial import ROOT, notebook_definitions, saved_model
 
 CARD = """---
 library_name: transformers
@@ -48,16 +49,17 @@ def openai_tensors(weights, sizes):
 def chat_template():
     """The notebook's prompt as a chat template: a conversation has one question, which a system message may precede."""
     before, after = notebook_definitions()["format_prompt"]({"instruction": "\0", "input": ""}).split("\0")
-    return ("{%- set asked = messages | selectattr('role', 'equalto', 'user') | list -%}"
-            "{%- if asked | length != 1 -%}{{ raise_exception('want one question: this model was trained on single '"
-            " 'questions and answers') }}{%- endif -%}"
-            f"{{{{- {json.dumps(before)} -}}}}"
-            "{%- for message in messages -%}"
-            "{%- if message['role'] == 'system' -%}{{ message['content'] + '\\n\\n' }}"
-            "{%- elif message['role'] == 'user' -%}{{ message['content'] }}"
-            f"{{%- else -%}}{{{{ {json.dumps(after)} + message['content'] + eos_token }}}}{{%- endif -%}}"
-            "{%- endfor -%}"
-            f"{{%- if add_generation_prompt -%}}{{{{ {json.dumps(after)} }}}}{{%- endif -%}}")
+    return (
+        "{%- set roles = messages | map(attribute='role') | join(' ') -%}"
+        "{%- if roles not in ['user', 'system user', 'user assistant', 'system user assistant'] -%}"
+        "{{ raise_exception('want one question: this model was trained on single questions and answers') }}{%- endif -%}"
+        f"{{{{- {json.dumps(before)} -}}}}"
+        "{%- for message in messages -%}"
+        "{%- if message['role'] == 'system' -%}{{ message['content'] + '\\n\\n' }}"
+        "{%- elif message['role'] == 'user' -%}{{ message['content'] }}"
+        f"{{%- else -%}}{{{{ {json.dumps(after)} + message['content'] + eos_token }}}}{{%- endif -%}}"
+        "{%- endfor -%}"
+        f"{{%- if add_generation_prompt -%}}{{{{ {json.dumps(after)} }}}}{{%- endif -%}}")
 
 
 def main():
@@ -65,13 +67,13 @@ def main():
     parser.add_argument("model", help="a file that save_model wrote, such as build/gpt2-instruct.pt")
     parser.add_argument("folder", help="where the files go")
     arguments = parser.parse_args()
-    model, cfg = load_model(arguments.model)
+    model, cfg = saved_model(arguments.model)
     sizes = {"n_vocab": cfg["vocab_size"], "n_ctx": cfg["context_length"], "n_embd": cfg["emb_dim"],
              "n_head": cfg["n_heads"], "n_layer": cfg["n_layers"]}
     write_model(arguments.folder, openai_tensors(model.state_dict(), sizes), sizes,
                 [ROOT / "gpt2/7M" / name for name in ("encoder.json", "vocab.bpe")], END_OF_TEXT, chat_template())
     card = CARD.format(**sizes, parameters=sum(p.numel() for p in model.parameters()),
-                       command=f"python scripts/export.py {arguments.model} {arguments.folder}")
+                       command=shlex.join(["python", "scripts/export.py", arguments.model, arguments.folder]))
     Path(arguments.folder, "README.md").write_text(card, encoding="utf-8")
     print(f"wrote {arguments.folder}: AutoModelForCausalLM.from_pretrained({arguments.folder!r}) reads it")
 

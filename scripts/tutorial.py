@@ -2,7 +2,10 @@
 
 import ast
 import json
+import sys
 from pathlib import Path
+
+from previous_chapters import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
@@ -29,3 +32,14 @@ def is_definition(node):
         except ValueError:
             return False
     return isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign))
+
+
+def saved_model(path):
+    """The model in a file that `save_model` wrote, and its config; the process ends with one sentence if there is none."""
+    try:
+        return load_model(path)
+    except FileNotFoundError:
+        sys.exit(f"There is no fine-tuned model in {path} yet: `make run` makes one and saves it as "
+                 "build/gpt2-instruct.pt")
+    except ValueError as error:
+        sys.exit(str(error))

@@ -1,6 +1,7 @@
 """The check of the published weights, on a small checkpoint from a local server, against what transformers computes."""
 
 import json
+import math
 import shutil
 from statistics import mean
 
@@ -85,6 +86,7 @@ def expected(tensors, data_file, tmp_path_factory):
 def check(server, expected, data_file, tmp_path, monkeypatch, capsys):
     """Serves a checkpoint with these tensors as OpenAI's 124M, runs the check, and gives its status and output."""
     monkeypatch.setitem(check_weights.PUBLISHED, "124M", expected[1])
+    monkeypatch.setitem(check_weights.CONTINUED, "124M", check_weights.CONTINUED["355M"])
     monkeypatch.setitem(check_weights.NOTEBOOK, "PUBLISHED", {"url": None, "sha256": None})
     monkeypatch.setattr("sys.argv", ["check_weights", "124M", "--models-dir", str(tmp_path / "models"),
                                      "--data-file", str(data_file)])
@@ -112,6 +114,11 @@ def test_one_wrong_tensor_is_noticed(check, tensors, tmp_path, name, change):
     status, printed = check(folder)
     assert status == 1 and printed.count("as published  parameters") == 1
     assert "DIFFERS       training loss" in printed or "DIFFERS       continuation" in printed
+
+
+def test_a_loss_that_is_no_number_differs():
+    assert check_weights.agrees(3.81, 3.826) and not check_weights.agrees(3.8, 3.826)
+    assert not check_weights.agrees(math.nan, 3.826)
 
 
 def test_the_published_sizes_follow_from_the_architecture():

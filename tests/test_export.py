@@ -61,6 +61,7 @@ def test_transformers_computes_the_same_logits(exported, peer):
 
 
 def test_transformers_gives_the_same_answers(exported, peer, prompts, answers):
+    assert 0 < sum(len(answer) < 40 for answer in answers), "some end"
     tokenizer = AutoTokenizer.from_pretrained(exported[1])
     for prompt, answer in zip(prompts, answers):
         ids = tokenizer(prompt, return_tensors="pt")
@@ -82,8 +83,9 @@ def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer, notebook)
     with_system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Plural of horse?"}]
     text = theirs.apply_chat_template(with_system, tokenize=False, add_generation_prompt=True)
     assert text == notebook["format_prompt"]({"instruction": "Be brief.\n\nPlural of horse?", "input": ""})
-    with pytest.raises(Exception, match="want one question"):
-        theirs.apply_chat_template(with_system + answered, tokenize=False)
+    for conversation in (with_system + answered, with_system[::-1], [*asked, {"role": "tool", "content": "a"}], []):
+        with pytest.raises(Exception, match="want one question"):
+            theirs.apply_chat_template(conversation, tokenize=False)
 
 
 def test_the_export_comes_back_as_the_same_model(exported):
@@ -117,5 +119,5 @@ def test_a_model_that_can_not_be_read_is_named(tmp_path, content):
     if content:
         path.write_bytes(content)
     printed = run("scripts/export.py", path, tmp_path / "folder")
-    assert printed.returncode == 1 and str(path) in printed.stdout.splitlines()[-1]
+    assert printed.returncode == 1 and str(path) in printed.stdout and len(printed.stdout.splitlines()) == 1
     assert not (tmp_path / "folder").exists()

@@ -3,6 +3,7 @@ another's."""
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,8 +118,9 @@ def test_the_mirrors_are_tried_in_order(server, small_dir, tmp_path, monkeypatch
     asked = [path.split("/")[1] for path, _ in server.requests]
     assert asked == ["124M"] + ["mirror"] * 4 + ["another"] * 3  # where one file is missing, the next isn't asked for
     printed = capsys.readouterr().out.splitlines()
-    assert printed == [f"{name} came from {server.url}/{mirror}" for name, mirror in zip(
-        FILES, ["mirror/"] * 3 + ["another"] * 3)]
+    assert [line for line in printed if "came from" in line] == [
+        f"{name} came from {server.url}/{mirror}" for name, mirror in zip(FILES, ["mirror/"] * 3 + ["another"] * 3)]
+    assert f"could not download {server.url}/124M/hparams.json: 404" in printed[0]
 
 
 def test_without_a_setting_the_mirror_is_the_books(server, small_dir, tmp_path, monkeypatch, capsys):
@@ -127,7 +129,7 @@ def test_without_a_setting_the_mirror_is_the_books(server, small_dir, tmp_path, 
     serve(server, "/books", small_dir)
     serve(server, "", small_dir, FILES[:1])
     download_and_load_gpt2("124M", tmp_path)
-    served = [line.split(" came from ")[1] for line in capsys.readouterr().out.splitlines()]
+    served = [line.split(" came from ")[1] for line in capsys.readouterr().out.splitlines() if "came from" in line]
     assert served == [server.url] + [f"{server.url}/books"] * 5
 
 
@@ -146,6 +148,15 @@ def test_a_part_from_one_source_never_mixes_with_another(server, small_dir, tmp_
     with pytest.raises(CheckpointError, match="damaged"):  # the mirror's file is wrong as a whole, and noticed
         download_and_load_gpt2("124M", tmp_path)
     assert (tmp_path / "124M" / DATA).read_bytes() == server.files[f"/mirror/124M/{DATA}"]
+
+
+def test_a_full_disk_is_no_fault_of_the_source(server, small_dir, tmp_path, monkeypatch):
+    serve(server, "", small_dir)
+    monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror")
+    monkeypatch.setattr("engine.fetch.shutil.disk_usage", lambda path: SimpleNamespace(free=1))
+    with pytest.raises(CheckpointError, match="needs .* bytes, but .* has 1 free"):
+        download_and_load_gpt2("124M", tmp_path)
+    assert len(server.requests) == 1
 
 
 def test_every_source_that_failed_is_named(server, tmp_path, monkeypatch, capsys):

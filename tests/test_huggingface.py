@@ -110,7 +110,7 @@ def test_a_vocabulary_that_was_saved_anew_is_gpt2s(folder):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"activation_function": "relu"}, "activation_function is 'relu', wanted is 'gelu_new'"),
+    ({"activation_function": "relu"}, "activation_function is 'relu', wanted is 'gelu_new' or"),
     ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
     ({"scale_attn_weights": False}, "scale_attn_weights is False"), ({"model_type": "llama"}, "model_type is 'llama'"),
     ({"n_inner": 99}, "n_inner is 99, wanted is None"), ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
@@ -144,7 +144,7 @@ def test_other_tensors_are_named(folder, change, message):
 def test_a_file_that_is_missing_is_named(folder, name):
     (folder / name).rename(folder / "model-00001-of-00002.safetensors")
     (folder / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=f"has no {name}.*save_pretrained|{name}"):
+    with pytest.raises(CheckpointError, match=f"has no {name};.*save_pretrained"):
         load(folder)
 
 
@@ -232,5 +232,20 @@ def test_the_hub_is_the_last_source_of_openais_sizes(server, published, tmp_path
 @pytest.mark.slow
 def test_a_file_that_is_not_the_published_one_is_refused(server, published, tmp_path):
     on_the_hub(server, published, "openai-community/gpt2")
-    printed, succeeded = load_in_own_process("hf:openai-community/gpt2", tmp_path, server, tmp_path)
-    assert not succeeded and "isn't the published file of openai-community/gpt2 (wrong sha256)" in printed
+    for model in ("hf:openai-community/gpt2", "124M"):
+        for _ in range(2):  # what was found wrong once is not trusted later
+            printed, succeeded = load_in_own_process(model, tmp_path / "models", server, tmp_path)
+            assert not succeeded and "wasn't the published file of openai-community/gpt2 (wrong sha256)" in printed
+
+
+@pytest.mark.slow
+def test_a_stopped_fetch_from_the_hub_goes_on(server, published, tmp_path):
+    """The small files have arrived, the weights haven't."""
+    on_the_hub(server, published, "openai-community/gpt2-medium")
+    path = f"/openai-community/gpt2-medium/resolve/{server.commit}/model.safetensors"
+    weights = server.files.pop(path)
+    printed, succeeded = load_in_own_process("355M", tmp_path / "models", server, tmp_path)
+    assert not succeeded and (tmp_path / "models/355M/config.json").exists(), printed
+    server.files[path] = weights
+    printed, succeeded = load_in_own_process("355M", tmp_path / "models", server, tmp_path)
+    assert succeeded and printed.splitlines()[-1] == "16", printed
