@@ -157,6 +157,8 @@ def open_page(model, tokenizer, notes, examples):
     """Serve the page on this machine alone, and open it in the browser, until Ctrl-C."""
     page(model, tokenizer, notes, examples).launch(
         inbrowser=True, share=False, server_name="127.0.0.1", footer_links=[])
+    sys.stdout.flush()
+    os._exit(0)  # at once: an answer may be in the making, in a thread that Python's orderly end would abort
 
 
 def main():

@@ -19,25 +19,26 @@ from playwright.sync_api import expect, sync_playwright
 from engine.generation import generate
 from gpt_download import END_OF_TEXT, load_tokenizer
 from previous_chapters import GPTModel, gpt_config, load_weights_into_gpt, save_model
-from scripts.chat import change_setting, example_questions, prompt_ids, without_control_characters
+from scripts.chat import answer, change_setting, example_questions, main, prompt_ids, without_control_characters
 from scripts.tutorial import ROOT
 from tests.helpers import load
 
 SCRIPT = ROOT / "scripts/chat.py"
 PLURAL, NEGATION = "Form the plural of the noun onion.", "Negate the following statement: The girl reaches the castle."
+TOO_LONG = "x?" * 150
 ATTACK = 'Say <b>this</b>: <script>document.title = "attacked"</script>'
 HTML = {"The": "<", " word": "script", " Please": ">"}  # the tokens that one of the models below exchanges
 
 
 def saved(model, folder, notebook):
-    """A model saved as the notebook saves it, and what it answers when nothing was drawn before."""
+    """A model saved as the notebook saves it, and what it answers."""
     tokenizer = load_tokenizer(ROOT / "gpt2/7M")
     save_model(model, gpt_config(json.loads((ROOT / "gpt2/7M/hparams.json").read_text())), folder / "mini.pt")
     entries = json.loads((ROOT / "data/mini-instructions.json").read_text(encoding="utf-8"))[:20]
-    (folder / "responses.json").write_text(json.dumps([*entries, {"instruction": ATTACK, "input": "", "task": "attack"}]))
+    entries.insert(0, {"instruction": ATTACK, "input": "", "task": "attack"})
+    (folder / "responses.json").write_text(json.dumps(entries))
 
     def answer(question, **sampling):
-        torch.manual_seed(torch.Generator().initial_seed())
         ids = tokenizer.encode_ordinary(notebook["format_prompt"]({"instruction": question, "input": ""}))
         row = generate(model, [ids], 256 - len(ids), 256, eos_id=END_OF_TEXT, **sampling)[0]
         return tokenizer.decode(row[len(ids):])
@@ -89,11 +90,13 @@ def talk_to():
         chat = pexpect.spawn(sys.executable, [str(SCRIPT), str(path)], env=environment(), encoding="utf-8",
                              dimensions=(40, 1000), timeout=60, cwd="/")
         started.append(chat)
-        chat.expect_exact("\r\n> ")
+        chat.expect_exact("\r\n> ", timeout=300)
         return chat
     yield start
     for chat in started:
-        chat.close(force=True)
+        if chat.isalive():
+            chat.kill(signal.SIGKILL)
+            chat.wait()
 
 
 def ask(chat, line):
@@ -106,7 +109,7 @@ def ask(chat, line):
 
 def test_the_terminal_answers_as_generate_does(talk_to, mini):
     chat = talk_to(mini.path)
-    for said in ("asked by itself", "1,500 words", "For example:", "Name the opposite of"):
+    for said in ("asked by itself", "1,500 words", "For example:", *example_questions(mini.path)):
         assert said in chat.before
     for question in (PLURAL, NEGATION, ATTACK, PLURAL):  # the second time as the first: nothing of the talk is kept
         assert ask(chat, question) == mini.answer(question)
@@ -117,10 +120,11 @@ def test_the_terminal_answers_as_generate_does(talk_to, mini):
 
 def test_the_terminal_draws_with_temperature_and_top_p(talk_to, mini):
     chat = talk_to(mini.path)
-    assert ask(chat, "/temperature 1") == ask(chat, "/top_p 0.9") == ""
-    drawn = mini.answer(PLURAL, temperature=1.0, top_p=0.9)
-    assert drawn != mini.answer(PLURAL) and ask(chat, PLURAL) == without_control_characters(drawn)
-    assert ask(chat, "/temperature 0") == ""
+    assert ask(chat, "/temperature 3") == ""
+    assert len({ask(chat, PLURAL), ask(chat, PLURAL), mini.answer(PLURAL)}) == 3
+    assert ask(chat, "/top_p 0.001") == ""  # leaves the most likely token
+    assert ask(chat, PLURAL) == mini.answer(PLURAL)
+    assert ask(chat, "/temperature 0") == ask(chat, "/top_p 1") == ""
     assert ask(chat, PLURAL) == mini.answer(PLURAL)
 
 
@@ -129,7 +133,7 @@ def test_a_line_that_is_no_question_and_no_setting_is_explained(talk_to, mini):
     assert "there are /temperature and /top_p" in ask(chat, "/help")
     assert "temperature is 0.0" in ask(chat, "/temperature warm")
     assert "an empty question" in ask(chat, "")
-    assert "too long" in ask(chat, "onion " * 300)
+    assert "too long" in ask(chat, TOO_LONG)
     assert ask(chat, PLURAL) == mini.answer(PLURAL)
 
 
@@ -166,20 +170,34 @@ def test_settings_out_of_their_range_are_refused(command):
 # --- What both need ---
 
 
-def test_a_model_that_is_not_there_or_damaged_is_one_message(tmp_path, mini):
+@pytest.mark.parametrize("web", [[], ["--web"]])
+def test_a_model_that_is_not_there_or_damaged_is_one_message(tmp_path, mini, monkeypatch, web):
     (tmp_path / "cut.pt").write_bytes(mini.path.read_bytes()[:10_000])
-    for name, message in (("none.pt", "make run"), ("cut.pt", "no file that save_model wrote")):
-        for web in ([], ["--web"]):
-            run = subprocess.run([sys.executable, SCRIPT, tmp_path / name, *web], capture_output=True, text=True)
-            assert run.returncode == 1 and run.stdout == ""
-            assert message in run.stderr and "Traceback" not in run.stderr and run.stderr.count("\n") == 1
+    for name, message in (("none.pt", "`make run` makes one"), ("cut.pt", "no file that save_model wrote")):
+        monkeypatch.setattr("sys.argv", [str(SCRIPT), str(tmp_path / name), *web])
+        with pytest.raises(SystemExit, match=message) as end:
+            main()
+        assert isinstance(end.value.code, str)  # which Python prints alone, and exits with status 1
+
+
+def test_without_a_model_the_script_says_so_and_nothing_else(tmp_path):
+    run = subprocess.run([sys.executable, SCRIPT, tmp_path / "none.pt"], capture_output=True, text=True)
+    assert run.returncode == 1 and run.stdout == "" and run.stderr.startswith("There is no fine-tuned model")
+    assert run.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("question, message", [
-    ("", "empty"), (" \n", "empty"), ("onion " * 230, "too long"), (" x" * 10**6, "too long")])
+    ("", "empty"), (" \n", "empty"), (TOO_LONG, "too long"), (" x" * 10**6, "too long")])
 def test_a_question_that_can_not_be_asked(mini, question, message):
     with pytest.raises(ValueError, match=message):
         prompt_ids(question, mini.model, mini.tokenizer)
+
+
+def test_answers_are_drawn_as_generate_draws_them(mini):
+    torch.manual_seed(1)
+    expected = mini.answer(PLURAL, temperature=2.0, top_p=0.8)
+    torch.manual_seed(1)
+    assert "".join(answer(PLURAL, mini.model, mini.tokenizer, 2.0, 0.8)) == expected != mini.answer(PLURAL)
 
 
 def test_a_literal_end_of_text_in_a_question_stays_text(mini):
@@ -217,42 +235,53 @@ def chromium():
     if not paths:
         pytest.skip("no Chromium here (on Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
+        expect.set_options(timeout=60_000)
         yield playwright.chromium.launch(executable_path=paths[0])
 
 
-@pytest.fixture
-def open_page(chromium, tmp_path):
-    """Start the script with --web on a model, and open its page. In the end, nothing but this machine must have been
-    asked for anything, by the page or by the script."""
-    servers, pages, asked = [], [], []
-    contacts = tmp_path / "contacts"
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory):
+    """Start the script with --web on a model: the page's address. In the end, the script must not have asked for any
+    other host."""
+    folder, servers, addresses = tmp_path_factory.mktemp("web"), [], {}
 
     def start(path):
-        server = subprocess.Popen(
-            [sys.executable, "-c", CONTACTS, contacts, SCRIPT, path, "--web"], stdout=subprocess.PIPE, text=True,
-            cwd=tmp_path, env=environment(BROWSER="true", GRADIO_SHARE="True", GRADIO_SERVER_NAME="0.0.0.0"))
-        servers.append(server)
-        said = ""
-        while not (url := re.search(r"http://127\.0\.0\.1:\d+", said)):
-            line = server.stdout.readline()
-            assert line, f"the script ended: {said}"
-            said += line
+        if path not in addresses:
+            server = subprocess.Popen(
+                [sys.executable, "-c", CONTACTS, folder / "contacts", SCRIPT, path, "--web"], stdout=subprocess.PIPE,
+                text=True, cwd=folder,
+                env=environment(BROWSER="true", GRADIO_SHARE="True", GRADIO_SERVER_NAME="0.0.0.0"))
+            servers.append(server)
+            said = ""
+            while not (address := re.search(r"http://127\.0\.0\.1:\d+", said)):
+                line = server.stdout.readline()
+                assert line, f"the script ended: {said}"
+                said += line
+            addresses[path] = address[0]
+        return addresses[path]
+    yield start
+    for server in servers:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+    if servers:
+        assert set((folder / "contacts").read_text().split()) == {"127.0.0.1"}
+
+
+@pytest.fixture
+def open_page(chromium, serve):
+    """Open the page for a model. In the end, it must not have asked any other host for anything."""
+    asked = []
+
+    def start(path):
         page = chromium.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda socket: asked.append(socket.url))
-        page.set_default_timeout(30_000)
-        page.goto(url[0])
-        pages.append(page)
+        page.goto(serve(path))
         return page
     yield start
-    for page in pages:
-        page.close()
-    for server in servers:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0
-    hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
-    assert hosts == {"127.0.0.1"}
-    assert set(contacts.read_text().split()) == {"127.0.0.1"}
+    for context in chromium.contexts:
+        context.close()
+    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
 
 
 def submit(page, question):
@@ -280,15 +309,16 @@ def test_the_page_answers_as_generate_does(open_page, mini):
 
 def test_the_page_draws_with_temperature_and_top_p(open_page, mini):
     page = open_page(mini.path)
+    set_slider(page, "temperature", "3")
+    for number in range(2):
+        submit(page, PLURAL)
+        expect(answers(page)).to_have_count(number + 1)
+        expect(page.get_by_test_id("submit-button")).to_be_visible()
+    assert len({*answers(page).all_inner_texts(), mini.answer(PLURAL)}) == 3
     set_slider(page, "temperature", "1")
-    set_slider(page, "top_p", "0.9")
+    set_slider(page, "top_p", "0.05")  # leaves the most likely token
     submit(page, PLURAL)
-    drawn = mini.answer(PLURAL, temperature=1.0, top_p=0.9)
-    expect(answers(page)).to_have_text(drawn)
-    assert drawn != mini.answer(PLURAL)
-    set_slider(page, "temperature", "0")
-    submit(page, PLURAL)
-    expect(answers(page).nth(1)).to_have_text(mini.answer(PLURAL))
+    expect(answers(page).nth(2)).to_have_text(mini.answer(PLURAL))
 
 
 def test_an_example_is_asked_when_it_is_clicked(open_page, mini):
@@ -330,7 +360,7 @@ def test_the_stop_button_ends_an_answer_that_is_being_made(open_page, endless):
 
 def test_a_question_that_can_not_be_asked_is_explained_on_the_page(open_page, mini):
     page = open_page(mini.path)
-    for question, message in (("", "an empty question"), ("onion " * 300, "too long for a model that reads 256")):
+    for question, message in (("", "an empty question"), (TOO_LONG, "too long for a model that reads 256")):
         submit(page, question)
         expect(page.locator("body")).to_contain_text(message)
         expect(page.get_by_role("textbox").first).to_have_value(question)
