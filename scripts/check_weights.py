@@ -58,8 +58,8 @@ def measure(model_size, models_dir, data_file):
     settings, params = download_and_load_gpt2(model_size, models_dir)
     weights = Path(models_dir, model_size, FILES[-1])
     if not weights.exists():
-        raise CheckpointError(f"{weights} isn't there: the weights came in Hugging Face's format, but OpenAI's files are "
-                              "to be checked")
+        raise CheckpointError(f"{weights} isn't there: the weights came in Hugging Face's format, but OpenAI's files "
+                              "are to be checked")
     with torch.device("meta"):
         model = GPTModel(gpt_config(settings))
     load_weights_into_gpt(model, params)

@@ -52,7 +52,8 @@ def chat_template():
     return (
         "{%- set roles = messages | map(attribute='role') | join(' ') -%}"
         "{%- if roles not in ['user', 'system user', 'user assistant', 'system user assistant'] -%}"
-        "{{ raise_exception('want one question: this model was trained on single questions and answers') }}{%- endif -%}"
+        "{{ raise_exception('want one question: this model was trained on single questions and answers') }}"
+        "{%- endif -%}"
         f"{{{{- {json.dumps(before)} -}}}}"
         "{%- for message in messages -%}"
         "{%- if message['role'] == 'system' -%}{{ message['content'] + '\\n\\n' }}"

@@ -1,4 +1,5 @@
-"""What the notebook defines, for the scripts, tests and benchmarks: there is no second copy of it."""
+"""What the notebook defines, for the scripts, tests and benchmarks: there is no second copy of it. And the model that it
+saved."""
 
 import ast
 import json
@@ -35,7 +36,8 @@ def is_definition(node):
 
 
 def saved_model(path):
-    """The model in a file that `save_model` wrote, and its config; the process ends with one sentence if there is none."""
+    """The model in a file that `save_model` wrote, and its config. Ends the process with one sentence if there is
+    none."""
     try:
         return load_model(path)
     except FileNotFoundError:

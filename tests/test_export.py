@@ -61,7 +61,7 @@ def test_transformers_computes_the_same_logits(exported, peer):
 
 
 def test_transformers_gives_the_same_answers(exported, peer, prompts, answers):
-    assert 0 < sum(len(answer) < 40 for answer in answers), "some end"
+    assert any(len(answer) < 40 for answer in answers), "some end"
     tokenizer = AutoTokenizer.from_pretrained(exported[1])
     for prompt, answer in zip(prompts, answers):
         ids = tokenizer(prompt, return_tensors="pt")
