@@ -1,5 +1,4 @@
-"""What the notebook defines, for the scripts, tests and benchmarks: there is no second copy of it. And the model that it
-saved."""
+"""What the notebook defines, for scripts, tests and benchmarks (there is no second copy), and the model it saved."""
 
 import ast
 import json
