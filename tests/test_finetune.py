@@ -1,0 +1,180 @@
+"""Fine-tuning in several processes and on several machines, against a plain loop in one.
+
+The processes are real ones, started by torchrun, and talk through gloo. "Machines" are launchers that meet somewhere.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+import torch
+
+from gpt_download import download_and_load_gpt2, load_tokenizer
+from previous_chapters import GPTModel, calc_loss_batch, gpt_config, load_model, load_weights_into_gpt
+from scripts.tutorial import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+
+SCRIPT = ROOT / "scripts/finetune.py"
+DATA = json.loads((ROOT / "data/mini-instructions.json").read_text())
+FEW = DATA[:30] + DATA[-30:]  # 51 for training, 6 for the test, 3 for validation
+BATCH, EPOCH = 12, 4          # 12 can be divided by 1, 2, 3 and 4; so many steps has an epoch of few entries
+RATE = 0.05                   # of SGD
+LINE = re.compile(r"^step (\d{6}) loss (\d+\.\d{6}) norm (\d+\.\d{6}) tokens (\d+)$", re.MULTILINE)
+
+# SGD's steps are as exact as the gradients; AdamW makes whole steps of the rounding where a gradient is almost zero.
+WITH_SGD = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import torch
+from scripts import finetune
+
+torch.optim.AdamW = lambda parameters, lr, **other: torch.optim.SGD(parameters, lr)
+finetune.main()
+"""
+
+
+def start(processes, *options, script=SCRIPT, machine=()):
+    """Start the script alone, or by torchrun in so many processes. Its output can be read as it comes."""
+    launcher = ["-m", "torch.distributed.run", *(machine or ["--standalone"]), "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 or machine else []), str(script), *map(str, options)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PRECISION": "float32"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def finish(*runs):
+    """Wait for runs that must succeed: their output."""
+    outputs = [run.communicate(timeout=600)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0] * len(runs), outputs
+    return "".join(outputs)
+
+
+def start_on_two_machines(*options, **changes):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    machine = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", address, "--rdzv-id", "test",
+               "--local-addr", "127.0.0.1"]
+    return [start(1, *options, machine=machine, **changes) for _ in range(2)]
+
+
+# --- The witness ---
+
+
+class Plain:
+    """The same fine-tuning as a loop over whole batches in this process, with the textbook's loss."""
+
+    def __init__(self, entries, notebook, steps, make_optimizer, epochs=8):
+        settings, params = download_and_load_gpt2("7M", ROOT / "gpt2")
+        self.model = GPTModel(gpt_config(settings))
+        load_weights_into_gpt(self.model, params)
+        items = notebook["InstructionDataset"](entries, load_tokenizer(ROOT / "gpt2/7M"), mask_instruction=True)
+        count = len(items) * 85 // 100
+        per_epoch = count // BATCH
+        optimizer, self.steps = make_optimizer(self.model.parameters()), []
+        rate = optimizer.param_groups[0]["lr"]
+        for step in range(steps):
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(123 + step // per_epoch)).tolist()
+            first = step % per_epoch * BATCH
+            batch = notebook["custom_collate_fn"]([items[i] for i in order[first:first + BATCH]])
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / (epochs * per_epoch))
+            optimizer.zero_grad()
+            loss = calc_loss_batch(*batch, self.model, "cpu")
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            self.steps.append((step + 1, loss.item(), norm.item(), int((batch[1] != -100).sum())))
+        with torch.no_grad():
+            rows = [notebook["custom_collate_fn"]([item]) for item in items[count + len(items) // 10:]]
+            scored = [int((targets != -100).sum()) for _, targets in rows]
+            loss_sum = sum(calc_loss_batch(*row, self.model, "cpu").item() * n for row, n in zip(rows, scored))
+            self.val = loss_sum / sum(scored), sum(scored)
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=5e-4, weight_decay=0.1)
+
+
+def assert_same(output, plain, first=0):
+    """The lines of all steps and, at the end, of the validation."""
+    steps = [(int(step), float(loss), float(norm), int(tokens)) for step, loss, norm, tokens in LINE.findall(output)]
+    for ours, expected in zip(steps, plain.steps[first:], strict=True):
+        assert ours == pytest.approx(expected, rel=1e-5)
+    loss, tokens = re.findall(r"^validation loss (\d+\.\d{6}) tokens (\d+)$", output, re.MULTILINE)[-1]
+    assert (float(loss), int(tokens)) == pytest.approx(plain.val, rel=1e-5)
+
+
+# --- As in one process ---
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A data file of few entries."""
+    path = tmp_path_factory.mktemp("data") / "few.json"
+    path.write_text(json.dumps(FEW))
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain_sgd(notebook):
+    return Plain(FEW, notebook, EPOCH + 1, lambda parameters: torch.optim.SGD(parameters, lr=RATE))
+
+
+@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 4), (4, 2)])
+def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batch, plain_sgd, few, tmp_path):
+    """Though parts of a batch have unequal numbers of tokens, and 3 validation entries can't be divided by 2 or 4."""
+    (tmp_path / "sgd.py").write_text(WITH_SGD)
+    output = finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", micro_batch,
+                          "--max-steps", EPOCH + 1, "--learning-rate", RATE, "--output-dir", tmp_path,
+                          script=tmp_path / "sgd.py"))
+    assert_same(output, plain_sgd)
+    model, _ = load_model(tmp_path / "gpt2-instruct.pt")
+    assert model.out_head.weight is model.tok_emb.weight
+    for (name, ours), expected in zip(model.named_parameters(), plain_sgd.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6, msg=name)
+
+
+def test_two_machines_train_the_model_of_one_process(notebook, tmp_path):
+    """Same losses, and the same answers; 55 validation entries can't be divided by 2."""
+    plain = Plain(DATA, notebook, 4, adamw)
+    output = finish(*start_on_two_machines("--batch-size", BATCH, "--max-steps", 4, "--output-dir", tmp_path))
+    assert_same(output, plain)
+    model, _ = load_model(tmp_path / "gpt2-instruct.pt")
+    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    answers, expected = (notebook["generate_responses"](one, DATA[935:965], tokenizer, max_new_tokens=32)
+                         for one in (model, plain.model.eval()))
+    assert answers == expected and len(set(answers)) > 20
+
+
+# --- Killed processes ---
+
+
+def test_a_killed_process_ends_all_and_any_number_goes_on(few, notebook, tmp_path):
+    """One of two machines' processes. There is a checkpoint after each epoch."""
+    folder = tmp_path / "checkpoints"
+    options = ["--data-file", few, "--batch-size", BATCH, "--epochs", 3, "--output-dir", tmp_path, "--checkpoint-dir"]
+    machines = start_on_two_machines(*options, folder)
+    with ThreadPoolExecutor() as pool:
+        outputs = [pool.submit(machine.stdout.read) for machine in machines]
+        while not (folder / "step-000004/.metadata").exists():
+            assert all(machine.poll() is None for machine in machines), [output.result() for output in outputs]
+            time.sleep(0.01)
+        processes = [psutil.Process(machine.pid).children()[0] for machine in machines]
+        processes[1].kill()
+        assert all(machine.wait(timeout=600) != 0 for machine in machines)
+    assert not any(process.is_running() for process in processes) and not (tmp_path / "gpt2-instruct.pt").exists()
+
+    (folder / "step-000011").mkdir()  # another that wasn't written to its end
+    plain = Plain(FEW, notebook, 12, adamw, epochs=3)
+    for number in (1, 3):
+        copy = shutil.copytree(folder, tmp_path / str(number))
+        assert_same(finish(start(number, *options, copy)), plain, first=4)
+        assert sorted(path.name for path in copy.iterdir()) == ["run.json", "step-000008", "step-000012"]
