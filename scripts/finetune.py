@@ -22,6 +22,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from datetime import timedelta
 from itertools import islice
 from math import inf, isfinite
@@ -50,6 +51,8 @@ NOTEBOOK = notebook_definitions()
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TIMEOUT = timedelta(minutes=30)  # how long processes wait for one that is silent, such as rank 0 while it downloads
 CHECKPOINT_SECONDS = 600         # the longest time between checkpoints
+# Nothing writes over the logits, which is what this warns of.
+warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
 
 def parse_options():
@@ -116,6 +119,7 @@ def read_run(options):
 
 
 def with_adapters(model, lora_rank):
+    """The model, its blocks with low-rank adapters if the rank is above 0."""
     if lora_rank:
         add_lora(model, lora_rank, alpha=lora_rank)
     return model
@@ -182,11 +186,11 @@ def train_step(model, optimizer, scaler, batch, options):
     (tokens,) = total((batch[1] != IGNORE_INDEX).sum())
     scored = tokens / dist.get_world_size()  # FSDP2 takes the mean of the gradients; wanted is their sum
     loss = 0.0
-    with mixed_precision(DEVICE, options.precision):
-        for inputs, targets, share in micro_batches(*batch, options.micro_batch_size, scored):
+    for inputs, targets, share in micro_batches(*batch, options.micro_batch_size, scored):
+        with mixed_precision(DEVICE, options.precision):  # for each part anew: FSDP2 misses gradients of reused casts
             part = share * calc_loss_batch(inputs, targets, model, DEVICE)
-            scaler.scale(part).backward()
-            loss += part.item() / dist.get_world_size()
+        scaler.scale(part).backward()
+        loss += part.item() / dist.get_world_size()
     (loss,) = total(loss)
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.max_norm or inf)
@@ -202,12 +206,14 @@ def train_step(model, optimizer, scaler, batch, options):
 def evaluate(model, loader, precision):
     """The mean loss per scored token over all entries, each counted once, and the number of these tokens."""
     world_size, loss, scored = dist.get_world_size(), 0.0, 0
-    with evaluation_mode(model), mixed_precision(DEVICE, precision):
+    with evaluation_mode(model):
         for number, (inputs, targets) in enumerate(loader):
             places = (number * loader.batch_size + torch.arange(len(inputs))) * world_size + dist.get_rank()
             targets[places >= len(loader.dataset)] = IGNORE_INDEX  # repeated, so that all processes have as many
             n = int((targets != IGNORE_INDEX).sum())
-            loss, scored = loss + calc_loss_batch(inputs, targets, model, DEVICE).item() * n, scored + n
+            with mixed_precision(DEVICE, precision):
+                loss += calc_loss_batch(inputs, targets, model, DEVICE).item() * n
+            scored += n
     loss, scored = total(loss, scored)
     return loss / scored, int(scored)
 

@@ -17,11 +17,13 @@ import psutil
 import pytest
 import torch
 
+from engine.lora import add_lora, merge_lora
 from gpt_download import download_and_load_gpt2, load_tokenizer
 from previous_chapters import GPTModel, calc_loss_batch, gpt_config, load_model, load_weights_into_gpt
+from scripts import finetune
 from scripts.tutorial import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SCRIPT = ROOT / "scripts/finetune.py"
 DATA = json.loads((ROOT / "data/mini-instructions.json").read_text())
@@ -42,11 +44,11 @@ finetune.main()
 """
 
 
-def start(processes, *options, script=SCRIPT, machine=()):
+def start(processes, *options, script=SCRIPT, machine=(), precision="float32"):
     """Start the script alone, or by torchrun in so many processes. Its output can be read as it comes."""
     launcher = ["-m", "torch.distributed.run", *(machine or ["--standalone"]), "--nproc-per-node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 or machine else []), str(script), *map(str, options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PRECISION": "float32"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PRECISION": precision}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -72,10 +74,13 @@ def start_on_two_machines(*options, **changes):
 class Plain:
     """The same fine-tuning as a loop over whole batches in this process, with the textbook's loss."""
 
-    def __init__(self, entries, notebook, steps, make_optimizer, epochs=8):
+    def __init__(self, entries, notebook, steps, make_optimizer, epochs=8, lora_rank=0):
         settings, params = download_and_load_gpt2("7M", ROOT / "gpt2")
         self.model = GPTModel(gpt_config(settings))
         load_weights_into_gpt(self.model, params)
+        if lora_rank:
+            torch.manual_seed(123)
+            add_lora(self.model, lora_rank, alpha=lora_rank)
         items = notebook["InstructionDataset"](entries, load_tokenizer(ROOT / "gpt2/7M"), mask_instruction=True)
         count = len(items) * 85 // 100
         per_epoch = count // BATCH
@@ -128,6 +133,7 @@ def plain_sgd(notebook):
     return Plain(FEW, notebook, EPOCH + 1, lambda parameters: torch.optim.SGD(parameters, lr=RATE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 4), (4, 2)])
 def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batch, plain_sgd, few, tmp_path):
     """Though parts of a batch have unequal numbers of tokens, and 3 validation entries can't be divided by 2 or 4."""
@@ -142,6 +148,30 @@ def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batc
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
+def test_in_bfloat16_no_part_of_the_gradient_is_lost(plain_sgd, few, tmp_path):
+    """FSDP2 doesn't see the gradients of weights whose casts were kept from one micro-batch to the next."""
+    output = finish(start(2, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", 2, "--max-steps", 1,
+                          "--output-dir", tmp_path, precision="bfloat16"))
+    step, loss, norm, tokens = map(float, LINE.search(output).groups())
+    assert (step, loss, norm, tokens) == pytest.approx(plain_sgd.steps[0], rel=0.01)
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_as_in_one_process(few, notebook, tmp_path):
+    plain = Plain(FEW, notebook, 3, adamw, lora_rank=4)
+    merge_lora(plain.model)
+    output = finish(start(2, "--data-file", few, "--batch-size", BATCH, "--max-steps", 3, "--lora-rank", 4,
+                          "--checkpoint-dir", tmp_path / "checkpoints", "--output-dir", tmp_path))
+    assert_same(output, plain)
+    model, _ = load_model(tmp_path / "gpt2-instruct.pt")
+    for (name, ours), expected in zip(model.named_parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4, msg=name)
+    size = sum(path.stat().st_size for path in (tmp_path / "checkpoints").rglob("*.distcp"))
+    assert size < 2e6, "frozen weights are not saved"
+
+
+@pytest.mark.slow
 def test_two_machines_train_the_model_of_one_process(notebook, tmp_path):
     """Same losses, and the same answers; 55 validation entries can't be divided by 2."""
     plain = Plain(DATA, notebook, 4, adamw)
@@ -157,6 +187,7 @@ def test_two_machines_train_the_model_of_one_process(notebook, tmp_path):
 # --- Killed processes ---
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_any_number_goes_on(few, notebook, tmp_path):
     """One of two machines' processes. There is a checkpoint after each epoch."""
     folder = tmp_path / "checkpoints"
@@ -178,3 +209,32 @@ def test_a_killed_process_ends_all_and_any_number_goes_on(few, notebook, tmp_pat
         copy = shutil.copytree(folder, tmp_path / str(number))
         assert_same(finish(start(number, *options, copy)), plain, first=4)
         assert sorted(path.name for path in copy.iterdir()) == ["run.json", "step-000008", "step-000012"]
+
+
+# --- What doesn't fit ---
+
+
+def read(monkeypatch, *options):
+    monkeypatch.setattr("sys.argv", ["finetune.py", *map(str, options)])
+    return finetune.read_run(finetune.parse_options())
+
+
+def test_a_batch_that_can_not_be_divided_is_an_error(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match="--batch-size 8 is no multiple of 3, the number of processes"):
+        read(monkeypatch)
+
+
+def test_too_few_entries_are_an_error(few, monkeypatch):
+    with pytest.raises(ValueError, match="60 entries are too few: want 64 to train"):
+        read(monkeypatch, "--data-file", few, "--batch-size", 64)
+
+
+def test_a_folder_with_the_checkpoints_of_another_run_is_an_error(few, monkeypatch, tmp_path):
+    options = ["--data-file", few, "--checkpoint-dir", tmp_path]
+    assert read(monkeypatch, *options)[-1] is None, "nothing to go on from yet"
+    (tmp_path / "step-000004").mkdir()
+    (tmp_path / "step-000004/.metadata").touch()
+    assert read(monkeypatch, *options, "--micro-batch-size", 2)[-1] == tmp_path / "step-000004"
+    with pytest.raises(ValueError, match=r"is of another run \(seed 5, was 123\): name another --checkpoint-dir"):
+        read(monkeypatch, *options, "--seed", 5)
