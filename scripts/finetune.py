@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from engine.checkpoints import hash_of, number_of, whole_file
+from engine.checkpoints import changing_state, hash_of, number_of, whole_file
 from engine.fast import IGNORE_INDEX, micro_batches, ready_to_train
 from engine.generation import evaluation_mode
 from engine.lora import add_lora, merge_lora
@@ -242,9 +242,8 @@ def newest_checkpoint(options, data):
 
 def state_of(model, optimizer, scaler):
     """What a checkpoint holds: trained weights, moments, the loss's scale."""
-    options = parts.StateDictOptions(ignore_frozen_params=True)
-    weights, moments = parts.get_state_dict(model, optimizer, options=options)
-    return {"weights": weights, "moments": moments, "scaler": scaler.state_dict()}
+    return {"weights": changing_state(model), "moments": parts.get_optimizer_state_dict(model, optimizer),
+            "scaler": scaler.state_dict()}
 
 
 def save_checkpoint(folder, step, *stateful):
@@ -259,8 +258,8 @@ def load_checkpoint(path, model, optimizer, scaler):
     """Bring all to where a checkpoint has them: the number of steps taken."""
     state = state_of(model, optimizer, scaler)
     dcp.load(state, checkpoint_id=path)
-    parts.set_state_dict(model, optimizer, model_state_dict=state["weights"], optim_state_dict=state["moments"],
-                         options=parts.StateDictOptions(strict=False))  # frozen weights are not in it
+    model.load_state_dict(state["weights"], strict=False)  # frozen ones are not among them
+    parts.set_optimizer_state_dict(model, optimizer, state["moments"])
     scaler.load_state_dict(state["scaler"])
     return number_of(path)
 
