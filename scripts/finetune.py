@@ -74,10 +74,12 @@ def parse_options():
     recipe["data_file"] = ROOT / recipe["data_file"]
     if options.data_file:
         recipe |= {"url": None, "sha256": None}
+    recipe["learning_rate"] *= 10 if options.lora_rank else 1  # as in the notebook
     for name, value in recipe.items():
         if getattr(options, name, None) is None:
             setattr(options, name, value)
-    options.precision = number_format(os.environ.get("PRECISION", "auto"), DEVICE)
+    precision = os.environ.get("PRECISION", "auto")
+    options.precision = number_format(recipe["precision"] if precision == "auto" else precision, DEVICE)
     return options
 
 
@@ -121,7 +123,7 @@ def read_run(options):
 def with_adapters(model, lora_rank):
     """The model, its blocks with low-rank adapters if the rank is above 0."""
     if lora_rank:
-        add_lora(model, lora_rank, alpha=lora_rank)
+        add_lora(model, lora_rank, alpha=2 * lora_rank)
     return model
 
 

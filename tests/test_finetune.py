@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psutil
 import pytest
@@ -80,7 +81,7 @@ class Plain:
         load_weights_into_gpt(self.model, params)
         if lora_rank:
             torch.manual_seed(123)
-            add_lora(self.model, lora_rank, alpha=lora_rank)
+            add_lora(self.model, lora_rank, alpha=2 * lora_rank)
         items = notebook["InstructionDataset"](entries, load_tokenizer(ROOT / "gpt2/7M"), mask_instruction=True)
         count = len(items) * 85 // 100
         per_epoch = count // BATCH
@@ -104,8 +105,8 @@ class Plain:
             self.val = loss_sum / sum(scored), sum(scored)
 
 
-def adamw(parameters):
-    return torch.optim.AdamW(parameters, lr=5e-4, weight_decay=0.1)
+def adamw(parameters, lr=5e-4):
+    return torch.optim.AdamW(parameters, lr, weight_decay=0.1)
 
 
 def assert_same(output, plain, first=0):
@@ -159,7 +160,7 @@ def test_in_bfloat16_no_part_of_the_gradient_is_lost(plain_sgd, few, tmp_path):
 
 @pytest.mark.slow
 def test_adapters_are_trained_as_in_one_process(few, notebook, tmp_path):
-    plain = Plain(FEW, notebook, 3, adamw, lora_rank=4)
+    plain = Plain(FEW, notebook, 3, partial(adamw, lr=5e-3), lora_rank=4)
     merge_lora(plain.model)
     output = finish(start(2, "--data-file", few, "--batch-size", BATCH, "--max-steps", 3, "--lora-rank", 4,
                           "--checkpoint-dir", tmp_path / "checkpoints", "--output-dir", tmp_path))
