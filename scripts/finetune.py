@@ -141,10 +141,10 @@ def distribute(model, cfg, lora_rank):
     for block in model.trf_blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)  # all else together, since embedding and output head are one parameter
-    model.to_empty(device=DEVICE)
-    model.out_head.weight = model.tok_emb.weight  # they have become two: tie them again
+    model.to_empty(device=DEVICE)  # memory to be filled: PyTorch would otherwise assign, and untie, embedding and head
     options = parts.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     parts.set_model_state_dict(model, weights, options=options)
+    assert model.out_head.weight is model.tok_emb.weight
     return model
 
 
