@@ -13,7 +13,7 @@ run: .venv/run
 # The same in Chinese, from translations/zh.json.
 zh: .venv/run
 	$(BIN)/python scripts/translate.py
-	$(call execute,build/$(NOTEBOOK).zh.ipynb,$(NOTEBOOK).zh,zh-CN)
+	$(call execute,build/$(NOTEBOOK).zh.ipynb,$(NOTEBOOK).zh,zh)
 
 define execute  # a notebook into build/, and as a web page: its path, its name, its language
 	CHOOSE_MODEL="$(CHOOSE_MODEL)" OUTPUT_DIR=build MPLBACKEND= $(BIN)/jupyter nbconvert --to notebook --execute \
