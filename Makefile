@@ -19,7 +19,8 @@ define execute  # a notebook into build/, and as a web page: its path, its name,
 	CHOOSE_MODEL="$(CHOOSE_MODEL)" OUTPUT_DIR=build MPLBACKEND= $(BIN)/jupyter nbconvert --to notebook --execute \
 		--ExecutePreprocessor.timeout=-1 --output-dir build $(1)
 	$(BIN)/jupyter nbconvert --coalesce-streams build/$(2).ipynb  # in place: the progress bar becomes one line
-	$(BIN)/jupyter nbconvert --to html --HTMLExporter.language_code=$(3) build/$(2).ipynb
+	$(BIN)/jupyter nbconvert --to html --template page --TemplateExporter.extra_template_basedirs=scripts/templates \
+		--HTMLExporter.language_code=$(3) build/$(2).ipynb
 	@echo "Executed notebook: build/$(2).ipynb"
 	@echo "As a web page:     build/$(2).html"
 endef

@@ -80,6 +80,8 @@ def execute(folder, source=NOTEBOOK, **parameters):
     subprocess.run([*convert, "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", str(source)],
                    check=True, env=environment, cwd=folder)
     subprocess.run([sys.executable, "-m", "nbconvert", "--coalesce-streams", str(folder / source.name)], check=True)
-    subprocess.run([*convert, "--to", "html", str(folder / source.name)], check=True)
+    subprocess.run([*convert, "--to", "html", "--template", "page",
+                    f"--TemplateExporter.extra_template_basedirs={ROOT / 'scripts/templates'}",
+                    str(folder / source.name)], check=True)
     assert source.read_bytes() == before
     return json.loads((folder / source.name).read_text()), json.loads((folder / "responses.json").read_text())
