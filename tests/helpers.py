@@ -14,7 +14,7 @@ import torch
 from engine.tf_checkpoint import write_with_tensorflow
 from gpt_download import TOKENIZER_SHA256, download_and_load_gpt2, tensor_shapes
 from previous_chapters import flatten_params
-from scripts.tutorial import NOTEBOOK
+from scripts.tutorial import NOTEBOOK, ROOT
 
 TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}
 SMALL = {"n_vocab": 11, "n_ctx": 6, "n_embd": 4, "n_head": 2, "n_layer": 2}
