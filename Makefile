@@ -1,5 +1,5 @@
-# `make run` executes the tutorial into build/, `make chat` talks to its model, `make test` runs all tests, `make bench`
-# measures; each sets up .venv first if it must.
+# `make run` executes the tutorial into build/, `make zh` its Chinese edition, `make chat` talks to its model, `make test` runs
+# all tests, `make bench` measures; each sets up .venv first if it must.
 PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
@@ -7,13 +7,22 @@ BIN = .venv/bin
 
 run: .venv/run
 	mkdir -p build
-	CHOOSE_MODEL="$(CHOOSE_MODEL)" OUTPUT_DIR=build MPLBACKEND= $(BIN)/jupyter nbconvert --to notebook --execute \
-		--ExecutePreprocessor.timeout=-1 --output-dir build $(NOTEBOOK).ipynb
-	$(BIN)/jupyter nbconvert --coalesce-streams build/$(NOTEBOOK).ipynb  # in place: the progress bar becomes one line
-	$(BIN)/jupyter nbconvert --to html build/$(NOTEBOOK).ipynb
-	@echo "Executed notebook: build/$(NOTEBOOK).ipynb"
-	@echo "As a web page:     build/$(NOTEBOOK).html"
+	$(call execute,$(NOTEBOOK).ipynb,$(NOTEBOOK),en)
 	@echo "Answers, plots and the fine-tuned model: build/responses.json, build/*.png, build/gpt2-instruct.pt"
+
+# The same in Chinese, from translations/zh.json.
+zh: .venv/run
+	$(BIN)/python scripts/translate.py
+	$(call execute,build/$(NOTEBOOK).zh.ipynb,$(NOTEBOOK).zh,zh-CN)
+
+define execute  # a notebook into build/, and as a web page: its path, its name, its language
+	CHOOSE_MODEL="$(CHOOSE_MODEL)" OUTPUT_DIR=build MPLBACKEND= $(BIN)/jupyter nbconvert --to notebook --execute \
+		--ExecutePreprocessor.timeout=-1 --output-dir build $(1)
+	$(BIN)/jupyter nbconvert --coalesce-streams build/$(2).ipynb  # in place: the progress bar becomes one line
+	$(BIN)/jupyter nbconvert --to html --HTMLExporter.language_code=$(3) build/$(2).ipynb
+	@echo "Executed notebook: build/$(2).ipynb"
+	@echo "As a web page:     build/$(2).html"
+endef
 
 # Talk to the model that `make run` saved: in the terminal, or with WEB=1 on a page in the browser.
 chat: .venv/run $(if $(WEB),.venv/chat)
@@ -44,6 +53,10 @@ lint: .venv/test
 bench: .venv/test
 	$(BIN)/python -m benchmarks.bench
 
+# Compares OpenAI's weights, downloaded, with what is published of them: make check-weights MODEL=355M
+check-weights: .venv/run
+	$(BIN)/python scripts/check_weights.py $(MODEL)
+
 # Makes the miniature anew: its instruction set, its pretraining (about 22 minutes on 2 cores; goes on where it was stopped),
 # its checkpoint.
 miniature: .venv/run
@@ -51,4 +64,4 @@ miniature: .venv/run
 	$(BIN)/python -m miniature.pretrain
 	$(BIN)/python -m miniature.export
 
-.PHONY: run chat test lint bench miniature
+.PHONY: run zh chat test lint bench check-weights miniature

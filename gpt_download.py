@@ -5,8 +5,9 @@ tokenizer), and a TensorFlow V2 checkpoint: `checkpoint` (its name), `model.ckpt
 `model.ckpt.data-00000-of-00001` (the tensors' bytes, one after another). The data file is mapped into memory, so that
 opening 6 GB takes no time and no copy.
 
-Whatever is wrong with a folder's files, or with getting them, is reported as `CheckpointError`. How files are fetched
-and the checkpoint is read stands in `engine/fetch.py` and `engine/tf_checkpoint.py`.
+Folders in Hugging Face's format, with `model.safetensors` and `config.json`, are read as well. Whatever is wrong with
+a folder's files, or with getting them, is reported as `CheckpointError`. How files are fetched, and how both formats
+are read, stands in `engine/fetch.py`, `engine/tf_checkpoint.py` and `engine/huggingface.py`.
 """
 
 import hashlib
@@ -18,11 +19,16 @@ import numpy as np
 import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
-from engine.fetch import CheckpointError, download_file
+from engine import huggingface
+from engine.fetch import CheckpointError, SourceError, download_file
 from engine.tf_checkpoint import map_tensors, read_with_tensorflow
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
-OPENAI_SIZES = ("124M", "355M", "774M", "1558M")
+MIRROR = "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2"  # the same files, kept for the book's readers
+OPENAI_SIZES = {  # and the same weights on Hugging Face's hub
+    "124M": "openai-community/gpt2", "355M": "openai-community/gpt2-medium", "774M": "openai-community/gpt2-large",
+    "1558M": "openai-community/gpt2-xl",
+}
 FILES = ("hparams.json", "encoder.json", "vocab.bpe", "checkpoint", "model.ckpt.index",
          "model.ckpt.data-00000-of-00001")
 TOKENIZER_SHA256 = {  # the same for every size; tiktoken pins the same two
@@ -36,37 +42,61 @@ HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 1
 # --- Getting the files ---
 
 
-def download_model_file(model_size, name, destination):
-    """Fetch one of OpenAI's files; where GPT2_MIRROR names a mirror's base address, that is tried second."""
-    if model_size not in OPENAI_SIZES:
-        raise CheckpointError(f"{destination} is missing, and {model_size!r} is none of OpenAI's sizes "
-                              f"{', '.join(OPENAI_SIZES)}, so it can't be downloaded")
-    mirror = os.environ.get("GPT2_MIRROR")
-    try:
-        download_file(f"{BASE_URL}/{model_size}/{name}", destination)
-    except CheckpointError as error:
-        if not mirror:
-            raise
-        print(f"{error}\nFalling back to the mirror {mirror}")
-        download_file(f"{mirror.rstrip('/')}/{model_size}/{name}", destination)
+def download_missing(model_size, model_dir):
+    """Fetch those of OpenAI's files that a folder lacks: from OpenAI, else from a mirror, and say from where.
+
+    GPT2_MIRROR may name other mirrors, base addresses with spaces in between. When none of these has the files, the
+    same weights come from Hugging Face, in its format. Prints what fails; raises CheckpointError when all have failed.
+    """
+    sources = [BASE_URL, *os.environ.get("GPT2_MIRROR", MIRROR).split()]
+    for name in FILES:
+        if (model_dir / name).exists():
+            continue
+        if model_size not in OPENAI_SIZES:
+            raise CheckpointError(f"{model_dir / name} is missing, and {model_size!r} is none of OpenAI's sizes "
+                                  f"{', '.join(OPENAI_SIZES)}, so it can't be downloaded. (In Hugging Face's format a "
+                                  f"folder has the files {', '.join(huggingface.FILES)}.)")
+        for source in list(sources):
+            try:
+                download_file(f"{source.rstrip('/')}/{model_size}/{name}", model_dir / name)
+                print(f"{name} came from {source}")
+                break
+            except SourceError as error:
+                print(error)
+                sources.remove(source)  # the next file isn't asked for where this one couldn't be had
+        else:
+            print(f"Falling back to {OPENAI_SIZES[model_size]} on Hugging Face")
+            huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
+            return
 
 
 # --- The sizes and the tokenizer ---
 
 
 def load_settings(model_dir):
-    """The sizes in a folder's `hparams.json`: a dictionary with n_vocab, n_ctx, n_embd, n_head and n_layer."""
+    """The sizes in a folder's `hparams.json`, or `config.json` in Hugging Face's format: a dictionary with n_vocab,
+    n_ctx, n_embd, n_head and n_layer."""
     path = Path(model_dir, "hparams.json")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        if is_huggingface(model_dir):
+            path = Path(model_dir, "config.json")
+            settings = huggingface.read_sizes(model_dir)
+        else:
+            settings = json.loads(path.read_text(encoding="utf-8"))
         for name, limit in HPARAMS_LIMITS.items():
             if type(settings[name]) is not int or not 0 < settings[name] <= limit:
                 raise ValueError(f"{name} is {settings[name]!r}, expected a whole number from 1 to {limit}")
         if settings["n_embd"] % settings["n_head"]:
             raise ValueError(f"n_head {settings['n_head']} does not divide n_embd {settings['n_embd']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not GPT-2's hparams.json ({error!r}): delete it to fetch it again") from error
+        raise CheckpointError(f"{path} is not GPT-2's {path.name} ({error!r}): delete it to fetch it again") from error
     return settings
+
+
+def is_huggingface(model_dir):
+    """Whether a folder is in Hugging Face's format rather than in OpenAI's."""
+    has = {name: Path(model_dir, name).exists() for name in ("hparams.json", "config.json", huggingface.WEIGHTS)}
+    return has[huggingface.WEIGHTS] or (has["config.json"] and not has["hparams.json"])
 
 
 def load_tokenizer(model_dir):
@@ -129,31 +159,43 @@ def load_gpt2_params_from_tf_ckpt(ckpt_path, settings, reader="memmap"):
     Raises CheckpointError when the files are damaged or don't hold the tensors that `settings` asks for.
     """
     readers = {"memmap": map_tensors, "tensorflow": read_with_tensorflow}
-    tensors, shapes = readers[reader](ckpt_path), tensor_shapes(settings)
-    for name in sorted(tensors.keys() ^ {f"model/{name}" for name in shapes}):
-        raise CheckpointError(f"{ckpt_path} {'has an unexpected' if name in tensors else 'lacks the'} tensor {name}: "
-                              "it is no GPT-2 of the size in hparams.json")
-    arrays = {name: tensors[f"model/{name}"].astype(np.float32, copy=False) for name in shapes}
+    tensors = {name.removeprefix("model/"): array for name, array in readers[reader](ckpt_path).items()}
+    return to_params(tensors, settings, ckpt_path)
+
+
+def to_params(tensors, settings, path):
+    """Tensors by their names in `tensor_shapes` as float32 arrays in the nested dictionary. Raises CheckpointError,
+    with the `path` they came from, unless they are those that `settings` asks for."""
+    shapes = tensor_shapes(settings)
+    for name in sorted(tensors.keys() ^ shapes.keys()):
+        raise CheckpointError(f"{path} {'has an unexpected' if name in tensors else 'lacks the'} tensor {name}: it is "
+                              "no GPT-2 of the size in its settings")
     for name, shape in sorted(shapes.items()):
-        if arrays[name].shape != shape:
-            raise CheckpointError(f"{ckpt_path} has model/{name} of shape {arrays[name].shape}; hparams.json asks for "
-                                  f"{shape}")
-    return nest(arrays, settings["n_layer"])
+        if tensors[name].shape != shape:
+            raise CheckpointError(f"{path} has {name} of shape {tensors[name].shape}; its settings ask for {shape}")
+    return nest({name: tensors[name].astype(np.float32, copy=False) for name in shapes}, settings["n_layer"])
 
 
 def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
-    """The sizes and weights of the model in the folder `models_dir`/`model_size`: (settings, params).
+    """The sizes and weights of a model: (settings, params).
 
-    Files that are missing are downloaded first, if `model_size` is one of OpenAI's: 124M, 355M, 774M or 1558M; when all
-    are there, no network is used. `settings` is as `load_settings` gives it, `params` as
-    `load_gpt2_params_from_tf_ckpt` does. Raises CheckpointError for anything wrong with the files or the download.
+    The model lies in the folder `models_dir`/`model_size`, in OpenAI's or Hugging Face's format; if `model_size` is one
+    of OpenAI's, 124M, 355M, 774M or 1558M, files that are missing are downloaded first, and when all are there, no
+    network is used. `hf:<owner>/<name>` fetches a repository of Hugging Face's hub into the cache of `huggingface_hub`.
+    `settings` is as `load_settings` gives it, `params` as `load_gpt2_params_from_tf_ckpt` does. Raises CheckpointError
+    for anything wrong with the files or the download.
     """
-    model_dir = Path(models_dir, model_size)
-    for name in FILES:
-        if not (model_dir / name).exists():
-            download_model_file(model_size, name, model_dir / name)
-    settings = load_settings(model_dir)
+    if model_size.startswith("hf:"):
+        model_dir = huggingface.download_from_hub(model_size.removeprefix("hf:"))
+    else:
+        model_dir = Path(models_dir, model_size)
     try:
+        if not is_huggingface(model_dir) or (model_size in OPENAI_SIZES and huggingface.lacks_files(model_dir)):
+            download_missing(model_size, model_dir)
+        settings = load_settings(model_dir)
+        if is_huggingface(model_dir):
+            tensors = huggingface.map_tensors(model_dir, tensor_shapes(settings))
+            return settings, to_params(tensors, settings, model_dir / huggingface.WEIGHTS)
         named = (model_dir / "checkpoint").read_text(errors="replace")
         if not named.startswith('model_checkpoint_path: "model.ckpt"\n'):
             raise CheckpointError(f"{model_dir / 'checkpoint'} doesn't name model.ckpt: delete it to fetch it again")

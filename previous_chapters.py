@@ -24,9 +24,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from engine.checkpoints import Checkpoints, read_saved_model, whole_file
-from engine.fast import IGNORE_INDEX, Linear, mixed_precision, ready_to_train, scored_log_probs
+from engine.fast import IGNORE_INDEX, Linear, micro_batches, ready_to_train, scored_log_probs
 from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
 from engine.generation import evaluation_mode, generate
+from engine.precision import LossScaler, mixed_precision, number_format
 from engine.training_log import TrainingLog, check_finite
 
 # --- The model ---
@@ -249,8 +250,8 @@ def token_ids_to_text(token_ids, tokenizer):
 
 @torch.no_grad()
 def generate_text_simple(model, idx, max_new_tokens, context_size):
-    """Continue every row of ids (B, T) by its likeliest tokens: (B, T + max_new_tokens). The plain form of
-    `generate`."""
+    """Continue every row of ids (B, T) by its most likely tokens: (B, T + max_new_tokens). The plain form of
+    `generate`, whose greedy continuation is the same where nothing ends it; call `model.eval()` first."""
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]                           # (B, V), after the last token
         idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)      # (B, T + 1)
@@ -275,23 +276,22 @@ def calc_loss_batch(input_batch, target_batch, model, device):
     depend on. A batch without any scored position has loss 0, not 0/0. Raises ValueError for other negative targets.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
-    with mixed_precision(device):
-        log_probs = scored_log_probs(model, input_batch, target_batch, causal_attention)  # (S,)
+    log_probs = scored_log_probs(model, input_batch, target_batch, causal_attention)  # (S,)
     return -log_probs.sum() / max(len(log_probs), 1)
 
 
 @torch.no_grad()
-def calc_loss_loader(data_loader, model, device, num_batches=None):
+def calc_loss_loader(data_loader, model, device, num_batches=None, precision="float32"):
     """Mean loss per scored token over the first `num_batches` batches of a loader (all, if None), in nats: a float.
 
     Every token counts the same, whichever batch it is in. The model's mode and torch's global random state on the CPU,
     from which every pass through a loader draws a seed, are as before afterwards: evaluating doesn't change the order
-    of a training run. Raises ValueError for a loader without batches.
+    of a training run. `precision`: see `train_model_simple`. Raises ValueError for a loader without batches.
     """
     if len(data_loader) == 0:
         raise ValueError("the loader has no batches: fewer entries than one batch, with drop_last=True?")
     loss_sum, scored_sum = 0.0, 0
-    with evaluation_mode(model), torch.random.fork_rng(devices=[]):
+    with evaluation_mode(model), torch.random.fork_rng(devices=[]), mixed_precision(device, precision):
         for input_batch, target_batch in islice(data_loader, num_batches):
             scored = int((target_batch != IGNORE_INDEX).sum())
             loss_sum += calc_loss_batch(input_batch, target_batch, model, device).item() * scored
@@ -301,9 +301,9 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
 
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
                        start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None,
-                       checkpoint_minutes=10.0):
+                       checkpoint_minutes=10.0, precision="float32", micro_batch_size=None):
     """Train a model that is on `device`, in one process, printing losses as it goes and, after each epoch, how it
-    continues `start_context`.
+    continues `start_context`, unless that is "".
 
     At step 0 and every `eval_freq` steps it notes the mean training loss per scored token since the last note (taken
     from the steps themselves: no extra pass), the validation loss over `eval_iter` batches (all, if None), and the
@@ -316,6 +316,9 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     settings, it goes on after the last step saved and ends as if it had never stopped (on a CPU, bit for bit). The two
     latest checkpoints are kept, each about three times the size of the weights (with AdamW).
 
+    `precision` is the format of the matrix products: "float32", "bfloat16", "float16" or "auto", the device's fastest.
+    With `micro_batch_size` gradients are summed over parts of so many rows: those of the whole batch, in less memory.
+
     Training changes how the process handles memory, until it ends: see `engine.fast.keep_freed_memory`.
 
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
@@ -325,9 +328,12 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     if len(train_loader) == 0:
         raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
     log = TrainingLog(num_epochs, len(train_loader), tokenizer.eot_token)
-    stateful = [model, optimizer, log] + ([scheduler] if scheduler else [])  # what a checkpoint restores
+    precision = number_format(precision, device)
+    scaler = LossScaler(device, precision)  # for float16; else it does nothing
+    stateful = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])  # what a checkpoint restores
     checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
-                              num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter)
+                              num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
+                              precision=precision, micro_batch_size=micro_batch_size)
     ready_to_train(model, optimizer)  # lays out weights and memory for speed
     checkpoints.resume()
 
@@ -336,21 +342,30 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
             model.train()
             for input_batch, target_batch in checkpoints.batches(train_loader, log.step % len(train_loader)):
                 optimizer.zero_grad()
-                loss = calc_loss_batch(input_batch, target_batch, model, device)
+                loss = 0.0
+                with mixed_precision(device, precision):  # around all parts: no weight is cast twice
+                    for inputs, targets, share in micro_batches(input_batch, target_batch, micro_batch_size):
+                        part = share * calc_loss_batch(inputs, targets, model, device)
+                        scaler.scale(part).backward()
+                        loss += part.detach()
                 check_finite("loss", loss, log.step, input_batch, tokenizer)
-                loss.backward()
                 if max_norm is not None:
+                    scaler.unscale_(optimizer)
                     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-                    check_finite("gradient's norm", norm, log.step, input_batch, tokenizer)
-                optimizer.step()
+                    if not scaler.is_enabled():  # it leaves out such a step
+                        check_finite("gradient's norm", norm, log.step, input_batch, tokenizer)
+                scaler.step(optimizer)
                 if scheduler is not None:
                     scheduler.step()
 
                 log.count(loss, input_batch, target_batch)
                 if log.step % eval_freq == 0:
-                    log.note(calc_loss_loader(val_loader, model, device, num_batches=eval_iter))
+                    log.note(calc_loss_loader(val_loader, model, device, eval_iter, precision))
                 log.step += 1
                 checkpoints.save_when_due(log.step)
             checkpoints.save(log.step)
-            log.say(sample_text(model, tokenizer, start_context))
+            if scaler.skipped:
+                log.say(f"{scaler.skipped} steps were left out so far: their float16 gradients overflowed")
+            if start_context:
+                log.say(sample_text(model, tokenizer, start_context))
     return log.history()

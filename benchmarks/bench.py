@@ -24,7 +24,8 @@ import torch.nn.functional as F
 
 from benchmarks import load
 from benchmarks.load import memory
-from engine.fast import IGNORE_INDEX, mixed_precision, own_memory, pack, ready_to_train
+from engine.fast import IGNORE_INDEX, own_memory, pack, ready_to_train
+from engine.precision import mixed_precision
 from gpt_download import END_OF_TEXT, download_and_load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch, generate, gpt_config, train_model_simple
 from scripts.tutorial import ROOT, notebook_definitions
@@ -41,6 +42,7 @@ DATA = os.environ.get("INSTRUCTION_DATA", ROOT / "data/mini-instructions.json")
 CONTEXT = SIZES["124M"]["n_ctx"]
 BOOK, HF = "llms-from-scratch", "transformers"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PRECISION = "auto" if DEVICE == "cuda" else "float32"  # of all implementations
 NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
 
 
@@ -73,19 +75,20 @@ def hf_model(size):
 
 
 def book_loss(model, inputs, targets):
-    """The peers' loss: logits at every position, then cross-entropy; bfloat16 on a GPU, as ours."""
-    with mixed_precision(DEVICE):
+    """The peers' loss: logits at every position, then cross-entropy."""
+    with mixed_precision(DEVICE, PRECISION):
         return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
 
 
 def hf_loss(model, inputs, targets):
-    with mixed_precision(DEVICE):
+    with mixed_precision(DEVICE, PRECISION):
         logits = model(inputs, use_cache=False).logits
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
 
 
 def our_loss(model, inputs, targets):
-    return calc_loss_batch(inputs, targets, model, DEVICE)
+    with mixed_precision(DEVICE, PRECISION):
+        return calc_loss_batch(inputs, targets, model, DEVICE)
 
 
 IMPLEMENTATIONS = {  # name: how its model is made, its loss, AdamW's `fused` as it ships

@@ -29,7 +29,7 @@ TRAINING = {  # what is left out, and how
     "memory of its own for each weight": lambda: setattr(engine.fast, "own_memory", lambda model: None),
     "keeping freed memory": lambda: setattr(engine.fast, "keep_freed_memory", lambda: None),
     "fused AdamW": lambda: bench.IMPLEMENTATIONS.update(ours=(*bench.IMPLEMENTATIONS["ours"][:2], None)),
-    "logits that become their own gradient": lambda: setattr(engine.fast.TargetLogProbs, "apply", indexed_log_probs),
+    "the log-softmax in slices": lambda: setattr(engine.fast.TargetLogProbs, "apply", indexed_log_probs),
     "the head's product with the weights first": lambda: setattr(Linear, "forward", torch.nn.Linear.forward),
 }
 

@@ -1,12 +1,16 @@
 """The engine behind the textbook: what is faster than the plain form, and what keeps a run from being lost.
 
-    fast            the linear layer for few rows, batches without padding, bfloat16, memory that is kept
+    fast            the linear layer for few rows, batches without padding or in parts, memory that is kept
+    precision       bfloat16 and float16 where the hardware has them
+    lora            low-rank adapters: added, trained, merged
     generation      the key/value cache, prompts of different lengths in one batch, sampling, streams of tokens
     training_log    what a run has noted so far, what it prints, and when it must stop
     checkpoints     saving and resuming a training run; files that are written whole or not at all
     entries         people's data files as checked entries; the scores of answers
     fetch           downloads that go on where they stopped
     tf_checkpoint   TensorFlow's checkpoint format, read by memory map
+    huggingface     GPT-2 from and to Hugging Face's format
+    settings        settings that come from the environment
     figures         the tutorial's drawings
 
 Rooms import only rooms of this list, never the modules beside the notebook.

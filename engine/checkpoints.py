@@ -99,7 +99,7 @@ class Checkpoints:
         """
         if self.folder is None:
             return
-        states = [one.state_dict() for one in self.stateful]
+        states = [changing_state(one) for one in self.stateful]
         if not all(weight.isfinite().all() for weight in states[0].values()):
             raise ValueError(f"after step {step} the weights aren't finite, so they aren't saved: try a lower learning "
                              f"rate or max_norm=1.0, and go on from the checkpoint before, in {self.folder}")
@@ -131,7 +131,7 @@ class Checkpoints:
                 raise ValueError(f"{path} is of another run ({'; '.join(differences)}): empty that folder or name "
                                  "another. To train a model further that was saved, set START_FROM to its file")
             for one, state in zip(self.stateful, saved["states"], strict=True):
-                one.load_state_dict(state)
+                one.load_state_dict(state, **({"strict": False} if isinstance(one, torch.nn.Module) else {}))
             self.draw_from(saved["generators"])
             self.epoch_start = saved["epoch_start"]
             print(f"Going on from {path}")
@@ -141,6 +141,14 @@ class Checkpoints:
 def number_of(path):
     """The number of steps in a checkpoint's name."""
     return int(path.stem.removeprefix("step-"))
+
+
+def changing_state(one):
+    """The `state_dict` of a model, an optimiser or the like, without a model's frozen weights."""
+    frozen = set()
+    if isinstance(one, torch.nn.Module):
+        frozen = {name for name, weight in one.named_parameters(remove_duplicate=False) if not weight.requires_grad}
+    return {name: value for name, value in one.state_dict().items() if name not in frozen}
 
 
 def describe(one):

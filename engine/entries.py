@@ -9,6 +9,7 @@ All that is wrong with a file is reported at once, as one ValueError of at most 
 """
 
 import csv
+import html
 import io
 import json
 import re
@@ -268,6 +269,15 @@ def score_table(records):
             groups[group].append(scores)
     by_size = sorted(groups.items(), key=lambda group: len(group[1]))
     return {task: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for task, rows in by_size}
+
+
+def markdown_table(header, rows):
+    """A table in Markdown whose cells show their texts as they are, on one line each: texts of data are no markup."""
+    def cell(text):
+        text = html.escape(" ".join(text.split()), quote=False)
+        return re.sub(r"([\\`*_{}\[\]#|~$!+-])", lambda sign: f"&#{ord(sign[1])};", text)
+    lines = [header, ["---"] * len(header), *(map(cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def count_known(entries, train_entries):

@@ -1,5 +1,5 @@
-"""What saves time and changes no result: each form here gives what the textbook's plain one gives, up to rounding, and
-a test holds it to that. (Only `mixed_precision` rounds more, to bfloat16, on GPUs that have it.)
+"""What saves time or memory and changes no result: each form here gives what the textbook's plain one gives, up to
+rounding, and a test holds it to that.
 
 Why it is fast, in the order of what it saves (`benchmarks/README.md` has the figures):
 
@@ -10,6 +10,8 @@ Why it is fast, in the order of what it saves (`benchmarks/README.md` has the fi
   slices.
 - A training step asks for the memory that the step before it freed. `keep_freed_memory` keeps it.
 
+A large batch in little memory is read in parts: `micro_batches`.
+
 All of it rests on one property of GPT-2: only attention looks along a row; every other part treats each token alone. So
 a packed batch goes through the model as one long row, and `Packing.around` puts the tokens back in their rows for
 attention.
@@ -17,7 +19,6 @@ attention.
 
 import ctypes
 import sys
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from torch.autograd.function import once_differentiable
 
 IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
 FEW_ROWS = 64        # up to so many rows, reading the weights takes longer than multiplying by them
+SLICE = 1024         # so many columns of logits, for a batch's few hundred rows, stay in the processor's cache
 
 
 class Linear(nn.Linear):
@@ -117,22 +119,29 @@ def scored_log_probs(model, idx, targets, attend):
 class TargetLogProbs(torch.autograd.Function):
     """log_softmax(logits, dim=-1)[which, targets]: logits (P, V), which and targets (S,) -> (S,).
 
-    Logits are the largest tensor of a step. Here the backward pass has them once, as log-probabilities that become
-    their own gradient in place (indexing log_softmax takes three such tensors), and in columns, as the head makes them.
+    Logits are the largest tensor of a step. They are read here in columns, as the head makes them, in slices that fit
+    the processor's cache; neither log-probabilities nor anything in float32 is made of them as a whole.
     """
 
     @staticmethod
     def forward(ctx, logits, which, targets):
-        columns = logits.T.log_softmax(dim=0, dtype=torch.promote_types(logits.dtype, torch.float32))  # (V, P)
-        ctx.save_for_backward(columns, which, targets)
-        return columns[targets, which]
+        columns = logits.T                                                      # (V, P)
+        largest = columns.amax(dim=0).to(torch.promote_types(logits.dtype, torch.float32))  # (P,)
+        total = sum((part - largest).exp_().sum(dim=0) for part in columns.split(SLICE))
+        log_total = largest + total.log()                                       # (P,)
+        ctx.save_for_backward(logits, log_total, which, targets)
+        return columns[targets, which] - log_total[which]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        columns, which, targets = ctx.saved_tensors
-        of_rows = grad.new_zeros(columns.shape[1]).index_add_(0, which, grad)   # (P,)
-        grads = columns.exp_().mul_(-of_rows).index_put_((targets, which), grad, accumulate=True)  # (V, P)
+        logits, log_total, which, targets = ctx.saved_tensors
+        of_rows = grad.new_zeros(len(logits)).index_add_(0, which, grad)        # (P,)
+        columns = logits.T                                                      # (V, P)
+        grads = torch.empty_like(columns)
+        for logit, gradient in zip(columns.split(SLICE), grads.split(SLICE)):
+            gradient.copy_((logit - log_total).exp_().mul_(-of_rows))  # -of_rows * softmax
+        grads.index_put_((targets, which), grad.to(grads.dtype), accumulate=True)
         return grads.T, None, None
 
 
@@ -150,18 +159,28 @@ def has_hooks(model):
     return any(not (getattr(hook, "__module__", None) or "").startswith("torch.") for hook in hooks)
 
 
-# --- Number formats and memory ---
+# --- Memory ---
 
 
-def mixed_precision(device):
-    """bfloat16 matrix products where the hardware has them (CUDA, from Ampere on); else nothing changes."""
-    if torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.autocast("cuda", torch.bfloat16)
-    return nullcontext()
+def micro_batches(input_batch, target_batch, size=None, scored=None):
+    """A batch, inputs and targets (B, T), in parts of at most `size` rows (all, if None): (inputs, targets, share), ...
+
+    `share` is the part's share of the batch's scored tokens. So the batch's mean loss, and its gradients, are the sum
+    of share * mean loss over the parts. `scored` is the number of tokens that the mean is over, if that isn't the
+    batch's: in n processes that average their gradients, the number of all their scored tokens divided by n. Raises
+    ValueError for a size below 1.
+    """
+    size = len(input_batch) if size is None else size
+    if size < 1:
+        raise ValueError(f"{size} rows at a time: want 1 or more")
+    scored = scored or max(int((target_batch != IGNORE_INDEX).sum()), 1)
+    for inputs, targets in zip(input_batch.split(size), target_batch.split(size)):
+        yield inputs, targets, int((targets != IGNORE_INDEX).sum()) / scored
 
 
 def ready_to_train(model, optimizer):
-    """Before the first step: each weight gets memory of its own, and what a step frees is kept for the next one."""
+    """Before the first step: each trained weight gets memory of its own, and what a step frees is kept for the next
+    one."""
     if not optimizer.state:  # moments that exist already lie as the weights do
         own_memory(model)
     # Not before the first step, in which AdamW makes its moments: they would come to lie among what is kept for reuse,
@@ -170,10 +189,11 @@ def ready_to_train(model, optimizer):
 
 
 def own_memory(model):
-    """Copy each weight into memory of its own, in rows. Weights that were taken over from OpenAI's files lie there
-    transposed, and training would be slower: the optimiser would reorder every gradient."""
+    """Copy each trained weight into memory of its own, in rows. Weights that were taken over from OpenAI's files lie
+    there transposed, and training would be slower: the optimiser would reorder every gradient. Frozen ones stay."""
     for parameter in model.parameters():
-        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
 
 def keep_freed_memory():

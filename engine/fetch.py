@@ -18,6 +18,10 @@ class CheckpointError(RuntimeError):
     """A file that can't be fetched, or isn't what it should be; says what to do."""
 
 
+class SourceError(CheckpointError):
+    """A file that can't be had from the address that was asked; another one may have it."""
+
+
 def download_file(url, destination):
     """Download a file, with a progress bar; `destination` appears only when it is complete.
 
@@ -42,12 +46,12 @@ def download_file(url, destination):
                     return
             except requests.RequestException as error:
                 if not broken_off(error) or not attempts_left:
-                    raise CheckpointError(f"could not download {url}: {error}. Check the network and try again (it "
+                    raise SourceError(f"could not download {url}: {error}. Check the network and try again (it "
                                           f"goes on where it stopped), or put the file at {destination} by hand"
                                           ) from error
     except OSError as error:
         raise CheckpointError(f"can't write {unfinished}: {error}") from error
-    raise CheckpointError(f"could not download {url}: its server sends other parts of the file than it is asked for")
+    raise SourceError(f"could not download {url}: its server sends other parts of the file than it is asked for")
 
 
 def broken_off(error):
@@ -69,7 +73,7 @@ def fetch_rest(session, url, unfinished, version_file):
             return False
         response.raise_for_status()
         if "text/html" in response.headers.get("Content-Type", ""):
-            raise CheckpointError(f"{url} answered with a web page instead of the file: is a proxy in between?")
+            raise SourceError(f"{url} answered with a web page instead of the file: is a proxy in between?")
         length = response.headers.get("Content-Length", "")
         length = int(length) if length.isdigit() else 0  # 0: unknown
         if response.status_code == 206:  # bytes <first>-<last>/<length of the file>, RFC 9110, section 14.4

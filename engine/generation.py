@@ -129,8 +129,8 @@ def pick_next(logits, temperature, top_k, top_p):
 
 
 def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
-    """Raise ValueError for no or an empty prompt, a context_size above the model's, or a sampling argument out of its
-    range."""
+    """Raise ValueError for no or an empty prompt, a context_size below 1 or above the model's, a negative
+    max_new_tokens, or a sampling argument out of its range."""
     if not 0 < context_size <= model.pos_emb.num_embeddings:
         raise ValueError(f"context_size is {context_size}, but the model reads {model.pos_emb.num_embeddings}")
     if not temperature >= 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
@@ -177,7 +177,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
 @torch.inference_mode()
 def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
     """The tokens with which `generate` continues one prompt, a list of ids, each as soon as it is there: a generator of
-    ids. Closing it stops the generation. Raises ValueError as `generate` does."""
+    ids. Closing it stops the generation. Raises ValueError as `generate` does, when the first token is asked for."""
     check_arguments(model, [ids], max_new_tokens, context_size, temperature, top_k, top_p)
     device = next(model.parameters()).device
     length = torch.tensor([len(ids)], device=device)                            # (1,)

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from engine.tf_checkpoint import write_with_tensorflow
-from gpt_download import tensor_shapes
 from miniature.pretrain import MODEL_DIR, RESULT, ROOT, SETTINGS
-from previous_chapters import openai_names
+from scripts.export import openai_tensors
 
 NOISE = 0.02
 
@@ -26,14 +25,9 @@ def full_embedding(rows, types):
 
 
 def openai_variables(weights, types):
-    """Our names and (out, in) matrices become OpenAI's names and (1, in, out) matrices, as float16."""
+    """The weights as OpenAI's variables, in float16."""
     weights = weights | {"tok_emb.weight": full_embedding(weights["tok_emb.weight"], types)}
-    shapes, variables = tensor_shapes(SETTINGS), {}
-    for path, ours in openai_names(SETTINGS["n_layer"]).items():
-        name = f"ln_f/{path}" if path in ("g", "b") else path.replace("blocks/", "h")
-        tensor = weights[ours].T if path.endswith("/w") else weights[ours]
-        variables[f"model/{name}"] = tensor.reshape(shapes[name]).numpy().astype(np.float16)
-    return variables
+    return {f"model/{name}": array.astype(np.float16) for name, array in openai_tensors(weights, SETTINGS).items()}
 
 
 if __name__ == "__main__":

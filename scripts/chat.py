@@ -25,8 +25,8 @@ import torch
 from engine.entries import LONGEST_TOKEN
 from engine.generation import stream, whole_text
 from gpt_download import END_OF_TEXT, load_tokenizer
-from previous_chapters import gpt_config, load_model
-from scripts.tutorial import ROOT, notebook_definitions
+from previous_chapters import gpt_config
+from scripts.tutorial import ROOT, notebook_definitions, saved_model
 
 BY_ITSELF = "Each question is asked by itself, as in training: the model doesn't see what was said before."
 THE_MINIATURE = ("This is the miniature. It knows some 1,500 words of simple English: their plurals, past tenses, "
@@ -186,13 +186,7 @@ def main():
                         help="a file that save_model wrote (default: the one that `make run` writes)")
     parser.add_argument("--web", action="store_true", help="on a page in the browser")
     arguments = parser.parse_args()
-    try:
-        model, config = load_model(arguments.model)
-    except FileNotFoundError:
-        sys.exit(f"There is no fine-tuned model in {arguments.model} yet: `make run` makes one and saves it as "
-                 "build/gpt2-instruct.pt")
-    except ValueError as error:
-        sys.exit(str(error))
+    model, config = saved_model(arguments.model)
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     (open_page if arguments.web else talk)(
         model.to(device), load_tokenizer(ROOT / "gpt2/7M"), [BY_ITSELF, *what_it_knows(config)],

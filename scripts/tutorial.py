@@ -1,21 +1,46 @@
-"""What the notebook defines, for the scripts, tests and benchmarks: there is no second copy of it."""
+"""What the notebook defines, for scripts, tests and benchmarks (there is no second copy), and the model it saved."""
 
 import ast
 import json
+import sys
 from pathlib import Path
+
+from previous_chapters import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
 
 
 def notebook_definitions():
-    """The notebook's imports, functions and classes as a namespace, without running the tutorial."""
+    """The notebook's imports, functions, classes and literals, such as PUBLISHED, as a namespace, without running the
+    tutorial."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     namespace = {}
     for cell in cells:
         if cell["cell_type"] == "code":
             tree = ast.parse("".join(cell["source"]))
-            tree.body = [node for node in tree.body
-                         if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))]
+            tree.body = [node for node in tree.body if is_definition(node)]
             exec(compile(tree, NOTEBOOK.name, "exec"), namespace)
     return namespace
+
+
+def is_definition(node):
+    """Whether a statement depends on nothing but imports."""
+    if isinstance(node, ast.Assign):
+        try:
+            ast.literal_eval(node.value)
+        except ValueError:
+            return False
+    return isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign))
+
+
+def saved_model(path):
+    """The model in a file that `save_model` wrote, and its config. Ends the process with one sentence if there is
+    none."""
+    try:
+        return load_model(path)
+    except FileNotFoundError:
+        sys.exit(f"There is no fine-tuned model in {path} yet: `make run` makes one and saves it as "
+                 "build/gpt2-instruct.pt")
+    except ValueError as error:
+        sys.exit(str(error))

@@ -11,7 +11,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import gpt_download
 from gpt_download import load_tokenizer
 from scripts.tutorial import notebook_definitions
-from tests.helpers import SMALL, TINY, write_checkpoint
+from tests.helpers import SMALL, TINY, execute, write_checkpoint
 from tests.web_server import FaultyServer
 
 
@@ -41,6 +41,13 @@ def tokenizer(tiny_dir):
 @pytest.fixture(scope="session")
 def notebook():
     return notebook_definitions()
+
+
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory):
+    """The notebook executed with its defaults: (folder of the results, the executed notebook, its records)."""
+    folder = tmp_path_factory.mktemp("build")
+    return folder, *execute(folder)
 
 
 @pytest.fixture

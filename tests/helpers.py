@@ -1,8 +1,12 @@
-"""What several test files and the benchmarks share: ways to write, rename and damage weights."""
+"""What several test files and the benchmarks share: ways to write, rename and damage weights, and to run a
+notebook."""
 
 import importlib.metadata
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import torch
@@ -10,6 +14,7 @@ import torch
 from engine.tf_checkpoint import write_with_tensorflow
 from gpt_download import TOKENIZER_SHA256, download_and_load_gpt2, tensor_shapes
 from previous_chapters import flatten_params
+from scripts.tutorial import NOTEBOOK
 
 TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}
 SMALL = {"n_vocab": 11, "n_ctx": 6, "n_embd": 4, "n_head": 2, "n_layer": 2}
@@ -61,3 +66,20 @@ def flip(path, at, mask=1):
 
 def truncate(path, size):
     path.write_bytes(path.read_bytes()[:size])
+
+
+def execute(folder, source=NOTEBOOK, **parameters):
+    """Execute the notebook headless and convert it to HTML, as `make run` does: the executed notebook and its
+    records."""
+    before = source.read_bytes()
+    folder.mkdir(exist_ok=True)
+    environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in parameters.items()}
+    for name in ("MPLBACKEND", "DISPLAY", "WAYLAND_DISPLAY"):  # the kernel chooses its own backend, without a display
+        environment.pop(name, None)
+    convert = [sys.executable, "-m", "nbconvert", "--output-dir", str(folder)]
+    subprocess.run([*convert, "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", str(source)],
+                   check=True, env=environment, cwd=folder)
+    subprocess.run([sys.executable, "-m", "nbconvert", "--coalesce-streams", str(folder / source.name)], check=True)
+    subprocess.run([*convert, "--to", "html", str(folder / source.name)], check=True)
+    assert source.read_bytes() == before
+    return json.loads((folder / source.name).read_text()), json.loads((folder / "responses.json").read_text())

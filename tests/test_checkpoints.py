@@ -147,6 +147,8 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 @pytest.mark.parametrize("changes, difference", [
     ({"epochs": 4}, "num_epochs 4, was 3"), ({"optimizer": "other rate"}, "AdamW lr 5e-05, was 0.01"),
     ({"max_norm": 1.0}, "max_norm 1.0, was None"), ({"eval_freq": 2}, "eval_freq 2, was 3"),
+    ({"precision": "bfloat16"}, "precision 'bfloat16', was 'float32'"),
+    ({"micro_batch_size": 1}, "micro_batch_size 1, was None"),
     ({"data_seed": 1}, "training data '[0-9a-f]{16}', was '[0-9a-f]{16}'"),
     ({"batch_size": 4}, "training batch size 4, was 2; training batches 2, was 4"),
     ({"drop_rate": 0.2}, r"dropout \[0.2.*\], was \[0.1.*\]"),

@@ -1,12 +1,15 @@
 """People's data files, of every kind that is read and of those that are not, and the scores of answers."""
 
 import json
+import re
+from html import unescape
 
+import mistune
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.entries import count_known, exact_match, load_entries, score_table, token_f1, words
+from engine.entries import count_known, exact_match, load_entries, markdown_table, score_table, token_f1, words
 from scripts.tutorial import ROOT
 
 CASES = ROOT / "tests/cases"
@@ -261,3 +264,12 @@ def test_entries_that_are_in_training_are_counted():
     assert count_known(test, train) == 6
     train = [ENTRY | {"instruction": f"Name colour {i}."} for i in range(5)] + [ENTRY]
     assert count_known([ENTRY, ENTRY | {"instruction": " name  a COLOUR."}, ENTRY | {"input": "x"}], train) == 2
+
+
+@pytest.mark.parametrize("text", ["a | b", "*a* _b_ `c`", "<script>x</script>", "# a\n- b", "[a](b)", "$x$ ~~y~~",
+                                  "![a](b)", "&amp;", "\\", "a\nb", "It isn't \"so\""])
+def test_no_text_of_a_table_is_markup(text):
+    table = markdown_table(["one", "two"], [[text, "plain"]])
+    html = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "math"])(table)
+    [cells] = re.findall(r"<tbody>\s*<tr>\s*<td>(.*?)</td>\s*<td>plain</td>", html, flags=re.DOTALL)
+    assert unescape(cells) == " ".join(text.split()) and "<" not in cells

@@ -3,15 +3,13 @@
 import platform
 import subprocess
 import sys
-from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import engine.fast
-import previous_chapters
-from engine.fast import Linear, keep_freed_memory, mixed_precision, pack
+from engine.fast import Linear, keep_freed_memory, micro_batches, pack
 from previous_chapters import calc_loss_batch, causal_attention, load_model, save_model
 from scripts.tutorial import ROOT
 from tests.small_models import (
@@ -22,8 +20,10 @@ from tests.small_models import (
     cross_entropy_by_torch,
     float32_model,
     instruction_batch,
+    mean_per_token,
     our_model,
     positions_computed,
+    train,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -141,12 +141,14 @@ def test_gradients_that_a_hook_changes_are_seen_in_their_rows(float64):
     assert_equals_cross_entropy(ours, plain)
 
 
-def test_a_second_backward_pass_is_refused_not_wrong(float64):
-    """The gradient of the logits takes the place of what it is computed from."""
-    loss = calc_loss_batch(*instruction_batch(0), our_model(), "cpu")
+def test_a_second_backward_pass_gives_the_same(float64):
+    model = our_model()
+    loss = calc_loss_batch(*instruction_batch(0), model, "cpu")
     loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
+    once = [parameter.grad.clone() for parameter in model.parameters()]
+    loss.backward()
+    for parameter, grad in zip(model.parameters(), once):
+        torch.testing.assert_close(parameter.grad, 2 * grad, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("target", [-1, -99])
@@ -275,20 +277,60 @@ def test_other_weights_are_left_to_pytorch(change, monkeypatch):
     assert layer(x).equal(F.linear(x, layer.weight, layer.bias))
 
 
-# --- Number formats and memory ---
+# --- A batch in parts ---
 
 
-def test_bfloat16_only_where_the_hardware_has_it(monkeypatch):
-    assert isinstance(mixed_precision("cpu"), nullcontext)
-    monkeypatch.setattr(previous_chapters, "mixed_precision", lambda device: torch.autocast("cpu", torch.bfloat16))
-    model, (inputs, targets) = float32_model(), instruction_batch(0)
-    types, layer = [], model.trf_blocks[0].ff.layers[1]
-    forward = layer.forward
-    layer.forward = lambda x: types.append(x.dtype) or forward(x)
-    loss = calc_loss_batch(inputs, targets, model, "cpu")
-    loss.backward()
-    assert types == [torch.bfloat16] and loss.dtype == model.tok_emb.weight.grad.dtype == torch.float32
-    assert loss.item() == pytest.approx(cross_entropy_by_torch(model, inputs, targets).item(), rel=0.05)
+@pytest.mark.parametrize("size", [None, 1, 2, 3, 8, 99])
+def test_parts_of_a_batch_give_its_loss_and_gradients(float64, size):
+    """Rows with unequal numbers of scored tokens, one with none."""
+    inputs, targets = instruction_batch(0, rows=8, beginning=3)
+    targets[:3, :5], targets[5] = -100, -100
+    ours, plain = our_model(), our_model()
+    total = 0.0
+    parts = list(micro_batches(inputs, targets, size))
+    assert [len(part) for part, _, _ in parts] == [len(part) for part in inputs.split(size or 8)]
+    for part_inputs, part_targets, share in parts:
+        loss = share * calc_loss_batch(part_inputs, part_targets, ours, "cpu")
+        loss.backward()
+        total += loss.detach()
+    expected = cross_entropy_by_torch(plain, inputs, targets)
+    expected.backward()
+    torch.testing.assert_close(total, expected.detach(), rtol=0, atol=1e-12)
+    for (name, parameter), other in zip(ours.named_parameters(), plain.parameters()):
+        torch.testing.assert_close(parameter.grad, other.grad, rtol=0, atol=1e-12, msg=name)
+
+
+def test_parts_in_two_processes_give_the_mean_of_all(float64):
+    """Each process's gradients are the average of both, so the mean is over half of all scored tokens."""
+    batches = [instruction_batch(0, rows=5), instruction_batch(1, rows=2)]
+    scored = sum(int((targets != -100).sum()) for _, targets in batches)
+    model = our_model()
+    loss = sum(share * calc_loss_batch(inputs, targets, model, "cpu") for batch in batches
+               for inputs, targets, share in micro_batches(*batch, 2, scored / 2)) / 2
+    assert loss.item() == pytest.approx(mean_per_token(our_model(), batches), rel=1e-12)
+
+
+def test_nothing_scored_is_no_error():
+    inputs, targets = instruction_batch(0)
+    shares = [share for _, _, share in micro_batches(inputs, torch.full_like(targets, -100), 1)]
+    assert shares == [0, 0, 0]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_parts_of_no_rows_are_an_error(size):
+    with pytest.raises(ValueError, match=f"{size} rows at a time: want 1 or more"):
+        train(float32_model(), micro_batch_size=size)
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.1])
+def test_training_in_parts_is_training(float64, max_norm):
+    runs = [train(our_model(), micro_batch_size=size, max_norm=max_norm) for size in (None, 1, 2)]
+    for run in runs[1:]:
+        for mine, other in zip(run, runs[0]):
+            assert mine == pytest.approx(other, rel=1e-9)
+
+
+# --- Memory ---
 
 
 RESIDENT = """

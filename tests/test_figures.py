@@ -2,8 +2,11 @@
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
+from matplotlib.colors import to_hex
 
-from engine.figures import drawable, plot_losses, set_up_figures
+from engine import figures
+from engine.figures import GREEN, GREY, drawable, plot_losses, set_up_figures
 
 
 @pytest.fixture
@@ -11,6 +14,7 @@ def set_up():
     with plt.rc_context():
         set_up_figures()
         yield
+    plt.close("all")
 
 
 @pytest.mark.filterwarnings("error")
@@ -31,11 +35,91 @@ def test_any_text_is_drawn_as_it_is_or_replaced(set_up, text):
     plt.close(fig)
 
 
+def texts(fig):
+    return [text.get_text() for ax in fig.axes for text in ax.texts]
+
+
 def test_plot_losses():
-    fig = plot_losses([0, 1, 2], [100, 200, 300], [3.0, 2.0, 1.0], [3.5, 2.5, 2.0])
+    fig = plot_losses([0, 1, 2], [100, 200, 300], [3.0, 2.0, 1.0], [3.5, 2.0, 2.5])
     lower, upper = fig.axes
-    assert [line.get_label() for line in lower.lines] == ["training", "validation"]
-    assert [list(line.get_ydata()) for line in lower.lines] == [[3, 2, 1], [3.5, 2.5, 2]]
+    assert [line.get_label() for line in lower.lines] == ["training", "validation", "smallest validation loss, 2.000"]
+    assert [list(line.get_ydata()) for line in lower.lines] == [[3, 2, 1], [3.5, 2, 2.5], [2]]
+    assert list(lower.lines[2].get_xdata()) == [1] and lower.get_yscale() == "log"
     assert lower.get_xlabel() == "epochs" and "loss" in lower.get_ylabel() and lower.get_legend() is not None
     assert upper.get_xlabel().startswith("tokens") and upper.get_xlim()[0] < 100 < 300 < upper.get_xlim()[1]
     plt.close(fig)
+
+
+def test_a_figure_is_shown_once_with_its_text(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    fig, _ = plt.subplots()
+    figures.show(fig, "what is to be seen")
+    figures.show_progress(2)
+    first, second = shown
+    assert first.data.startswith(b"\x89PNG") and first.alt == "what is to be seen"
+    assert second.alt == "Section 2 of 12: prompt."
+    assert not plt.get_fignums(), "nothing is left that a notebook would show again"
+
+
+def test_cells_have_their_texts_and_colours(set_up):
+    fig = figures.draw_cells({"one": [[("7", GREEN), ("8", GREY)]], "two": [[("$9", GREY)]]})
+    assert texts(fig) == ["7", "8", "$9"] and [ax.get_title() for ax in fig.axes] == ["one", "two"]
+    assert [to_hex(patch.get_facecolor()) for ax in fig.axes for patch in ax.patches] == [GREEN, GREY, GREY]
+
+
+def test_tokens_are_wrapped_and_shaded(set_up):
+    tokens = [f" word{i}" for i in range(40)]
+    fig = figures.draw_tokens({"a text": tokens}, "title", values={"a text": [i / 39 for i in range(40)]})
+    [ax] = fig.axes
+    assert texts(fig) == ["a text", *tokens]
+    assert all(patch.get_x() + patch.get_width() <= ax.get_xlim()[1] for patch in ax.patches)
+    assert len({patch.get_y() for patch in ax.patches}) > 2
+    red, green = ax.patches[0].get_facecolor(), ax.patches[-1].get_facecolor()
+    assert red[0] > red[1] and green[1] > green[0]
+    plt.close(fig)
+    fig = figures.draw_tokens({"a": ["x"]}, "losses", values={"a": [9.0]}, low=8.0, high=0.0)
+    assert fig.axes[0].patches[0].get_facecolor() == red
+
+
+def test_wide_characters_have_room_and_a_font(set_up):
+    fig = figures.draw_tokens({"a": ["你好", "four"]}, "title", colours={"a": [GREEN, GREEN]})
+    chinese, latin = fig.axes[0].patches
+    assert chinese.get_width() == latin.get_width()
+    assert set(plt.rcParams["font.family"]) < set(fig.axes[0].texts[1].get_fontfamily())
+    plt.close(fig)
+
+
+def test_probabilities_are_bars_with_one_highlighted(set_up):
+    fig = figures.draw_probabilities({"before": [("a", 0.9), ("b", 0.1)], "after": [("b", 1.0)]}, highlight="b")
+    before, after = fig.axes
+    assert [patch.get_width() for patch in before.patches] == [0.9, 0.1] and texts(fig) == ["90%", "10%", "100%"]
+    assert before.patches[1].get_facecolor() == after.patches[0].get_facecolor() != before.patches[0].get_facecolor()
+
+
+def test_the_parts_of_a_model_are_all_of_it(set_up):
+    shares = figures.parameter_shares({"vocab_size": 50257, "context_length": 1024, "emb_dim": 768, "n_layers": 12})
+    assert sum(shares.values()) == 124_439_808
+    fig = figures.draw_parameters({"one": shares})
+    assert sum(patch.get_width() for patch in fig.axes[0].patches) == pytest.approx(1)
+    assert fig.axes[0].get_yticklabels()[0].get_text() == "one: 124,439,808"
+
+
+def test_the_architecture_has_the_shapes_of_the_batch(set_up):
+    cfg = {"vocab_size": 50257, "emb_dim": 768, "n_heads": 12, "n_layers": 12}
+    shapes = texts(figures.draw_architecture(8, 61, cfg))
+    for shape in ("(8, 61)", "(8, 61, 768)", "(8, 12, 61, 61)", "(8, 61, 3072)", "(8, 61, 50,257)"):
+        assert shape in shapes
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_every_head_is_drawn_and_one_cell_ringed(set_up, heads):
+    fig = figures.draw_attention(torch.rand(heads, 5, 5), list("abcde"), ringed=(0, 4, 1))
+    assert [len(ax.images) for ax in fig.axes] == [1] * heads
+    assert [[tuple(line.get_xydata()[0]) for line in ax.lines] for ax in fig.axes] == [[(1, 4)]] + [[]] * (heads - 1)
+
+
+def test_what_is_learned_when(set_up):
+    fig = figures.plot_learning([0, 1, 2, 4, 116], {"one": [0, 0, 0.5, 1, 1], "two": [0, 1, 1, 1, 1]})
+    assert [line.get_label() for line in fig.axes[0].lines] == ["one", "two"]
+    assert [label.get_text() for label in fig.axes[0].get_xticklabels()] == ["0", "1", "2", "4", "116"]

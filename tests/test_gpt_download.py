@@ -3,11 +3,13 @@ another's."""
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from transformers import GPT2Tokenizer
 
+import gpt_download
 from gpt_download import FILES, CheckpointError, download_and_load_gpt2, load_settings, load_tokenizer
 from previous_chapters import flatten_params
 from tests.helpers import DATA, SMALL, flip, load, write_checkpoint
@@ -102,16 +104,69 @@ def test_a_model_is_downloaded_once(server, small_dir, tmp_path):
     assert [path for path, _ in server.requests] == ["/124M/vocab.bpe"]
 
 
-def test_the_mirror_is_tried_second(server, small_dir, tmp_path, monkeypatch, capsys):
-    for name in FILES:
-        server.files[f"/mirror/124M/{name}"] = (small_dir / name).read_bytes()
-    monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror/")
-    server.files["/124M/vocab.bpe"] = (small_dir / "vocab.bpe").read_bytes()
+def serve(server, base, small_dir, names=FILES):
+    for name in names:
+        server.files[f"{base}/124M/{name}"] = (small_dir / name).read_bytes()
+
+
+def test_the_mirrors_are_tried_in_order(server, small_dir, tmp_path, monkeypatch, capsys):
+    serve(server, "/mirror", small_dir, FILES[:3])
+    serve(server, "/another", small_dir)
+    monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror/ {server.url}/another")
     settings, _ = download_and_load_gpt2("124M", tmp_path)
     assert settings == SMALL
+    asked = [path.split("/")[1] for path, _ in server.requests]
+    assert asked == ["124M"] + ["mirror"] * 4 + ["another"] * 3  # where one file is missing, the next isn't asked for
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if "came from" in line] == [
+        f"{name} came from {server.url}/{mirror}" for name, mirror in zip(FILES, ["mirror/"] * 3 + ["another"] * 3)]
+    assert f"could not download {server.url}/124M/hparams.json: 404" in printed[0]
+
+
+def test_without_a_setting_the_mirror_is_the_books(server, small_dir, tmp_path, monkeypatch, capsys):
+    assert gpt_download.MIRROR == "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2"
+    monkeypatch.setattr(gpt_download, "MIRROR", f"{server.url}/books")
+    serve(server, "/books", small_dir)
+    serve(server, "", small_dir, FILES[:1])
+    download_and_load_gpt2("124M", tmp_path)
+    served = [line.split(" came from ")[1] for line in capsys.readouterr().out.splitlines() if "came from" in line]
+    assert served == [server.url] + [f"{server.url}/books"] * 5
+
+
+@pytest.mark.parametrize("same_version", [True, False])
+def test_a_part_from_one_source_never_mixes_with_another(server, small_dir, tmp_path, monkeypatch, same_version):
+    """OpenAI's host breaks off in the middle of a file, for good; the mirror has it, under its own version or not."""
+    serve(server, "", small_dir)
+    serve(server, "/mirror", small_dir)
+    monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror")
+    if not same_version:
+        server.files[f"/mirror/124M/{DATA}"] = server.files[f"/124M/{DATA}"][::-1]
+    server.faults[f"/124M/{DATA}"] = ["cut"] * 5
+    if same_version:
+        assert download_and_load_gpt2("124M", tmp_path)[0] == SMALL
+        return
+    with pytest.raises(CheckpointError, match="damaged"):  # the mirror's file is wrong as a whole, and noticed
+        download_and_load_gpt2("124M", tmp_path)
+    assert (tmp_path / "124M" / DATA).read_bytes() == server.files[f"/mirror/124M/{DATA}"]
+
+
+def test_a_full_disk_is_no_fault_of_the_source(server, small_dir, tmp_path, monkeypatch):
+    serve(server, "", small_dir)
+    monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror")
+    monkeypatch.setattr("engine.fetch.shutil.disk_usage", lambda path: SimpleNamespace(free=1))
+    with pytest.raises(CheckpointError, match="needs .* bytes, but .* has 1 free"):
+        download_and_load_gpt2("124M", tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_every_source_that_failed_is_named(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    with pytest.raises(CheckpointError, match="could not get 'openai-community/gpt2-xl' from Hugging Face"):
+        download_and_load_gpt2("1558M", tmp_path)
     printed = capsys.readouterr().out
-    assert f"could not download {server.url}/124M/hparams.json: 404" in printed
-    assert printed.count(f"Falling back to the mirror {server.url}/mirror") == len(FILES) - 1
+    for source in (server.url, f"{server.url}/mirror"):
+        assert f"could not download {source}/1558M/hparams.json: 404" in printed
 
 
 def test_missing_files_of_an_unknown_size_are_an_error(server, model_dir):
@@ -176,10 +231,10 @@ def test_missing_hparams(model_dir, name):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"n_layer": 3}, "lacks the tensor model/h2/attn/c_attn/b"),
-    ({"n_layer": 1}, "has an unexpected tensor model/h1/attn/c_attn/b"),
-    ({"n_embd": 8}, r"has model/h0/attn/c_attn/b of shape \(12,\); hparams.json asks for \(24,\)"),
-    ({"n_ctx": 7}, r"has model/wpe of shape \(6, 4\); hparams.json asks for \(7, 4\)")])
+    ({"n_layer": 3}, "lacks the tensor h2/attn/c_attn/b"),
+    ({"n_layer": 1}, "has an unexpected tensor h1/attn/c_attn/b"),
+    ({"n_embd": 8}, r"has h0/attn/c_attn/b of shape \(12,\); its settings ask for \(24,\)"),
+    ({"n_ctx": 7}, r"has wpe of shape \(6, 4\); its settings ask for \(7, 4\)")])
 @pytest.mark.parametrize("reader", ["memmap", "tensorflow"])
 def test_a_checkpoint_of_another_size(model_dir, change, message, reader):
     (model_dir / "hparams.json").write_text(json.dumps(SMALL | change))

@@ -9,6 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     """Serves `server.files` with ETag and Range; `server.faults` holds what goes wrong first, for each path."""
 
+    def do_HEAD(self):
+        self.send_response(200 if self.path in self.server.files else 404)
+        body = self.server.files.get(self.path, b"")
+        for header, value in {"X-Repo-Commit": self.server.commit, "Content-Length": len(body),
+                              **self.server.version_of(body)}.items():
+            self.send_header(header, value)
+        self.end_headers()
+
     def do_GET(self):
         server, name = self.server, self.path
         server.requests.append((name, dict(self.headers)))
@@ -55,11 +63,12 @@ class Handler(BaseHTTPRequestHandler):
 
 class FaultyServer(ThreadingHTTPServer):
     """files: {path: bytes}; faults: {path: what goes wrong at each request for it, first to last}; requests: what was
-    asked, (path, headers). Serves inside a `with` block."""
+    asked, (path, headers); commit: what Hugging Face's hub says besides. Serves inside a `with` block."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.faults, self.requests, self.retry_after, self.knows_ranges = {}, {}, [], None, True
+        self.commit = ""
         self.version_of = lambda body: {"ETag": etag_of(body)}
         self.stalled, self.go_on = threading.Event(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"

@@ -1,0 +1,55 @@
+"""Low-rank adapters (LoRA; Hu et al., 2021): fine-tuning in little memory.
+
+What fine-tuning adds to a matrix W (D_out, D_in) is learned as a product of two thin ones, B (D_out, rank) and A (rank,
+D_in), while W itself stays frozen: it needs neither gradient nor moments, and may stay where it is, in a mapped file.
+Afterwards the product is added to W, and the model is an ordinary one again.
+"""
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer and its adapter: W x + b + alpha / rank * B A x. B is zero at first, so nothing changes."""
+
+    def __init__(self, linear, rank, alpha):
+        super().__init__()
+        weight = linear.weight
+        self.linear, self.scaling = linear, alpha / rank
+        # Divided so that A x is, at first, about as large as x.
+        self.A = nn.Parameter(torch.randn_like(weight[:1].expand(rank, -1)) / linear.in_features ** 0.5)
+        self.B = nn.Parameter(weight.new_zeros(linear.out_features, rank))
+
+    def forward(self, x):
+        """x (..., D_in) -> (..., D_out)."""
+        return self.linear(x) + F.linear(self.scaling * F.linear(x, self.A), self.B)
+
+    def merged(self):
+        """The linear layer with the adapter added to its weights, in memory of their own."""
+        with torch.no_grad():
+            self.linear.weight = nn.Parameter((self.scaling * self.B @ self.A).add_(self.linear.weight))
+        return self.linear
+
+
+def add_lora(model, rank, alpha):
+    """Freeze a GPTModel and give each linear layer of its blocks an adapter, which alone is trained from now on.
+
+    The adapters' change is scaled by alpha / rank, so that another rank wants about the same learning rate. Raises
+    ValueError for a rank below 1.
+    """
+    if rank < 1:
+        raise ValueError(f"rank is {rank}: want 1 or more")
+    model.requires_grad_(False)
+    for name, layer in list(model.named_modules()):
+        if name.startswith("trf_blocks.") and isinstance(layer, nn.Linear):
+            model.set_submodule(name, LoRALinear(layer, rank, alpha))
+
+
+def merge_lora(model):
+    """Add what the adapters have learned to the weights and take the adapters out: a plain GPTModel, all of it to be
+    trained."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, LoRALinear):
+            model.set_submodule(name, layer.merged())
+    model.requires_grad_(True)

@@ -1,0 +1,74 @@
+"""The number format in which training multiplies matrices: float32, or one of half the width where that is faster.
+
+Only what goes into a matrix product, and comes out of it, is rounded (mixed precision; Micikevicius et al., 2018).
+Weights, their gradients and AdamW's moments stay float32, and so do layer norms and the loss. Of the two formats with
+16 bits, bfloat16 has float32's range and 8 significant bits; float16 has 11, but its smallest number is 6e-8, so that
+small gradients vanish unless the loss is scaled up first.
+"""
+
+from contextlib import nullcontext
+
+import torch
+
+FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def fastest_format(device):
+    """The name of the format in which a device multiplies fastest, by what its hardware can do; emulation is slower
+    than float32 and doesn't count."""
+    kind = torch.device(device).type
+    if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):  # from Ampere on
+        return "bfloat16"
+    if kind == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):  # tensor cores, such as the T4's
+        return "float16"
+    can = torch.cpu.get_capabilities()
+    if kind == "cpu" and (can.get("avx512_bf16") or can.get("amx_bf16")):
+        return "bfloat16"
+    return "float32"
+
+
+def number_format(precision, device):
+    """The name of a format: the one that `precision` names, or with "auto" the fastest of the device. Raises ValueError
+    for another name."""
+    if precision not in ("auto", *FORMATS):
+        raise ValueError(f"precision is {precision!r}: want auto, {', '.join(FORMATS)}")
+    return fastest_format(device) if precision == "auto" else precision
+
+
+def mixed_precision(device, precision="auto"):
+    """Inside this `with` block matrix products are computed in the format that `number_format` gives.
+
+    A trained weight is cast when it is first used, and what was cast is kept until the outermost such block ends: put
+    one around all of a step that reads the same weights.
+    """
+    precision = number_format(precision, device)
+    return nullcontext() if precision == "float32" else torch.autocast(torch.device(device).type, FORMATS[precision])
+
+
+class LossScaler(torch.amp.GradScaler):
+    """PyTorch's scaling of the loss for float16; in the other formats every method leaves things as they are.
+
+    A step in which a gradient overflows is left out, which `skipped` counts, and the scale is halved: this is how a
+    good scale is found, and no error. Raises ValueError where no scale helps.
+    """
+
+    def __init__(self, device, precision="auto"):
+        super().__init__(torch.device(device).type, enabled=number_format(precision, device) == "float16")
+        self.skipped = 0
+
+    def step(self, optimizer):
+        """Take the optimiser's step, unless a gradient overflowed, and choose the next scale."""
+        super().step(optimizer)
+        scale = self.get_scale()
+        self.update()
+        self.skipped += self.get_scale() < scale
+        if self.get_scale() < 1:
+            raise ValueError("gradients aren't finite, however small the loss is scaled; the weights are those from "
+                             "before this step. Try precision float32, a lower learning rate or max_norm=1.0")
+
+    def state_dict(self):
+        return super().state_dict() | {"skipped": self.skipped}
+
+    def load_state_dict(self, state):
+        self.skipped = state.pop("skipped")
+        super().load_state_dict(state)

@@ -1,0 +1,241 @@
+"""Fine-tuning in several processes and on several machines, against a plain loop in one.
+
+The processes are real ones, started by torchrun, and talk through gloo. "Machines" are launchers that meet somewhere.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import psutil
+import pytest
+import torch
+
+from engine.lora import add_lora, merge_lora
+from gpt_download import download_and_load_gpt2, load_tokenizer
+from previous_chapters import GPTModel, calc_loss_batch, gpt_config, load_model, load_weights_into_gpt
+from scripts import finetune
+from scripts.tutorial import ROOT
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SCRIPT = ROOT / "scripts/finetune.py"
+DATA = json.loads((ROOT / "data/mini-instructions.json").read_text())
+FEW = DATA[:30] + DATA[-30:]  # 51 for training, 6 for the test, 3 for validation
+BATCH, EPOCH = 12, 4          # 12 can be divided by 1, 2, 3 and 4; so many steps has an epoch of few entries
+RATE = 0.05                   # of SGD
+LINE = re.compile(r"^step (\d{6}) loss (\d+\.\d{6}) norm (\d+\.\d{6}) tokens (\d+)$", re.MULTILINE)
+
+# SGD's steps are as exact as the gradients; AdamW makes whole steps of the rounding where a gradient is almost zero.
+WITH_SGD = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import torch
+from scripts import finetune
+
+torch.optim.AdamW = lambda parameters, lr, **other: torch.optim.SGD(parameters, lr)
+finetune.main()
+"""
+
+
+def start(processes, *options, script=SCRIPT, machine=(), precision="float32"):
+    """Start the script alone, or by torchrun in so many processes. Its output can be read as it comes."""
+    launcher = ["-m", "torch.distributed.run", *(machine or ["--standalone"]), "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 or machine else []), str(script), *map(str, options)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PRECISION": precision}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def finish(*runs):
+    """Wait for runs that must succeed: their output."""
+    outputs = [run.communicate(timeout=600)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0] * len(runs), outputs
+    return "".join(outputs)
+
+
+def start_on_two_machines(*options, **changes):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    machine = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", address, "--rdzv-id", "test",
+               "--local-addr", "127.0.0.1"]
+    return [start(1, *options, machine=machine, **changes) for _ in range(2)]
+
+
+# --- The witness ---
+
+
+class Plain:
+    """The same fine-tuning as a loop over whole batches in this process, with the textbook's loss."""
+
+    def __init__(self, entries, notebook, steps, make_optimizer, epochs=8, lora_rank=0):
+        settings, params = download_and_load_gpt2("7M", ROOT / "gpt2")
+        self.model = GPTModel(gpt_config(settings))
+        load_weights_into_gpt(self.model, params)
+        if lora_rank:
+            torch.manual_seed(123)
+            add_lora(self.model, lora_rank, alpha=2 * lora_rank)
+        items = notebook["InstructionDataset"](entries, load_tokenizer(ROOT / "gpt2/7M"), mask_instruction=True)
+        count = len(items) * 85 // 100
+        per_epoch = count // BATCH
+        optimizer, self.steps = make_optimizer(self.model.parameters()), []
+        rate = optimizer.param_groups[0]["lr"]
+        for step in range(steps):
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(123 + step // per_epoch)).tolist()
+            first = step % per_epoch * BATCH
+            batch = notebook["custom_collate_fn"]([items[i] for i in order[first:first + BATCH]])
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / (epochs * per_epoch))
+            optimizer.zero_grad()
+            loss = calc_loss_batch(*batch, self.model, "cpu")
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            self.steps.append((step + 1, loss.item(), norm.item(), int((batch[1] != -100).sum())))
+        with torch.no_grad():
+            rows = [notebook["custom_collate_fn"]([item]) for item in items[count + len(items) // 10:]]
+            scored = [int((targets != -100).sum()) for _, targets in rows]
+            loss_sum = sum(calc_loss_batch(*row, self.model, "cpu").item() * n for row, n in zip(rows, scored))
+            self.val = loss_sum / sum(scored), sum(scored)
+
+
+def adamw(parameters, lr=5e-4):
+    return torch.optim.AdamW(parameters, lr, weight_decay=0.1)
+
+
+def assert_same(output, plain, first=0):
+    """The lines of all steps and, at the end, of the validation."""
+    steps = [(int(step), float(loss), float(norm), int(tokens)) for step, loss, norm, tokens in LINE.findall(output)]
+    for ours, expected in zip(steps, plain.steps[first:], strict=True):
+        assert ours == pytest.approx(expected, rel=1e-5)
+    loss, tokens = re.findall(r"^validation loss (\d+\.\d{6}) tokens (\d+)$", output, re.MULTILINE)[-1]
+    assert (float(loss), int(tokens)) == pytest.approx(plain.val, rel=1e-5)
+
+
+# --- As in one process ---
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A data file of few entries."""
+    path = tmp_path_factory.mktemp("data") / "few.json"
+    path.write_text(json.dumps(FEW))
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain_sgd(notebook):
+    return Plain(FEW, notebook, EPOCH + 1, lambda parameters: torch.optim.SGD(parameters, lr=RATE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 4), (4, 2)])
+def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batch, plain_sgd, few, tmp_path):
+    """Though parts of a batch have unequal numbers of tokens, and 3 validation entries can't be divided by 2 or 4."""
+    (tmp_path / "sgd.py").write_text(WITH_SGD)
+    output = finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", micro_batch,
+                          "--max-steps", EPOCH + 1, "--learning-rate", RATE, "--output-dir", tmp_path,
+                          script=tmp_path / "sgd.py"))
+    assert_same(output, plain_sgd)
+    model, _ = load_model(tmp_path / "gpt2-instruct.pt")
+    assert model.out_head.weight is model.tok_emb.weight
+    for (name, ours), expected in zip(model.named_parameters(), plain_sgd.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+def test_in_bfloat16_no_part_of_the_gradient_is_lost(plain_sgd, few, tmp_path):
+    """FSDP2 doesn't see the gradients of weights whose casts were kept from one micro-batch to the next."""
+    output = finish(start(2, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", 2, "--max-steps", 1,
+                          "--output-dir", tmp_path, precision="bfloat16"))
+    step, loss, norm, tokens = map(float, LINE.search(output).groups())
+    assert (step, loss, norm, tokens) == pytest.approx(plain_sgd.steps[0], rel=0.01)
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_as_in_one_process(few, notebook, tmp_path):
+    plain = Plain(FEW, notebook, 3, partial(adamw, lr=5e-3), lora_rank=4)
+    merge_lora(plain.model)
+    output = finish(start(2, "--data-file", few, "--batch-size", BATCH, "--max-steps", 3, "--lora-rank", 4,
+                          "--checkpoint-dir", tmp_path / "checkpoints", "--output-dir", tmp_path))
+    assert_same(output, plain)
+    model, _ = load_model(tmp_path / "gpt2-instruct.pt")
+    for (name, ours), expected in zip(model.named_parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4, msg=name)
+    size = sum(path.stat().st_size for path in (tmp_path / "checkpoints").rglob("*.distcp"))
+    assert size < 2e6, "frozen weights are not saved"
+
+
+@pytest.mark.slow
+def test_two_machines_train_the_model_of_one_process(notebook, tmp_path):
+    """Same losses, and the same answers; 55 validation entries can't be divided by 2."""
+    plain = Plain(DATA, notebook, 4, adamw)
+    output = finish(*start_on_two_machines("--batch-size", BATCH, "--max-steps", 4, "--output-dir", tmp_path))
+    assert_same(output, plain)
+    model, _ = load_model(tmp_path / "gpt2-instruct.pt")
+    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    answers, expected = (notebook["generate_responses"](one, DATA[935:965], tokenizer, max_new_tokens=32)
+                         for one in (model, plain.model.eval()))
+    assert answers == expected and len(set(answers)) > 20
+
+
+# --- Killed processes ---
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_all_and_any_number_goes_on(few, notebook, tmp_path):
+    """One of two machines' processes. There is a checkpoint after each epoch."""
+    folder = tmp_path / "checkpoints"
+    options = ["--data-file", few, "--batch-size", BATCH, "--epochs", 3, "--output-dir", tmp_path, "--checkpoint-dir"]
+    machines = start_on_two_machines(*options, folder)
+    with ThreadPoolExecutor() as pool:
+        outputs = [pool.submit(machine.stdout.read) for machine in machines]
+        while not (folder / "step-000004/.metadata").exists():
+            assert all(machine.poll() is None for machine in machines), [output.result() for output in outputs]
+            time.sleep(0.01)
+        processes = [psutil.Process(machine.pid).children()[0] for machine in machines]
+        processes[1].kill()
+        assert all(machine.wait(timeout=600) != 0 for machine in machines)
+    assert not any(process.is_running() for process in processes) and not (tmp_path / "gpt2-instruct.pt").exists()
+
+    (folder / "step-000011").mkdir()  # another that wasn't written to its end
+    plain = Plain(FEW, notebook, 12, adamw, epochs=3)
+    for number in (1, 3):
+        copy = shutil.copytree(folder, tmp_path / str(number))
+        assert_same(finish(start(number, *options, copy)), plain, first=4)
+        assert sorted(path.name for path in copy.iterdir()) == ["run.json", "step-000008", "step-000012"]
+
+
+# --- What doesn't fit ---
+
+
+def read(monkeypatch, *options):
+    monkeypatch.setattr("sys.argv", ["finetune.py", *map(str, options)])
+    return finetune.read_run(finetune.parse_options())
+
+
+def test_a_batch_that_can_not_be_divided_is_an_error(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match="--batch-size 8 is no multiple of 3, the number of processes"):
+        read(monkeypatch)
+
+
+def test_too_few_entries_are_an_error(few, monkeypatch):
+    with pytest.raises(ValueError, match="60 entries are too few: want 64 to train"):
+        read(monkeypatch, "--data-file", few, "--batch-size", 64)
+
+
+def test_a_folder_with_the_checkpoints_of_another_run_is_an_error(few, monkeypatch, tmp_path):
+    options = ["--data-file", few, "--checkpoint-dir", tmp_path]
+    assert read(monkeypatch, *options)[-1] is None, "nothing to go on from yet"
+    (tmp_path / "step-000004").mkdir()
+    (tmp_path / "step-000004/.metadata").touch()
+    assert read(monkeypatch, *options, "--micro-batch-size", 2)[-1] == tmp_path / "step-000004"
+    with pytest.raises(ValueError, match=r"is of another run \(seed 5, was 123\): name another --checkpoint-dir"):
+        read(monkeypatch, *options, "--seed", 5)
