@@ -9,6 +9,7 @@ conversations. The answer is shown while it is made.
 
 import argparse
 import contextlib
+import html
 import json
 import os
 import sys
@@ -128,10 +129,28 @@ def talk(model, tokenizer, notes, examples):
 # --- On a page ---
 
 
+def show_as_text(chatbot):
+    """gradio takes messages for HTML, and shows of it what it thinks harmless. Escape them on their way to the page, so
+    that they are shown as they were written, and back."""
+    to_page, from_page = chatbot.postprocess, chatbot.preprocess
+
+    def changed(messages, change):
+        for message in messages.root:
+            for part in message.content:
+                part.text = change(part.text)
+        return messages
+    chatbot.postprocess = lambda messages: changed(to_page(messages), html.escape)
+    chatbot.preprocess = lambda messages: from_page(changed(messages, html.unescape))
+    return chatbot
+
+
 def page(model, tokenizer, notes, examples):
-    """The same as a page of gradio's. Questions and answers are shown as the plain text that they are."""
+    """The same as a page of gradio's."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it would report to its makers
-    import gradio as gr
+    try:
+        import gradio as gr
+    except ModuleNotFoundError:
+        sys.exit("The page needs gradio: `make chat WEB=1` installs it, or `pip install -r scripts/requirements.txt`")
 
     def reply(question, history, temperature, top_p):
         yield from accumulate(answer(question, model, tokenizer, temperature, top_p))
@@ -145,7 +164,7 @@ def page(model, tokenizer, notes, examples):
 
     return gr.ChatInterface(
         reply, title="Talk to your GPT-2", description="\n\n".join(notes), validator=check,
-        chatbot=gr.Chatbot(label="Questions and answers", render_markdown=False, buttons=["copy"], scale=1),
+        chatbot=show_as_text(gr.Chatbot(label="Questions and answers", render_markdown=False, buttons=[], scale=1)),
         additional_inputs=[
             gr.Slider(0, 3, SETTINGS["temperature"], step=0.1, label="temperature", info=WANTED["temperature"]),
             gr.Slider(0.05, 1, SETTINGS["top_p"], step=0.05, label="top_p", info=WANTED["top_p"])],

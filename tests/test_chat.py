@@ -68,7 +68,7 @@ def html_mini(mini, tmp_path_factory, notebook):
 def endless(tmp_path_factory):
     """A model with random weights, whose answers go on for minutes."""
     torch.manual_seed(0)
-    config = gpt_config({"n_vocab": 50257, "n_ctx": 8192, "n_embd": 32, "n_head": 2, "n_layer": 24})
+    config = gpt_config({"n_vocab": 50257, "n_ctx": 8192, "n_embd": 256, "n_head": 2, "n_layer": 24})
     path = tmp_path_factory.mktemp("endless") / "endless.pt"
     save_model(GPTModel(config), config, path)
     return path
@@ -178,6 +178,14 @@ def test_a_model_that_is_not_there_or_damaged_is_one_message(tmp_path, mini, mon
         with pytest.raises(SystemExit, match=message) as end:
             main()
         assert isinstance(end.value.code, str)  # which Python prints alone, and exits with status 1
+
+
+def test_without_gradio_there_is_a_message(mini, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setattr("sys.argv", [str(SCRIPT), str(mini.path), "--web"])
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    with pytest.raises(SystemExit, match="pip install -r scripts/requirements.txt"):
+        main()
 
 
 def test_without_a_model_the_script_says_so_and_nothing_else(tmp_path):
@@ -298,6 +306,7 @@ def answers(page):
     return page.locator(".message.bot")
 
 
+@pytest.mark.slow
 def test_the_page_answers_as_generate_does(open_page, mini):
     page = open_page(mini.path)
     for said in ("asked by itself", "1,500 words"):
@@ -307,6 +316,7 @@ def test_the_page_answers_as_generate_does(open_page, mini):
         expect(answers(page).nth(number)).to_have_text(mini.answer(question))
 
 
+@pytest.mark.slow
 def test_the_page_draws_with_temperature_and_top_p(open_page, mini):
     page = open_page(mini.path)
     set_slider(page, "temperature", "3")
@@ -321,6 +331,7 @@ def test_the_page_draws_with_temperature_and_top_p(open_page, mini):
     expect(answers(page).nth(2)).to_have_text(mini.answer(PLURAL))
 
 
+@pytest.mark.slow
 def test_an_example_is_asked_when_it_is_clicked(open_page, mini):
     page = open_page(mini.path)
     question = example_questions(mini.path)[0]
@@ -328,21 +339,27 @@ def test_an_example_is_asked_when_it_is_clicked(open_page, mini):
     expect(answers(page)).to_have_text(mini.answer(question))
 
 
+@pytest.mark.slow
 def test_html_and_scripts_stay_text(open_page, html_mini):
     said = html_mini.answer(PLURAL)
     assert said == "<script is onion.> say onion again."
     page = open_page(html_mini.path)
-    title = page.title()
     expect(page.get_by_text(ATTACK, exact=True)).to_have_count(1)  # as an example
     for question in (PLURAL, ATTACK):
         submit(page, question)
         expect(page.locator(".message.user").last).to_have_text(question)
     expect(answers(page).first).to_have_text(said)
     expect(answers(page).last).to_have_text(html_mini.answer(ATTACK))
+    page.get_by_label("Retry").click()
+    expect(answers(page)).to_have_count(1)
+    expect(answers(page)).to_have_count(2)
+    expect(answers(page).last).to_have_text(html_mini.answer(ATTACK))
+    expect(page.locator(".message.user").last).to_have_text(ATTACK)
     assert page.locator(".message").locator("b, script, strong").count() == 0
-    assert page.title() == title
+    assert page.title() == "Talk to your GPT-2"
 
 
+@pytest.mark.slow
 def test_the_stop_button_ends_an_answer_that_is_being_made(open_page, endless):
     page = open_page(endless)
     set_slider(page, "temperature", "1")
@@ -356,8 +373,11 @@ def test_the_stop_button_ends_an_answer_that_is_being_made(open_page, endless):
         stopped = answers(page).nth(number).inner_text()
         page.wait_for_timeout(1000)
         assert answers(page).nth(number).inner_text() == stopped
+    submit(page, "Go on.")
+    expect(answers(page).nth(2)).to_have_text(re.compile(r"\w{20}"))  # goes on until `serve` ends the script
 
 
+@pytest.mark.slow
 def test_a_question_that_can_not_be_asked_is_explained_on_the_page(open_page, mini):
     page = open_page(mini.path)
     for question, message in (("", "an empty question"), (TOO_LONG, "too long for a model that reads 256")):
