@@ -81,6 +81,12 @@ def environment(**more):
 # --- In the terminal ---
 
 
+def hear_ctrl_c():
+    """In a process that is about to start: where the tests run in the background, it would inherit that Ctrl-C is
+    ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def talk_to():
     """Start the script on a model in a pseudo-terminal, up to its first prompt."""
@@ -88,7 +94,7 @@ def talk_to():
 
     def start(path):
         chat = pexpect.spawn(sys.executable, [str(SCRIPT), str(path)], env=environment(), encoding="utf-8",
-                             dimensions=(40, 1000), timeout=60, cwd="/")
+                             dimensions=(40, 1000), timeout=60, cwd="/", preexec_fn=hear_ctrl_c)
         started.append(chat)
         chat.expect_exact("\r\n> ", timeout=300)
         return chat
@@ -257,7 +263,7 @@ def serve(tmp_path_factory):
         if path not in addresses:
             server = subprocess.Popen(
                 [sys.executable, "-c", CONTACTS, folder / "contacts", SCRIPT, path, "--web"], stdout=subprocess.PIPE,
-                text=True, cwd=folder,
+                text=True, cwd=folder, preexec_fn=hear_ctrl_c,
                 env=environment(BROWSER="true", GRADIO_SHARE="True", GRADIO_SERVER_NAME="0.0.0.0"))
             servers.append(server)
             said = ""
