@@ -39,7 +39,8 @@ def mixed_precision(device, precision="auto"):
     """Inside this `with` block matrix products are computed in the format that `number_format` gives.
 
     A trained weight is cast when it is first used, and what was cast is kept until the outermost such block ends: put
-    one around all of a step that reads the same weights.
+    one around all of a step that reads the same weights. (Not so under FSDP2, which makes its weights anew in each
+    pass: there, open one for each pass, or gradients get lost.)
     """
     precision = number_format(precision, device)
     return nullcontext() if precision == "float32" else torch.autocast(torch.device(device).type, FORMATS[precision])
