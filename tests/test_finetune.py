@@ -75,7 +75,8 @@ def start_on_two_machines(*options, **changes):
 class Plain:
     """The same fine-tuning as a loop over whole batches in this process, with the textbook's loss."""
 
-    def __init__(self, entries, notebook, steps, make_optimizer, epochs=8, lora_rank=0):
+    def __init__(self, entries, notebook, steps, make_optimizer, epochs=None, lora_rank=0):
+        epochs = epochs or notebook["MINIATURE"]["num_epochs"]
         settings, params = download_and_load_gpt2("7M", ROOT / "gpt2")
         self.model = GPTModel(gpt_config(settings))
         load_weights_into_gpt(self.model, params)
