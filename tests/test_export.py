@@ -83,7 +83,7 @@ def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer, notebook)
     with_system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Plural of horse?"}]
     text = theirs.apply_chat_template(with_system, tokenize=False, add_generation_prompt=True)
     assert text == notebook["format_prompt"]({"instruction": "Be brief.\n\nPlural of horse?", "input": ""})
-    for conversation in (with_system + answered, with_system[::-1], [*asked, {"role": "tool", "content": "a"}], []):
+    for conversation in (with_system + answered, with_system[::-1], [*asked, {"role": "tool", "content": "a"}]):
         with pytest.raises(Exception, match="want one question"):
             theirs.apply_chat_template(conversation, tokenize=False)
 
