@@ -24,7 +24,7 @@ import torch
 
 from engine.entries import LONGEST_TOKEN
 from engine.generation import stream, whole_text
-from gpt_download import END_OF_TEXT, load_tokenizer
+from gpt_download import END_OF_TEXT, load_settings, load_tokenizer
 from previous_chapters import gpt_config
 from scripts.tutorial import ROOT, notebook_definitions, saved_model
 
@@ -60,8 +60,8 @@ def answer(question, model, tokenizer, temperature, top_p):
 
 def what_it_knows(config):
     """A line about the miniature, if the model is that."""
-    sizes = json.loads((ROOT / "gpt2/7M/hparams.json").read_text(encoding="utf-8"))
-    return [THE_MINIATURE] if config | {"drop_rate": 0.0} == gpt_config(sizes) else []
+    of_the_miniature = gpt_config(load_settings(ROOT / "gpt2/7M"))
+    return [THE_MINIATURE] if config | {"drop_rate": 0.0} == of_the_miniature else []
 
 
 def example_questions(model_path, most=4):

@@ -5,8 +5,6 @@ import json
 import sys
 from pathlib import Path
 
-from previous_chapters import load_model
-
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
 
@@ -37,6 +35,7 @@ def is_definition(node):
 def saved_model(path):
     """The model in a file that `save_model` wrote, and its config. Ends the process with one sentence if there is
     none."""
+    from previous_chapters import load_model  # only here: the translation needs no PyTorch
     try:
         return load_model(path)
     except FileNotFoundError:

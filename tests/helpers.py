@@ -28,9 +28,9 @@ def random_tensors(settings, dtype=np.float32, seed=0, deviation=0.1):
             for name, shape in tensor_shapes(settings).items()}
 
 
-def write_checkpoint(folder, settings, **options):
-    """A folder in OpenAI's layout with random weights, its tensors written by TensorFlow's own Saver."""
-    tensors = random_tensors(settings, **options)
+def write_checkpoint(folder, settings, tensors=None, **options):
+    """A folder in OpenAI's layout with these tensors, or random ones, written by TensorFlow's own Saver."""
+    tensors = tensors or random_tensors(settings, **options)
     write_with_tensorflow(folder / "model.ckpt", {f"model/{name}": array for name, array in tensors.items()})
     (folder / "hparams.json").write_text(json.dumps(settings))
     for name in TOKENIZER_SHA256:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from statistics import mean
 
 import numpy as np
@@ -11,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
-from engine.tf_checkpoint import write_with_tensorflow
 from gpt_download import FILES
 from scripts import check_weights
-from tests.helpers import DATA, TINY, load, random_tensors, tokenizer_source, transformers_state
+from tests.helpers import DATA, TINY, load, random_tensors, tokenizer_source, transformers_state, write_checkpoint
 
 SIZES = TINY | {"n_ctx": 256}
 
@@ -37,18 +35,10 @@ def tensors():
     return random_tensors(SIZES, deviation=0.3)
 
 
-def write(folder, tensors):
-    write_with_tensorflow(folder / "model.ckpt", {f"model/{name}": array for name, array in tensors.items()})
-    (folder / "hparams.json").write_text(json.dumps(SIZES))
-    for name in ("encoder.json", "vocab.bpe"):
-        shutil.copy(tokenizer_source(name), folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def expected(tensors, data_file, tmp_path_factory):
     """What transformers computes with these weights, in the published run's way."""
-    folder = write(tmp_path_factory.mktemp("written") / "124M", tensors)
+    folder = write_checkpoint(tmp_path_factory.mktemp("written") / "124M", SIZES, tensors)
     model = GPT2LMHeadModel(GPT2Config(n_positions=256, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
                                        attn_pdrop=0.0)).eval()
     model.transformer.load_state_dict(transformers_state(load(folder)[1]))
@@ -109,7 +99,7 @@ def test_sound_weights_pass(check, expected):
     ("h1/attn/c_proj/w", lambda array: array.swapaxes(1, 2)),  # a square matrix: only what it computes can tell
     ("h0/mlp/c_fc/b", np.zeros_like)])
 def test_one_wrong_tensor_is_noticed(check, tensors, tmp_path, name, change):
-    folder = write(tmp_path / "wrong", tensors | {name: change(tensors[name])})
+    folder = write_checkpoint(tmp_path / "wrong", SIZES, tensors | {name: change(tensors[name])})
     assert (folder / DATA).stat().st_size == 4 * sum(array.size for array in tensors.values())
     status, printed = check(folder)
     assert status == 1 and printed.count("as published  parameters") == 1
