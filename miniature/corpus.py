@@ -1,10 +1,12 @@
 """The pretraining text: small documents about the words and people of `words.py`, in the wordings of
 `wordings.py`, drawn with a fixed seed.
 
-- Scenes tell who does what to whom, in several forms, so that the model learns to turn one form into another.
+- Scenes tell who does what to whom, in several forms, so that the model learns to turn one form into another. Some
+  forms are announced by their names: what is passive, a question, the past.
 - Facts state a plural, a past tense, an opposite, a category, a spelling, a definition or a sum in many wordings, about
-  one word, as a list of many words, or as questions and answers.
+  one word, as a list of many words, as a page with a heading, or as questions and answers.
 - Echoes mention arbitrary words again and again, so that the model learns to copy a word it has just read.
+- Notes on language say what the words of grammar mean, which words are alike, and how people talk.
 
 What is asked later is never said here: no instruction template, no answer in the wording of the instruction set, and
 none of the held-out events in any form. `tests/test_miniature.py` checks it.
@@ -13,7 +15,26 @@ none of the held-out events in any form. `tests/test_miniature.py` checks it.
 from random import Random
 
 from miniature.grammar import article, is_held_out, misspell, past, plural, sentence_forms
-from miniature.wordings import CHOICES, CONNECTIVES, ECHOES, QUESTIONS, STATEMENTS
+from miniature.wordings import (
+    ALIKE,
+    ALIKE_LINES,
+    CHOICES,
+    CONNECTIVES,
+    ECHOES,
+    FORM_TERMS,
+    GLOSSARY,
+    HEADINGS,
+    HOW_LABELS,
+    INTO_LABELS,
+    OTHER_LABELS,
+    PAGE_LINES,
+    QUESTIONS,
+    SMALL_TALK,
+    STATEMENTS,
+    TERM_QUESTIONS,
+    TERM_STATEMENTS,
+    TERMS,
+)
 from miniature.words import (
     ADJECTIVES,
     CATEGORIES,
@@ -29,7 +50,7 @@ from miniature.words import (
 )
 
 NUM_DOCUMENTS = 60_000
-LARGEST_SUMMAND = 20
+LARGEST_SUM = 20
 
 # Every fact is a dictionary: the word asked about, the answer, and what else the wordings need.
 FACTS = {
@@ -41,19 +62,47 @@ FACTS = {
     "spelling": [{"word": misspell(word), "answer": word} for word in SPELLINGS],
     "definition": [{"word": word, "a_word": article(word), "answer": f"{article(kind)} {rest}", "a_kind": article(kind),
                     "kind": kind, "rest": rest} for word, kind, rest in DEFINITIONS],
-    "addition": [{"a": a, "b": b, "answer": a + b}
-                 for a in range(1, LARGEST_SUMMAND + 1) for b in range(1, LARGEST_SUMMAND + 1)],
+    "addition": [{"a": a, "b": b, "answer": a + b, "steps": ", ".join(map(str, range(a + 1, a + b + 1)))}
+                 for a in range(1, LARGEST_SUM) for b in range(1, LARGEST_SUM - a + 1)],
 }
 
 ALL_WORDS = sorted({str(fact["word"]) for facts in FACTS.values() for fact in facts if "word" in fact})
 WEIGHTS = {"plural": 10, "past tense": 10, "antonym": 12, "category": 11, "spelling": 12, "definition": 9,
-           "addition": 10}
+           "addition": 14}
+
+
+def capitalize(text):
+    return text[0].upper() + text[1:]
 
 
 def fill(random, template, fact):
-    """One wording of a fact, told by two of the people with names."""
+    """One wording of a fact, told by two of the people with names; now and then the word stands in quotes."""
     name, other = random.sample(NAMES, 2)
+    if "word" in fact and random.random() < 0.1:
+        fact = {**fact, "word": random.choice(["'{}'", '"{}"']).format(fact["word"])}
     return template.format(name=name, other=other, **fact)
+
+
+def named(random, relation, fact):
+    """The fact with a name for what is asked: the plural, the opposite."""
+    term = random.choice(TERMS[relation])
+    return {"word": f"{fact.get('a')} and {fact.get('b')}", **fact, "term": term, "Term": capitalize(term)}
+
+
+def statements(random, relation, fact, number):
+    """The fact in so many wordings, in some of which it has a name."""
+    templates = random.sample(STATEMENTS[relation], number)
+    if random.random() < 0.6:
+        templates[random.randrange(number)] = random.choice(TERM_STATEMENTS)
+    return [fill(random, template, named(random, relation, fact)) for template in templates]
+
+
+def label(random, form):
+    """What announces a sentence in this form: "In the passive: "."""
+    name, other = random.sample(NAMES, 2)
+    how, into = map(random.choice, FORM_TERMS[form])
+    labels = random.choice([HOW_LABELS, HOW_LABELS, INTO_LABELS, OTHER_LABELS[form]])
+    return random.choice(labels).format(name=name, other=other, how=how, How=capitalize(how), into=into)
 
 
 def draw_event(random):
@@ -71,9 +120,15 @@ def scene(random):
         subject, verb, adjective, obj, time = draw_event(random)
         if subject == obj or is_held_out(subject, verb, obj):
             continue
-        forms = list(sentence_forms(subject, verb, adjective, obj, time).values())
-        told = random.sample(forms[:6] if random.random() < 0.7 else forms, random.randint(2, 4))
-        sentences += [told[0]] + [random.choice(CONNECTIVES) + form for form in told[1:]]
+        forms = list(sentence_forms(subject, verb, adjective, obj, time).items())
+        told = random.sample(forms[:6] if random.random() < 0.8 else forms, random.randint(2, 4))
+        if random.random() < 0.5:  # begin with the plain sentence
+            told = [forms[0]] + [form for form in told if form != forms[0]]
+        for i, (form, sentence) in enumerate(told):
+            if form in FORM_TERMS and random.random() < (0.6 if i else 0.2):
+                sentences.append(label(random, form) + sentence)
+            else:
+                sentences.append((random.choice(CONNECTIVES) if i else "") + sentence)
     return sentences
 
 
@@ -87,17 +142,30 @@ def portrait(random):
     sentences = []
     for _ in range(3):
         relation, fact = draw_fact(random)
-        sentences += [fill(random, template, fact) for template in random.sample(STATEMENTS[relation], 3)]
+        sentences += statements(random, relation, fact, 3)
         if "word" in fact and random.random() < 0.3:
             sentences.append(fill(random, random.choice(ECHOES), {**fact, "another": random.choice(ALL_WORDS)}))
     return sentences
 
 
+def page(random):
+    """Three words, each as a heading with lines about it below."""
+    lines = []
+    for _ in range(3):
+        relation = random.choices(list(PAGE_LINES), [WEIGHTS[relation] for relation in PAGE_LINES])[0]
+        fact = random.choice(FACTS[relation])
+        word = capitalize(fact["word"]) if random.random() < 0.15 else fact["word"]
+        lines.append(random.choice(HEADINGS).format(word))
+        lines += [fill(random, template, fact) for template in random.sample(PAGE_LINES[relation], 2)]
+        lines += statements(random, relation, fact, 1)
+    return lines
+
+
 def roll(random):
     """The same wording for many words."""
     relation, _ = draw_fact(random)
-    template = random.choice(STATEMENTS[relation])
-    return [fill(random, template, fact) for fact in random.sample(FACTS[relation], 8)]
+    template = random.choice(random.choice([STATEMENTS[relation], TERM_STATEMENTS]))
+    return [fill(random, template, named(random, relation, fact)) for fact in random.sample(FACTS[relation], 8)]
 
 
 def talk(random):
@@ -106,7 +174,8 @@ def talk(random):
     sentences = []
     for _ in range(5):
         relation, fact = draw_fact(random)
-        question, answer = random.choice(QUESTIONS[relation])
+        question, answer = random.choice(QUESTIONS[relation] if random.random() < 0.7 else TERM_QUESTIONS)
+        fact = named(random, relation, fact)
         sentences.append(f"{name} asks: {fill(random, question, fact)} {other} says: {fill(random, answer, fact)}")
     return sentences
 
@@ -119,7 +188,7 @@ def choice_of_words(random):
         words = [random.choice(CATEGORIES[category]) for category in categories]
         wanted, word = categories[0], words[0]
         random.shuffle(words)
-        sentences.append(random.choice(CHOICES).format(*words, word=word, a_wanted=article(wanted),
+        sentences.append(random.choice(CHOICES).format(*words, word=word, wanted=wanted, a_wanted=article(wanted),
                                                        name=random.choice(NAMES)))
     return sentences
 
@@ -132,7 +201,23 @@ def echo(random):
     return sentences + [f"{random.choice(NAMES)} reads: {words}. {random.choice(NAMES)} reads it again: {words}."]
 
 
-KINDS = {scene: 34, portrait: 26, roll: 10, talk: 16, choice_of_words: 6, echo: 8}
+def alike(random):
+    """Words that are used in much the same way."""
+    lines = []
+    for _ in range(6):
+        words = random.choice(ALIKE)
+        a, b, c = random.sample(words, 3) if len(words) > 2 else [*words, random.choice(words)]
+        capitals = {"A": capitalize(a), "B": capitalize(b), "C": capitalize(c)}
+        lines.append(random.choice(ALIKE_LINES).format(a=a, b=b, c=c, **capitals))
+    return lines
+
+
+def language(random):
+    """What the words of grammar mean, and what people say to each other."""
+    return random.sample(random.choice([GLOSSARY, SMALL_TALK]), 6)
+
+
+KINDS = {scene: 33, portrait: 21, page: 13, roll: 7, talk: 14, choice_of_words: 7, echo: 6, alike: 6, language: 5}
 
 
 def documents(seed=123):
@@ -140,4 +225,5 @@ def documents(seed=123):
     random = Random(seed)
     for _ in range(NUM_DOCUMENTS):
         kind = random.choices(list(KINDS), KINDS.values())[0]
-        yield random.choice([" ", " ", "\n"]).join(kind(random))
+        joint = "\n" if kind in (page, alike, language) else random.choice([" ", " ", "\n"])
+        yield joint.join(kind(random))

@@ -1,22 +1,37 @@
-"""The instruction set: 1,100 entries in Alpaca's format, with the task each belongs to.
+"""The instruction set: 1,100 entries in Alpaca's format, each with its task, and whether its wording is known.
 
     python -m miniature.instructions    # writes data/mini-instructions.json, the same bytes every time
 
 The first 85% are for training, the next 10% for the test, the last 5% for validation. What a test or validation entry
-asks about (a word, a sum, who does what to whom) occurs in no training entry of the same task.
+asks about (a word, a sum, who does what to whom) occurs in no training entry of the same task. Half of them ask in new
+wordings, which no training entry has.
 """
 
 import json
 import re
+from itertools import cycle, repeat
 from pathlib import Path
 from random import Random
 
 from miniature.corpus import FACTS, draw_event
 from miniature.grammar import article, is_held_out, sentence_forms
-from miniature.wordings import TASKS
+from miniature.tasks import TASKS
 from miniature.words import CATEGORIES
 
 FILE = Path(__file__).resolve().parent.parent / "data/mini-instructions.json"
+
+# The entries that the tutorial shows, one for each part. Nothing else asks about their words or tells their event.
+SHOWN_SPELLING = {
+    "instruction": "The following word has a mistake. Correct it.", "input": "Word: possses",
+    "output": "The correct spelling is possess.", "task": "spelling", "wording": "known"}
+SHOWN_ANTONYM = {
+    "instruction": "Name the opposite of offense.", "input": "", "output": "The opposite of offense is defense.",
+    "task": "antonym", "wording": "known"}
+SHOWN_PASSIVE = {
+    "instruction": "Put this sentence into the passive voice: The woman sells the white bread on Friday.", "input": "",
+    "output": "The white bread is sold by the woman on Friday.", "task": "passive voice", "wording": "known"}
+SHOWN_WORDS = {"possses", "possess", "offense", "defense"}
+SHOWN_EVENT = ("woman", "sell", "bread")
 
 
 def words_of(text):
@@ -25,8 +40,7 @@ def words_of(text):
 
 def deal_facts(random, task, train, held_out):
     """Facts for training and for test and validation; no word asked about in the latter occurs in the former."""
-    _, requests, answer = TASKS[task]
-    said_anyway = words_of(" ".join(instruction + " " + text for instruction, text in requests) + " " + answer)
+    said_anyway = words_of(TASKS[task].known + TASKS[task].new + TASKS[task].answer) | SHOWN_WORDS
     facts = [fact for fact in FACTS[task] if not words_of(f"{fact['word']} {fact['answer']}") & said_anyway
              or task == "definition" and fact["word"] not in said_anyway]
     random.shuffle(facts)
@@ -54,15 +68,17 @@ def deal_choices(random, task, train, held_out):
         order = random.sample(words, 3)
         return {"word": words[0], "category": categories[0], "a_category": article(categories[0]),
                 **dict(zip(("first", "second", "third"), order))}
-    held_members = {category: random.sample(words, len(words) // 4) for category, words in CATEGORIES.items()}
-    train_members = {category: [word for word in words if word not in held_members[category]]
-                     for category, words in CATEGORIES.items()}
-    return [draw(train_members) for _ in range(train)], [draw(held_members) for _ in range(held_out)]
+    said_anyway = words_of(TASKS[task].known + TASKS[task].new)
+    words = {category: [word for word in members if word not in said_anyway]
+             for category, members in CATEGORIES.items()}
+    held = {category: random.sample(members, len(members) // 4) for category, members in words.items()}
+    rest = {category: [word for word in members if word not in held[category]] for category, members in words.items()}
+    return [draw(rest) for _ in range(train)], [draw(held) for _ in range(held_out)]
 
 
 def deal_sentences(random, task, train, held_out):
     """Events in all their forms; those for test and validation are the ones that pretraining never tells."""
-    dealt, seen = {False: [], True: []}, set()
+    dealt, seen = {False: [], True: []}, {SHOWN_EVENT}
     while len(dealt[False]) < train or len(dealt[True]) < held_out:
         subject, verb, adjective, obj, time = draw_event(random)
         if subject != obj and (subject, verb, obj) not in seen:
@@ -76,39 +92,49 @@ DEALERS = {**dict.fromkeys(TASKS, deal_facts), "addition": deal_sums, "choice": 
                             "future-tense rewriting"), deal_sentences)}
 
 
-def entries_of(task, facts):
-    """The facts as entries, asked in each of the task's wordings in turn."""
-    _, requests, answer = TASKS[task]
+def entries_of(random, task, facts, kinds, most):
+    """The facts as entries, the next kind of wording for each; within a kind, each of `most` wordings in turn."""
+    left = {"known": [], "new": []}
     entries = []
-    for i, fact in enumerate(facts):
+    for fact, kind in zip(facts, kinds):
+        wordings = TASKS[task].wordings(kind)[:most]
+        left[kind] = left[kind] or random.sample(wordings, len(wordings))
+        instruction, text = left[kind].pop()
         if "a_word" in fact:
             fact = {**fact, "A_word": "A" + fact["a_word"][1:]}
-        instruction, text = requests[i % len(requests)]
         entries.append({"instruction": instruction.format(**fact), "input": text.format(**fact),
-                        "output": answer.format(**fact), "task": task})
+                        "output": TASKS[task].answer.format(**fact), "task": task, "wording": kind})
     return entries
 
 
-def bring(entries, position, task, has_input):
-    """Exchange the entry at this position with the first of the wanted sort: the tutorial shows these three."""
-    found = next(i for i, e in enumerate(entries) if e["task"] == task and bool(e["input"]) == has_input)
+def admit(entries, shown):
+    """The entry takes the place of the last one of its sort, whose wording other entries have, too."""
+    places = [i for i, e in enumerate(entries) if (e["task"], e["wording"]) == (shown["task"], shown["wording"])]
+    entries[places[-1]] = shown
+
+
+def bring(entries, position, shown):
+    """Exchange the entry with the one at this position."""
+    found = entries.index(shown)
     entries[position], entries[found] = entries[found], entries[position]
 
 
-def instruction_set(seed=123):
-    """All 1,100 entries: training, test, validation."""
-    random = Random(seed)
+def instruction_set(seed=123, most=None):
+    """All 1,100 entries: training, test, validation; with `most`, in at most so many wordings of each kind."""
+    random, random_wordings = Random(seed), Random(seed)  # what is asked about doesn't depend on the wordings
     train, test, validation = [], [], []
-    for task, ((for_train, for_test, for_validation), _, _) in TASKS.items():
+    kinds_of_test, kinds_of_validation = cycle(("new", "known")), cycle(("known", "new"))
+    for task, (for_train, for_test, for_validation, *_) in TASKS.items():
         facts, held = DEALERS[task](random, task, for_train, for_test + for_validation)
-        train += entries_of(task, facts)
-        test += entries_of(task, held[:for_test])
-        validation += entries_of(task, held[for_test:])
-    for part in (train, test, validation):
+        train += entries_of(random_wordings, task, facts, repeat("known"), most)
+        test += entries_of(random_wordings, task, held[:for_test], kinds_of_test, most)
+        validation += entries_of(random_wordings, task, held[for_test:], kinds_of_validation, most)
+    for part, shown in ((train, SHOWN_SPELLING), (test, SHOWN_ANTONYM), (validation, SHOWN_PASSIVE)):
+        admit(part, shown)
         random.shuffle(part)
-    bring(train, 50, "spelling", has_input=True)
-    bring(test, 999 - len(train), "antonym", has_input=False)
-    bring(validation, 0, "passive voice", has_input=False)
+    bring(train, 50, SHOWN_SPELLING)
+    bring(test, 999 - len(train), SHOWN_ANTONYM)
+    bring(validation, 0, SHOWN_PASSIVE)
     return train + test + validation
 
 

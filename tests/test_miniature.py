@@ -2,14 +2,15 @@
 
 import json
 import re
+from collections import Counter
 
 import pytest
 
-from gpt_download import load_settings, tensor_shapes
+from gpt_download import load_settings, load_tokenizer, tensor_shapes
 from miniature.corpus import documents
 from miniature.grammar import is_held_out, misspell, sentence_forms
 from miniature.instructions import FILE, instruction_set
-from miniature.wordings import TASKS
+from miniature.tasks import TASKS
 from miniature.words import ADJECTIVES, PEOPLE, SCENES, SPELLINGS, TIMES
 from scripts.tutorial import ROOT
 
@@ -23,12 +24,17 @@ EVENTS = {sentence_forms(subject, verb, "", obj, "")["active"][:-1]: (subject, v
 
 def event_of(entry):
     """The event that a sentence task asks about: who, what, how the thing is, which thing, when."""
-    active = re.search(r"The .+\.$", entry["input"] or entry["instruction"])[0][:-1]
-    time = next((time for time in TIMES if active.endswith(" " + time)), "")
-    active = active.removesuffix(" " + time) if time else active
-    adjective = next((word for word in ADJECTIVES if f" the {word} " in active), "")
-    subject, verb, obj = EVENTS[active.replace(f" the {adjective} ", " the ") if adjective else active]
-    return subject, verb, adjective, obj, time
+    text = entry["input"] or entry["instruction"]
+    for begin in re.finditer(r"\bThe ", text):
+        active = text[begin.start():].split(".")[0]
+        time = next((time for time in TIMES if active.endswith(" " + time)), "")
+        active = active.removesuffix(" " + time) if time else active
+        adjective = next((word for word in ADJECTIVES if f" the {word} " in active), "")
+        event = EVENTS.get(active.replace(f" the {adjective} ", " the ") if adjective else active)
+        if event:
+            subject, verb, obj = event
+            return subject, verb, adjective, obj, time
+    raise ValueError(f"no event in {entry}")
 
 
 def is_rewriting(entry):
@@ -53,9 +59,30 @@ def words_of(entry):
     return set(re.findall(r"[\w-]+", f"{entry['instruction']} {entry['input']} {entry['output']}"))
 
 
+def asks_in(entry, wordings):
+    """Whether the entry asks in one of these wordings: (instruction, input) with names in braces."""
+    patterns = (re.sub(r"\\{\w+\\}", ".+", re.escape("\n".join(wording))) for wording in wordings)
+    return any(re.fullmatch(pattern, f"{entry['instruction']}\n{entry['input']}") for pattern in patterns)
+
+
+def edits(one, other):
+    """The fewest words to be changed, added or left out to make one list of words into the other."""
+    row = list(range(len(other) + 1))
+    for i, word in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, wanted in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != wanted))
+    return row[-1]
+
+
 @pytest.fixture(scope="module")
-def text():
-    return "\n".join(documents()).lower()
+def documents_told():
+    return list(documents())
+
+
+@pytest.fixture(scope="module")
+def text(documents_told):
+    return "\n".join(documents_told).lower()
 
 
 def test_data_file_is_what_the_generator_writes():
@@ -64,15 +91,55 @@ def test_data_file_is_what_the_generator_writes():
 
 def test_entries_have_the_published_shape():
     assert len(ENTRIES) == 1100
-    assert all(list(entry) == ["instruction", "input", "output", "task"] for entry in ENTRIES)
+    assert all(list(entry) == ["instruction", "input", "output", "task", "wording"] for entry in ENTRIES)
     assert len({(entry["instruction"], entry["input"]) for entry in ENTRIES}) == 1100
     assert {entry["task"] for entry in TRAIN} == {entry["task"] for entry in TEST} == set(TASKS)
 
 
 def test_entries_shown_in_the_tutorial():
-    assert ENTRIES[50]["task"] == "spelling" and ENTRIES[50]["input"]
-    assert ENTRIES[999]["task"] == "antonym" and not ENTRIES[999]["input"]
-    assert VALIDATION[0]["task"] == "passive voice" and not VALIDATION[0]["input"]
+    assert (ENTRIES[50]["instruction"], ENTRIES[50]["input"]) == (
+        "The following word has a mistake. Correct it.", "Word: possses")
+    assert (ENTRIES[999]["instruction"], ENTRIES[999]["input"]) == ("Name the opposite of offense.", "")
+    assert (VALIDATION[0]["instruction"], VALIDATION[0]["input"]) == (
+        "Put this sentence into the passive voice: The woman sells the white bread on Friday.", "")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_quarter_of_the_wordings_is_new_and_never_in_training(task):
+    known, new = (TASKS[task].wordings(kind) for kind in ("known", "new"))
+    assert len({*known, *new}) == len(known) + len(new) >= 20 and len(new) * 3 == len(known)
+    for entry in ENTRIES:
+        if entry["task"] == task:
+            assert asks_in(entry, known) == (entry["wording"] == "known"), entry
+            assert asks_in(entry, new) == (entry["wording"] == "new"), entry
+    train = [entry for entry in TRAIN if entry["task"] == task]
+    assert all(any(asks_in(entry, [wording]) for entry in train) for wording in known), "known means: in training"
+
+
+def test_half_of_test_and_validation_asks_in_new_wordings():
+    assert {entry["wording"] for entry in TRAIN} == {"known"}
+    for part in (TEST, VALIDATION):
+        kinds = Counter(entry["wording"] for entry in part)
+        assert abs(kinds["known"] - kinds["new"]) <= 1
+        assert {entry["task"] for entry in part if entry["wording"] == "new"} == set(TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_wordings_are_of_every_sort(task):
+    for kind in ("known", "new"):
+        wordings = TASKS[task].wordings(kind)
+        with_input = [text for _, text in wordings if text]
+        assert 0 < len(with_input) < len(wordings), "with and without an input"
+        assert any(":" in text for text in with_input) and any(":" not in text for text in with_input), "labels"
+        assert any(text.endswith("?") for text, _ in wordings) and any("please" in text.lower() for text, _ in wordings)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_new_wording_is_a_known_one_with_a_word_exchanged(task):
+    known, new = ([re.findall(r"[\w{}+]+", " ".join(wording).lower()) for wording in TASKS[task].wordings(kind)]
+                  for kind in ("known", "new"))
+    for wording in new:
+        assert min(edits(wording, other) for other in known) >= 3, wording
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -88,8 +155,20 @@ def test_training_never_mentions_what_is_asked_later(task):
 def test_pretraining_text_has_no_instruction(text):
     for template in ("###", "below is an instruction", "instruction:", "response:"):
         assert template not in text
-    for entry in HELD_OUT:
+    for entry in ENTRIES:
         assert entry["instruction"].lower() not in text, entry
+
+
+def test_pretraining_text_uses_all_tokens_of_the_wordings(documents_told):
+    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    used = Counter(token for ids in tokenizer.encode_ordinary_batch(documents_told) for token in ids)
+    example = {"word": "horse", "a_word": "a horse", "active": "The cook eats the bread.", "a": 3, "b": 4,
+               "category": "animal", "a_category": "an animal", "first": "horse", "second": "table", "third": "iron"}
+    for task in TASKS.values():
+        for wording in task.wordings("known") + task.wordings("new"):
+            for part in filter(None, wording):
+                for token in tokenizer.encode_ordinary(f"\n{part.format(**example)}\n"):
+                    assert used[token] >= 30, (wording, tokenizer.decode([token]))
 
 
 def test_pretraining_text_has_no_answer(text):
