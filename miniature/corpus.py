@@ -75,6 +75,10 @@ def capitalize(text):
     return text[0].upper() + text[1:]
 
 
+def uncapitalize(text):
+    return text[0].lower() + text[1:]
+
+
 def fill(random, template, fact):
     """One wording of a fact, told by two of the people with names; now and then the word stands in quotes."""
     name, other = random.sample(NAMES, 2)
@@ -102,7 +106,8 @@ def label(random, form):
     name, other = random.sample(NAMES, 2)
     how, into = map(random.choice, FORM_TERMS[form])
     labels = random.choice([HOW_LABELS, HOW_LABELS, INTO_LABELS, OTHER_LABELS[form]])
-    return random.choice(labels).format(name=name, other=other, how=how, How=capitalize(how), into=into)
+    text = random.choice(labels).format(name=name, other=other, how=how, How=capitalize(how), into=into)
+    return uncapitalize(text) if random.random() < 0.1 else text
 
 
 def draw_event(random):
@@ -154,9 +159,9 @@ def page(random):
     for _ in range(3):
         relation = random.choices(list(PAGE_LINES), [WEIGHTS[relation] for relation in PAGE_LINES])[0]
         fact = random.choice(FACTS[relation])
-        word = capitalize(fact["word"]) if random.random() < 0.15 else fact["word"]
-        lines.append(random.choice(HEADINGS).format(word))
-        lines += [fill(random, template, fact) for template in random.sample(PAGE_LINES[relation], 2)]
+        lines.append(random.choice(HEADINGS).format(fact["word"]))
+        told = [fill(random, template, fact) for template in random.sample(PAGE_LINES[relation], 2)]
+        lines += map(uncapitalize, told) if random.random() < 0.2 else told
         lines += statements(random, relation, fact, 1)
     return lines
 
@@ -217,7 +222,7 @@ def language(random):
     return random.sample(random.choice([GLOSSARY, SMALL_TALK]), 6)
 
 
-KINDS = {scene: 33, portrait: 21, page: 13, roll: 7, talk: 14, choice_of_words: 7, echo: 6, alike: 6, language: 5}
+KINDS = {scene: 33, portrait: 21, page: 13, roll: 7, talk: 14, choice_of_words: 7, echo: 6, alike: 8, language: 5}
 
 
 def documents(seed=123):

@@ -32,7 +32,7 @@ TASKS = {
         Which word is the antonym of this one? | Word: {word}
         Opposite of {word}, please.
         opposite of {word}?
-        Antonym for {word}?
+        An antonym of {word}?
         Can you tell me the opposite of "{word}"?
         Please name an antonym of '{word}'.
         I need a word that means the opposite of {word}.
@@ -79,7 +79,7 @@ TASKS = {
         Just an antonym of this, please: {word}
         What do people say when they mean the opposite of {word}?
         Give the counterpart with the opposite meaning. | {word}
-        Here is a word; its antonym is wanted. | {word}
+        Here is a word: its antonym is wanted. | {word}
         What is not {word} at all, but its contrary?
         With which word would you express the opposite of "{word}"?
         Help me find an opposite for '{word}'.
@@ -201,7 +201,7 @@ TASKS = {
         Make more than one out of this. | Noun: {word}
         How is the plural written? | Word: {word}
         Just the plural of this noun, please: {word}
-        Here is a noun in the singular; the plural is wanted. | {word}
+        Here is a noun in the singular: the plural is wanted. | {word}
         My text needs "{word}" in the plural. What should it be?
         What form does {word} take when there are three or four?
         From singular to plural, please. | {word}
@@ -262,7 +262,7 @@ TASKS = {
         We {word} now. What did we do long ago, in one word?
         How is the past tense written? | Word: {word}
         Just the past form of this verb, please: {word}
-        Here is a verb in the present; the past is wanted. | {word}
+        Here is a verb in the present: the past is wanted. | {word}
         My story is about last year. Which form of "{word}" should it have?
         What form does {word} take when we speak about the past?
         From the present to the past, please. | {word}
@@ -325,7 +325,7 @@ TASKS = {
         I think "{word}" is spelled wrong. What would be right?
         How should one write this instead? | {word}
         Just the right spelling of this, please: {word}
-        Here is a misspelled word; the correct one is wanted. | {word}
+        Here is a misspelled word: the correct one is wanted. | {word}
         My teacher marked {word} as a mistake. How must I write it?
         Put the letters of {word} in the right order.
         Help me to spell '{word}' properly.
@@ -663,7 +663,7 @@ TASKS = {
         Sum of {a} and {b}, please.
         sum of {a} and {b}?
         {a} + {b}, please.
-        {a} + {b} = ?
+        How much is {a} + {b}?
         What is {a} plus {b}?
         What is {a} + {b}?
         How much are {a} and {b} together?
@@ -703,7 +703,7 @@ TASKS = {
         If I have {a} apples and buy {b} more, how many apples have I got?
         How many do you have when {b} come to {a}?
         Just the result of {a} plus {b}, please.
-        Here are two numbers; their sum is wanted. | {a} and {b}
+        Here are two numbers: their sum is wanted. | {a} and {b}
         My numbers are {a} and {b}. Add them for me.
         What comes out when {a} and {b} are added?
         Help me to add this up: {a} and {b}
@@ -766,7 +766,7 @@ TASKS = {
         A child asks what {a_word} is. What do you answer?
         How is this explained in a dictionary? | Word: {word}
         Just a definition of this, please: {word}
-        Here is a word; its meaning is wanted. | {word}
+        Here is a word: its meaning is wanted. | {word}
         My friend said "{word}". What did my friend mean?
         What should I think of when I hear the word {word}?
         Help me to understand the word '{word}'.
@@ -827,7 +827,7 @@ TASKS = {
         Do you see {a_category} in the list? Name it. | {first}, {second}, {third}
     """, """
         Between {first}, {second} and {third}, what would you call {a_category}?
-        Two of these are something else; the third is {a_category}. | Words: {first}, {second}, {third}
+        Two of these are something else, the third is {a_category}. | Words: {first}, {second}, {third}
         Nothing but the {category}, please, out of these. | {first}, {second}, {third}
         My list is {first}, {second}, {third}. I want {a_category} from it.
         Help me to find {a_category} here: {first}, {second}, {third}

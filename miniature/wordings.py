@@ -253,7 +253,8 @@ TERM_STATEMENTS = [
     "From {word} {name} comes to {answer}, which is {term}.",
     "When {name} hears {word} and is asked for {term}, {name} answers {answer}.",
     "{name} could not tell {term} of {word}, but {other} could: {answer}.",
-    "{word}: {term} is {answer}.",
+    "{word}: {term} would be {answer}.",
+    "{term} for {word}: {answer}.",
     "{word} has {term} {answer}, as {name} found out.",
     "{name} provided {term} for {word} in one word or a few: {answer}.",
     "To {word} belongs {term} {answer}.",
@@ -457,8 +458,8 @@ GLOSSARY = lines_of("""
 # Words that are used in much the same way.
 ALIKE = [line.split() for line in lines_of("""
     give provide supply offer present show
-    tell say state name mention report
-    write note copy type print
+    tell say state name mention report express
+    write note copy type print spell
     find discover look search seek
     identify recognize determine detect spot
     choose pick select take decide
@@ -524,6 +525,10 @@ ALIKE = [line.split() for line in lines_of("""
     remove erase delete drop
     suggest recommend advise
     contain include hold
+    contains includes holds
+    replaces exchanges takes
+    properly correctly rightly well
+    anything something everything nothing
     exact precise full
     instead rather
     behind beside under near
@@ -574,7 +579,8 @@ ALIKE = [line.split() for line in lines_of("""
 """)]
 
 ALIKE_LINES = [
-    "{A}: {b}, {c}.", "{A}, {b}, {c}.", "{A}, {B}, {C}.", "{A}: {B} or {C}.", "{A}. {B}. {C}.", "{A} is much like {b}.",
+    "{A}: {b}, {c}.", "{A}, {b}, {c}.", "{A}, {B}, {C}.", "{A}: {B} or {C}.", "{A}. {B}. {C}.", "{a}, {B}, {C}.",
+    "{A} is much like {b}.",
     "{A} and {b} are alike.", "Some say {a}, others say {b}.", "Between {a} and {b} the difference is small.",
     "{A} or {b}: it is nearly the same.", "{A} is used in much the same way as {b} and {c}.",
 ]
