@@ -58,8 +58,8 @@ bench: .venv/test
 check-weights: .venv/run
 	$(BIN)/python scripts/check_weights.py $(MODEL)
 
-# Makes the miniature anew: its instruction set, its pretraining (about 22 minutes on 2 cores; goes on where it was stopped),
-# its checkpoint.
+# Makes the miniature anew: its instruction set, its pretraining (about half an hour on 2 cores; goes on where it was
+# stopped), its checkpoint.
 miniature: .venv/run
 	$(BIN)/python -m miniature.instructions
 	$(BIN)/python -m miniature.pretrain
