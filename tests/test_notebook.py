@@ -181,10 +181,13 @@ def test_the_miniature_learns_to_follow_instructions(notebook, executed):
     data = json.loads((ROOT / "data/mini-instructions.json").read_text())
     assert [{k: v for k, v in r.items() if k not in ("before", "after")} for r in records] == data[935:1045]
 
-    def share(when):
-        return sum(" ".join(r[when].lower().split()) == " ".join(r["output"].lower().split()) for r in records) / 110
+    def share(when, *wordings):
+        asked = [r for r in records if r["wording"] in wordings]
+        return sum(" ".join(r[when].lower().split()) == " ".join(r["output"].lower().split())
+                   for r in asked) / len(asked)
 
-    assert share("before") <= 0.05 and share("after") >= 0.55
+    assert share("before", "known", "new") <= 0.05
+    assert share("after", "known") >= 0.85 and share("after", "new") >= 0.65
     assert all(r["before"] for r in records), "the base model says something"
 
 
