@@ -26,7 +26,7 @@ MODEL_DIR = ROOT / "gpt2/7M"
 SETTINGS = load_settings(MODEL_DIR)
 FOLDER = ROOT / "build/miniature"  # checkpoints of the run, and its result
 RESULT = FOLDER / "pretrained.pt"
-STEPS, BATCH, WARMUP = 2_000, 16, 100
+STEPS, BATCH, WARMUP = 2_200, 16, 100
 HELD_OUT = 0.02  # the share of the text, its last documents, that is only used to measure the loss
 
 

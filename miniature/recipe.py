@@ -21,9 +21,8 @@ from gpt_download import download_and_load_gpt2, load_tokenizer
 from miniature.instructions import FILE, instruction_set
 from miniature.pretrain import MODEL_DIR
 from previous_chapters import GPTModel, calc_loss_loader, gpt_config, load_weights_into_gpt, train_model_simple
-from scripts.tutorial import notebook_constant, notebook_definitions
+from scripts.tutorial import notebook_definitions
 
-RECIPE = {"drop_rate": 0.0, **notebook_constant("MINIATURE")}
 VARIANTS = {  # what is different from the notebook's recipe
     "the notebook's": {},
     "2 epochs": {"num_epochs": 2}, "3 epochs": {"num_epochs": 3}, "4 epochs": {"num_epochs": 4},
@@ -34,6 +33,7 @@ VARIANTS = {  # what is different from the notebook's recipe
 BATCH_SIZE, LONGEST_ANSWER = 8, 64
 
 NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(MODEL_DIR)
+RECIPE = {"drop_rate": 0.0, **NOTEBOOK["MINIATURE"]}
 ENTRIES, _ = load_entries(FILE)
 TRAIN, TEST, VALIDATION = ENTRIES[:935], ENTRIES[935:1045], ENTRIES[1045:]
 
