@@ -21,6 +21,7 @@ from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from engine import huggingface
 from engine.fetch import CheckpointError, SourceError, download_file
+from engine.params import nest_params
 from engine.tf_checkpoint import map_tensors, read_with_tensorflow
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
@@ -138,18 +139,6 @@ def tensor_shapes(settings):
     return shapes
 
 
-def nest(tensors, n_layer):
-    """Tensors by their names in `tensor_shapes`, as the nested dictionary that `load_weights_into_gpt` takes."""
-    params = {"blocks": [{} for _ in range(n_layer)]}
-    for name, array in tensors.items():
-        *path, last = name.removeprefix("ln_f/").split("/")  # such as h0, attn, c_attn and w; or wte alone
-        place = params["blocks"][int(path.pop(0)[1:])] if path else params
-        for key in path:
-            place = place.setdefault(key, {})
-        place[last] = array[0] if array.ndim == 3 else array
-    return params
-
-
 def load_gpt2_params_from_tf_ckpt(ckpt_path, settings, reader="memmap"):
     """A checkpoint's weights as float32 arrays in the nested dictionary that `load_weights_into_gpt` takes.
 
@@ -173,7 +162,7 @@ def to_params(tensors, settings, path):
     for name, shape in sorted(shapes.items()):
         if tensors[name].shape != shape:
             raise CheckpointError(f"{path} has {name} of shape {tensors[name].shape}; its settings ask for {shape}")
-    return nest({name: tensors[name].astype(np.float32, copy=False) for name in shapes}, settings["n_layer"])
+    return nest_params({name: tensors[name].astype(np.float32, copy=False) for name in shapes}, settings["n_layer"])
 
 
 def download_and_load_gpt2(model_size, models_dir, reader="memmap"):

@@ -27,6 +27,7 @@ from engine.checkpoints import Checkpoints, read_saved_model, whole_file
 from engine.fast import IGNORE_INDEX, Linear, micro_batches, ready_to_train, scored_log_probs
 from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
 from engine.generation import evaluation_mode, generate
+from engine.params import check_params, flatten_params
 from engine.precision import LossScaler, mixed_precision, number_format
 from engine.training_log import TrainingLog, check_finite
 
@@ -161,15 +162,6 @@ def openai_names(n_layers):
     return names
 
 
-def flatten_params(tree, prefix=""):
-    """The arrays of a nested `params` dictionary, each with its path: ("blocks/0/attn/c_attn/w", array), ..."""
-    for key, value in enumerate(tree) if isinstance(tree, list) else tree.items():
-        if isinstance(value, (dict, list)):
-            yield from flatten_params(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def load_weights_into_gpt(gpt, params):
     """Put OpenAI's weights (`params`, as `gpt_download.download_and_load_gpt2` returns them) into a GPTModel.
 
@@ -179,32 +171,16 @@ def load_weights_into_gpt(gpt, params):
     Raises ValueError that names the first tensor that is missing, left over or of the wrong shape, before the model
     changes.
     """
-    arrays, parameters = dict(flatten_params(params)), dict(gpt.named_parameters())
+    arrays = {path: torch.from_numpy(array.T if path.endswith("/w") else array)
+              for path, array in flatten_params(params)}
+    parameters = dict(gpt.named_parameters())
     names = {theirs: ours for theirs, ours in openai_names(len(gpt.trf_blocks)).items()
              if ours in parameters}  # without qkv_bias the model has no such bias
-    check_names(arrays, names)
-    state = {}
-    for theirs, ours in names.items():
-        state[ours] = torch.from_numpy(arrays[theirs].T if theirs.endswith("/w") else arrays[theirs])
-        if state[ours].shape != parameters[ours].shape:
-            raise ValueError(f"the checkpoint's tensor {theirs!r} has shape {arrays[theirs].shape}, which doesn't fit "
-                             f"the model's {ours} {tuple(parameters[ours].shape)}: does the config fit it?")
+    check_params(arrays, {theirs: parameters[ours].shape for theirs, ours in names.items()})
+    state = {ours: arrays[theirs] for theirs, ours in names.items()}
     state["out_head.weight"] = state["tok_emb.weight"]
     gpt.load_state_dict(state, assign=gpt.tok_emb.weight.is_meta)
     gpt.out_head.weight = gpt.tok_emb.weight  # with `assign` they have become two parameters: tie them again
-
-
-def check_names(arrays, names):
-    """Raise ValueError unless the checkpoint has exactly the tensors that the model needs."""
-    if any(name.removeprefix("transformer.").startswith("h.0.") for name in arrays):
-        raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which "
-                         "GPT2LMHeadModel.from_pretrained of transformers takes; want those of download_and_load_gpt2")
-    for name in names:
-        if name not in arrays:
-            raise ValueError(f"the checkpoint has no tensor {name!r}, which the model needs: does the config fit it?")
-    for name in arrays:
-        if name not in names:
-            raise ValueError(f"the checkpoint's tensor {name!r} has no place in the model: does the config fit it?")
 
 
 def gpt_config(settings, drop_rate=0.0):
@@ -305,16 +281,14 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     """Train a model that is on `device`, in one process, printing losses as it goes and, after each epoch, how it
     continues `start_context`, unless that is "".
 
-    At step 0 and every `eval_freq` steps it notes the mean training loss per scored token since the last note (taken
-    from the steps themselves: no extra pass), the validation loss over `eval_iter` batches (all, if None), and the
-    number of tokens read so far, end-of-text and padding left out. `scheduler`, of torch.optim.lr_scheduler, has its
-    `step()` called after every step; with `max_norm` gradients are clipped to that norm. Loaders yield (inputs,
-    targets), both (B, T).
+    Loaders yield (inputs, targets), both (B, T). At step 0 and every `eval_freq` steps it notes the mean training loss
+    per scored token since the last note, the validation loss over `eval_iter` batches (all, if None), and the number of
+    tokens read so far, end-of-text and padding left out. `scheduler`, of torch.optim.lr_scheduler, steps after every
+    step; with `max_norm` gradients are clipped to that norm.
 
-    With `checkpoint_dir` model, optimizer, schedule, notes and torch's random state are saved there after each epoch,
-    and when the last checkpoint is `checkpoint_minutes` old. Called again with a new model, the same loaders and
-    settings, it goes on after the last step saved and ends as if it had never stopped (on a CPU, bit for bit). The two
-    latest checkpoints are kept, each about three times the size of the weights (with AdamW).
+    With `checkpoint_dir` the training is saved there after each epoch, and when the last checkpoint is
+    `checkpoint_minutes` old. Called again with a new model, the same loaders and settings, it goes on after the last
+    step saved and ends as if it had never stopped (on a CPU, bit for bit). See `engine.checkpoints`.
 
     `precision` is the format of the matrix products: "float32", "bfloat16", "float16" or "auto", the device's fastest.
     With `micro_batch_size` gradients are summed over parts of so many rows: those of the whole batch, in less memory.

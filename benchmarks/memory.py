@@ -21,8 +21,9 @@ from benchmarks import bench
 from benchmarks.load import memory
 from engine.fast import micro_batches, ready_to_train
 from engine.lora import add_lora
+from engine.params import nest_params
 from engine.precision import mixed_precision, number_format
-from gpt_download import nest, tensor_shapes
+from gpt_download import tensor_shapes
 from previous_chapters import GPTModel, calc_loss_batch, gpt_config, load_weights_into_gpt
 
 SIZES = {size: {"n_vocab": 50257, "n_ctx": 1024, "n_embd": width, "n_head": width // 64, "n_layer": layers}
@@ -48,7 +49,7 @@ def mapped_params(size):
     for name, shape in tensor_shapes(SIZES[size]).items():
         tensors[name] = np.asarray(data[first:first + math.prod(shape)]).reshape(shape)
         first += math.prod(shape)
-    return nest(tensors, SIZES[size]["n_layer"])
+    return nest_params(tensors, SIZES[size]["n_layer"])
 
 
 def leave_out_products():

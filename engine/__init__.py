@@ -10,6 +10,7 @@
     fetch           downloads that go on where they stopped
     tf_checkpoint   TensorFlow's checkpoint format, read by memory map
     huggingface     GPT-2 from and to Hugging Face's format
+    params          OpenAI's nested weights: made, flattened, checked
     settings        settings that come from the environment
     figures         the tutorial's drawings
 

@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import torch
 
+from engine.params import flatten_params
 from engine.tf_checkpoint import write_with_tensorflow
 from gpt_download import TOKENIZER_SHA256, download_and_load_gpt2, tensor_shapes
-from previous_chapters import flatten_params
 from scripts.tutorial import NOTEBOOK, ROOT
 
 TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from llms_from_scratch import ch04, ch05
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt_download import nest
+from engine.params import nest_params
 from previous_chapters import GPTModel, load_weights_into_gpt, train_model_simple
 from tests.helpers import random_tensors, transformers_state
 
@@ -20,7 +20,7 @@ CFG = {"vocab_size": V, "context_length": CONTEXT, "emb_dim": D, "n_heads": 2, "
 def random_params(dtype=np.float64):
     """Weights in OpenAI's form, all of them random: gains, biases and matrices."""
     settings = {"n_vocab": V, "n_ctx": CONTEXT, "n_embd": D, "n_layer": LAYERS}
-    return nest(random_tensors(settings, dtype, deviation=0.3), LAYERS)
+    return nest_params(random_tensors(settings, dtype, deviation=0.3), LAYERS)
 
 
 def our_model(**changes):

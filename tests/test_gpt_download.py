@@ -10,8 +10,8 @@ import pytest
 from transformers import GPT2Tokenizer
 
 import gpt_download
+from engine.params import flatten_params
 from gpt_download import FILES, CheckpointError, download_and_load_gpt2, load_settings, load_tokenizer
-from previous_chapters import flatten_params
 from tests.helpers import DATA, SMALL, flip, load, write_checkpoint
 
 # --- The weights, against TensorFlow ---

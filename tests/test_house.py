@@ -17,6 +17,7 @@ MAY_IMPORT = {  # of the project's own modules, from the engine's rooms up
     "engine/settings.py": set(),
     "engine/generation.py": {"engine.fast"},
     "engine/lora.py": set(),
+    "engine/params.py": set(),
     "engine/precision.py": set(),
     "engine/training_log.py": {"engine.fast"},
     "engine/tf_checkpoint.py": {"engine.fetch"},

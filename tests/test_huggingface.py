@@ -14,7 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from engine import huggingface
 from engine.fetch import CheckpointError
-from previous_chapters import GPTModel, flatten_params, gpt_config, load_weights_into_gpt
+from engine.params import flatten_params
+from previous_chapters import GPTModel, gpt_config, load_weights_into_gpt
 from scripts.tutorial import ROOT
 from tests.helpers import TINY, load, tokenizer_source, transformers_state, truncate
 

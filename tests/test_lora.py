@@ -9,7 +9,8 @@ from peft import LoraConfig, get_peft_model
 
 import previous_chapters
 from engine.lora import LoRALinear, add_lora, merge_lora
-from previous_chapters import BLOCK_LAYERS, GPTModel, calc_loss_batch, flatten_params, load_model, save_model
+from engine.params import flatten_params
+from previous_chapters import BLOCK_LAYERS, GPTModel, calc_loss_batch, load_model, save_model
 from tests.small_models import (
     BATCHES,
     CFG,

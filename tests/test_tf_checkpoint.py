@@ -10,8 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import engine.tf_checkpoint
+from engine.params import flatten_params
 from engine.tf_checkpoint import CheckpointError, masked_crc32c, read_index, read_varint
-from previous_chapters import flatten_params
 from tests.helpers import DATA, INDEX, SMALL, flip, load, truncate
 
 
