@@ -1,5 +1,6 @@
 """The fixtures of several test files."""
 
+import json
 import os
 import shutil
 
@@ -11,7 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import gpt_download
 from gpt_download import load_tokenizer
 from scripts.tutorial import notebook_definitions
-from tests.helpers import SMALL, TINY, execute, write_checkpoint
+from tests.helpers import SMALL, TINY, execute, tokenizer_source, write_checkpoint
 from tests.web_server import FaultyServer
 
 
@@ -36,6 +37,15 @@ def model_dir(small_dir, tmp_path):
 @pytest.fixture(scope="session")
 def tokenizer(tiny_dir):
     return load_tokenizer(tiny_dir)
+
+
+@pytest.fixture(scope="session")
+def another_tokenizer():
+    """That of transformers, from OpenAI's two files."""
+    from transformers import GPT2Tokenizer  # only for the tests that ask for it: importing it takes a while
+    merges = tokenizer_source("vocab.bpe").read_text(encoding="utf-8").splitlines()[1:]
+    return GPT2Tokenizer(vocab=json.loads(tokenizer_source("encoder.json").read_text(encoding="utf-8")),
+                         merges=[tuple(line.split()) for line in merges])
 
 
 @pytest.fixture(scope="session")

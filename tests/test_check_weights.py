@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt_download import FILES
 from scripts import check_weights
-from tests.helpers import DATA, TINY, load, random_tensors, tokenizer_source, transformers_state, write_checkpoint
+from tests.helpers import DATA, TINY, load, random_tensors, transformers_state, write_checkpoint
 
 SIZES = TINY | {"n_ctx": 256}
 
@@ -36,18 +36,15 @@ def tensors():
 
 
 @pytest.fixture(scope="module")
-def expected(tensors, data_file, tmp_path_factory):
+def expected(tensors, data_file, another_tokenizer, tmp_path_factory):
     """What transformers computes with these weights, in the published run's way."""
     folder = write_checkpoint(tmp_path_factory.mktemp("written") / "124M", SIZES, tensors)
     model = GPT2LMHeadModel(GPT2Config(n_positions=256, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
                                        attn_pdrop=0.0)).eval()
     model.transformer.load_state_dict(transformers_state(load(folder)[1]))
-    merges = tokenizer_source("vocab.bpe").read_text(encoding="utf-8").splitlines()[1:]
-    tokenizer = GPT2Tokenizer(vocab=json.loads(tokenizer_source("encoder.json").read_text(encoding="utf-8")),
-                              merges=[tuple(line.split()) for line in merges])
     header = ("Below is an instruction that describes a task. Write a response that appropriately completes the "
               "request.\n\n### Instruction:\n")
-    prompt = tokenizer(header + "Convert the active sentence to passive: 'The chef cooks the meal every day.'",
+    prompt = another_tokenizer(header + "Convert the active sentence to passive: 'The chef cooks the meal every day.'",
                        return_tensors="pt").input_ids
     new = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=35, do_sample=False,
                          pad_token_id=50256)[0, prompt.shape[1]:]
@@ -56,8 +53,8 @@ def expected(tensors, data_file, tmp_path_factory):
     order = next(iter(torch.utils.data.DataLoader(range(935), batch_size=40, shuffle=True))).tolist()
 
     def loss(numbers):
-        rows = [tokenizer(f"{header}{entries[i]['instruction']}\n\n### Response:\n{entries[i]['output']}").input_ids
-                for i in numbers]
+        texts = [f"{header}{entries[i]['instruction']}\n\n### Response:\n{entries[i]['output']}" for i in numbers]
+        rows = another_tokenizer(texts).input_ids
         width = max(map(len, rows)) + 1
         ids = torch.tensor([row + [50256] * (width - len(row)) for row in rows])
         targets = torch.tensor([row + [50256] + [-100] * (width - len(row) - 1) for row in rows])[:, 1:]
@@ -68,7 +65,7 @@ def expected(tensors, data_file, tmp_path_factory):
         return mean(loss(numbers[i:i + 8]) for i in range(0, 40, 8))
     return folder, {"parameters": sum(p.numel() for p in model.parameters()),
                     "bytes of the data file": 4 * sum(array.size for array in tensors.values()),
-                    "continuation": tokenizer.decode(new).strip(),
+                    "continuation": another_tokenizer.decode(new).strip(),
                     "training loss": losses(order), "validation loss": losses(list(range(1045, 1085)))}
 
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from transformers import GPT2Tokenizer
 
 import gpt_download
 from engine.params import flatten_params
@@ -47,13 +46,6 @@ def test_writing_to_the_arrays_leaves_the_file_alone(model_dir):
 
 
 # --- The tokenizer, against that of transformers ---
-
-
-@pytest.fixture(scope="session")
-def another_tokenizer(small_dir):
-    merges = [tuple(line.split()) for line in (small_dir / "vocab.bpe").read_text(encoding="utf-8").splitlines()[1:]]
-    vocab = json.loads((small_dir / "encoder.json").read_text(encoding="utf-8"))
-    return GPT2Tokenizer(vocab=vocab, merges=merges)
 
 
 @pytest.mark.parametrize("text", [
