@@ -125,11 +125,9 @@ class Checkpoints:
                 print(f"{path} is damaged: trying the one before it")
                 continue
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            differences = [f"{key} {self.run.get(key)!r}, was {saved['run'].get(key)!r}"
-                           for key in saved["run"] | self.run if self.run.get(key) != saved["run"].get(key)]
-            if differences:
-                raise ValueError(f"{path} is of another run ({'; '.join(differences)}): empty that folder or name "
-                                 "another. To train a model further that was saved, set START_FROM to its file")
+            if difference := differences(self.run, saved["run"]):
+                raise ValueError(f"{path} is of another run ({difference}): empty that folder or name another. To "
+                                 "train a model further that was saved, set START_FROM to its file")
             for one, state in zip(self.stateful, saved["states"], strict=True):
                 one.load_state_dict(state, **({"strict": False} if isinstance(one, torch.nn.Module) else {}))
             self.draw_from(saved["generators"])
@@ -141,6 +139,12 @@ class Checkpoints:
 def number_of(path):
     """The number of steps in a checkpoint's name."""
     return int(path.stem.removeprefix("step-"))
+
+
+def differences(run, saved):
+    """In which settings, {name: value}, a run differs from a saved one: a text, empty if in none."""
+    return "; ".join(f"{name} {run.get(name)!r}, was {saved.get(name)!r}"
+                     for name in saved | run if run.get(name) != saved.get(name))
 
 
 def changing_state(one):
