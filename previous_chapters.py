@@ -339,7 +339,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                 checkpoints.save_when_due(log.step)
             checkpoints.save(log.step)
             if scaler.skipped:
-                log.say(f"{scaler.skipped} steps were left out so far: their float16 gradients overflowed")
+                log.say(scaler.report())
             if start_context:
                 log.say(sample_text(model, tokenizer, start_context))
     return log.history()

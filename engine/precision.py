@@ -67,6 +67,10 @@ class LossScaler(torch.amp.GradScaler):
             raise ValueError("gradients aren't finite, however small the loss is scaled; the weights are those from "
                              "before this step. Try precision float32, a lower learning rate or max_norm=1.0")
 
+    def report(self):
+        """What to say of the steps left out so far."""
+        return f"{self.skipped} steps were left out so far: their float16 gradients overflowed"
+
     def state_dict(self):
         return super().state_dict() | {"skipped": self.skipped}
 
