@@ -9,17 +9,30 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
 
 
+def code_cells():
+    """The notebook's code cells as texts."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 def notebook_definitions():
     """The notebook's imports, functions, classes and literals, such as PUBLISHED, as a namespace, without running the
     tutorial."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     namespace = {}
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            tree = ast.parse("".join(cell["source"]))
-            tree.body = [node for node in tree.body if is_definition(node)]
-            exec(compile(tree, NOTEBOOK.name, "exec"), namespace)
+    for cell in code_cells():
+        tree = ast.parse(cell)
+        tree.body = [node for node in tree.body if is_definition(node)]
+        exec(compile(tree, NOTEBOOK.name, "exec"), namespace)
     return namespace
+
+
+def notebook_split(data, batch_size):
+    """The parts for training, test and validation into which the notebook's cell divides a list of entries. Prints
+    their sizes; raises ValueError for too few entries."""
+    [cell] = [cell for cell in code_cells() if cell.startswith("train_portion =")]
+    namespace = {"data": data, "BATCH_SIZE": batch_size}
+    exec(cell, namespace)
+    return [namespace[name] for name in ("train_data", "test_data", "val_data")]
 
 
 def is_definition(node):
