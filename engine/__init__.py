@@ -5,6 +5,7 @@
     lora            low-rank adapters: added, trained, merged
     generation      the key/value cache, prompts of different lengths in one batch, sampling, streams of tokens
     training_log    what a run has noted so far, what it prints, and when it must stop
+    distributed     a model in parts on several processes: dealt out, trained, saved and gathered
     checkpoints     saving and resuming a training run; files that are written whole or not at all
     entries         people's data files as checked entries; the scores of answers
     fetch           downloads that go on where they stopped

@@ -20,6 +20,7 @@ MAY_IMPORT = {  # of the project's own modules, from the engine's rooms up
     "engine/params.py": set(),
     "engine/precision.py": set(),
     "engine/training_log.py": {"engine.fast"},
+    "engine/distributed.py": {"engine.checkpoints", "engine.fast"},
     "engine/tf_checkpoint.py": {"engine.fetch"},
     "engine/huggingface.py": {"engine.checkpoints", "engine.fetch"},
     "gpt_download.py": {"engine"},
