@@ -24,7 +24,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import state_dict as parts
 from torch.distributed.fsdp import fully_shard
 
-from .checkpoints import changing_state, differences, number_of, whole_file
+from .checkpoints import differences, number_of, whole_file
 from .fast import IGNORE_INDEX, micro_batches
 
 TIMEOUT = timedelta(minutes=30)  # how long processes wait for one that is silent, such as rank 0 while it downloads
@@ -145,8 +145,8 @@ def newest_checkpoint(folder, **run):
 
 def state_of(model, optimizer, scaler):
     """What a checkpoint holds: trained weights, moments, the loss's scale."""
-    return {"weights": changing_state(model), "moments": parts.get_optimizer_state_dict(model, optimizer),
-            "scaler": scaler}
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    return {"weights": weights, "moments": parts.get_optimizer_state_dict(model, optimizer), "scaler": scaler}
 
 
 def save_checkpoint(folder, step, model, optimizer, scaler):
