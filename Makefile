@@ -29,8 +29,9 @@ endef
 chat: .venv/run $(if $(WEB),.venv/chat)
 	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
 
+# Two processes, each with one thread: models this small gain little from more.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: .venv/test
 	$(BIN)/ruff check
