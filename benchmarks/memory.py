@@ -3,10 +3,10 @@
 For each of OpenAI's sizes, with random weights in a mapped file, a process of its own takes two steps on the longest
 batch of 8 in the first pass over the data: all weights trained, or adapters (LoRA), in float32 and in bfloat16. What is
 quoted is its peak above what it had after its imports, the mapped pages included. What would take more than LIMIT isn't
-run, but computed: 16 bytes a parameter for weight, gradient and AdamW's two moments (in bfloat16 2 more, for the weight
-that was cast), and what the adapters' step takes besides the weights.
+run, but computed: what the adapters' step takes, and 12 bytes a parameter for the gradient and AdamW's two moments.
 
-INSTRUCTION_DATA names the published data set; without it the miniature's is used.
+INSTRUCTION_DATA names the published data set; without it the miniature's is used. A run that was stopped goes on where
+it was.
 """
 
 import json
@@ -67,11 +67,10 @@ def peak_of_step(size, precision, rank, micro_batch_size):
         library = leave_out_products()  # noqa: F841  emulated ones would take minutes
     batches = bench.loader(bench.entries()[0])
     inputs, targets = max(batches, key=lambda batch: batch[0].shape[1])
-    params = mapped_params(size)
     before = memory("VmRSS")
     with torch.device("meta"):
         model = GPTModel(gpt_config(SIZES[size]))
-    load_weights_into_gpt(model, params)
+    load_weights_into_gpt(model, mapped_params(size))  # whose file is unmapped once no weight lies there any more
     if int(rank):
         add_lora(model, int(rank), 2 * int(rank))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1, fused=True)
@@ -85,17 +84,22 @@ def peak_of_step(size, precision, rank, micro_batch_size):
     return memory("VmHWM") - before
 
 
+def measured(size, *arguments):
+    """The peak of a step in a process of its own; also kept in a file until all are known."""
+    path = bench.MODELS / f"peak-{'-'.join(map(str, (size, *arguments)))}.json"
+    if not path.exists():
+        peak = bench.in_own_process("peak_of_step", size, *arguments, module="benchmarks.memory")
+        path.write_text(json.dumps(peak))
+    return json.loads(path.read_text())
+
+
 def column(precision, rank, micro_batch_size, of_adapters=None):
     """{size: (peak bytes, whether they were measured)}"""
     peaks = {}
     for size in SIZES:
-        weights = 4 * parameters(size)
-        least = weights if rank else weights * 4 + (weights // 2 if precision == "bfloat16" else 0)
-        if least < LIMIT:
-            peaks[size] = bench.in_own_process("peak_of_step", size, precision, rank, micro_batch_size,
-                                               module="benchmarks.memory"), True
-        else:
-            peaks[size] = least + of_adapters[size][0] - weights, False
+        computed = of_adapters[size][0] + 3 * 4 * parameters(size) if of_adapters else 0
+        small = computed < LIMIT
+        peaks[size] = measured(size, precision, rank, micro_batch_size) if small else computed, small
         print(precision, rank, micro_batch_size, size, peaks[size], file=sys.stderr, flush=True)
     return peaks
 
@@ -121,6 +125,8 @@ had after its imports; what stands in brackets isn't measured but computed, as `
 |---|{'---|' * len(columns)}
 {newline.join(rows)}
 """, encoding="utf-8")
+    for path in bench.MODELS.glob("peak-*.json"):
+        path.unlink()
 
 
 if __name__ == "__main__":
