@@ -55,6 +55,14 @@ lint: .venv/test
 bench: .venv/test
 	$(BIN)/python -m benchmarks.bench
 
+.venv/strongest: .venv/test benchmarks/strongest-requirements.txt
+	$(BIN)/pip install --disable-pip-version-check --quiet -r benchmarks/strongest-requirements.txt
+	touch $@
+
+# Twenty minutes of such a machine.
+bench-strongest: .venv/strongest
+	$(BIN)/python -m benchmarks.strongest
+
 # Compares OpenAI's weights, downloaded, with what is published of them: make check-weights MODEL=355M
 check-weights: .venv/run
 	$(BIN)/python scripts/check_weights.py $(MODEL)
@@ -66,4 +74,4 @@ miniature: .venv/run
 	$(BIN)/python -m miniature.pretrain
 	$(BIN)/python -m miniature.export
 
-.PHONY: run zh chat test lint bench check-weights miniature
+.PHONY: run zh chat test lint bench bench-strongest check-weights miniature
