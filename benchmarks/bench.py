@@ -442,12 +442,16 @@ def data_name():
     return "the published data" if "INSTRUCTION_DATA" in os.environ else "the miniature's data"
 
 
-def main():
+def write_models():
+    """Checkpoints with random weights, unless they are there."""
     for size, settings in SIZES.items():
         if not (MODELS / size / "model.ckpt.index").exists():
             write_checkpoint(MODELS / size, settings, deviation=0.02)
         download_and_load_gpt2(size, MODELS)  # verified once, before any time counts
 
+
+def main():
+    write_models()
     rows = []
     for masked, name in ((False, "one training step, every token scored"), (True, "the same, instruction masked")):
         seconds, peak, products, rate = training_rows(masked)

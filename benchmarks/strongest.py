@@ -4,7 +4,8 @@
   whole fine-tuning against TRL's SFTTrainer; generation against CTranslate2; and what a second process saves.
 - Weights and data are the same. Losses and generated ids are compared before any time counts, and what is compared
   takes turns, as in `bench.py`. Where a peer has a choice of settings, it has the fastest of those that were tried.
-- The name of one of the functions under "The rows" as an argument prints its part of the table alone.
+- The name of one of the functions under "The rows" as an argument prints its part of the table alone, once a whole run
+  has written the models.
 - INSTRUCTION_DATA names the published data set; without it the miniature's is used.
 """
 
@@ -281,6 +282,7 @@ def process_rows():
 
 
 def main():
+    bench.write_models()
     table = "\n".join(line for rows in (lora_rows, bfloat16_rows, fine_tuning_rows, generation_rows, process_rows)
                       for line in rows())
     Path(__file__).with_name("strongest.md").write_text(f"""# Ours against the strongest
