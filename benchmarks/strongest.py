@@ -127,8 +127,8 @@ FINE_TUNINGS = {"ours": our_run, "padded batches": partial(trl_run, padding_free
 def fine_tuning(name, entries, epochs, note_every):
     """Seconds from the entries to the trained model, with a validation in each epoch, and the training losses noted on
     the way."""
-    import trl
-    assert trl.SFTTrainer  # imported only when it is asked for
+    from transformers import GPT2LMHeadModel  # noqa: F401  all imports first, for both the same
+    from trl import SFTTrainer  # noqa: F401
     train, _, val = bench.entries()
     start = perf_counter()
     losses = FINE_TUNINGS[name](train[:int(entries)], val, int(epochs), int(note_every))
