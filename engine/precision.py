@@ -69,7 +69,7 @@ class LossScaler(torch.amp.GradScaler):
 
     def report(self):
         """What to say of the steps left out so far."""
-        return f"{self.skipped} steps were left out so far: their float16 gradients overflowed"
+        return f"steps left out so far, since their float16 gradients overflowed: {self.skipped}"
 
     def state_dict(self):
         return super().state_dict() | {"skipped": self.skipped}

@@ -187,7 +187,7 @@ def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few
     output = finish(start(2, *options, "--max-steps", 2, script=tmp_path / "overflow.py", precision="float16"))
     assert "step 000001 loss " in output and " norm inf " in output
     output += finish(start(2, *options, "--max-steps", 3, precision="float16"))
-    assert output.count("1 steps were left out so far: their float16 gradients overflowed") == 2
+    assert output.count("steps left out so far, since their float16 gradients overflowed: 1") == 2
     plain = Plain(FEW, notebook, 3, adamw, left_out=[1])
     losses = [float(loss) for loss in re.findall(r"^step \d+ loss (\S+)", output, re.MULTILINE)]
     assert losses == pytest.approx([loss for _, loss, _, _ in plain.steps], rel=0.01)
