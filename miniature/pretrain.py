@@ -2,7 +2,7 @@
 
     python -m miniature.pretrain        # from the repository root; run it again and it goes on where it stopped
 
-- The text uses some 3,000 of GPT-2's 50,257 tokens. All the others share a single row of the embedding, whose logit is
+- The text uses some 5,700 of GPT-2's 50,257 tokens. All the others share a single row of the embedding, whose logit is
   raised by the logarithm of their number: exactly the softmax over the full vocabulary, at a fraction of its price.
 - Every batch is drawn by its step number, so a run that was stopped goes on with the batches it would have seen.
 """
@@ -26,7 +26,7 @@ MODEL_DIR = ROOT / "gpt2/7M"
 SETTINGS = load_settings(MODEL_DIR)
 FOLDER = ROOT / "build/miniature"  # checkpoints of the run, and its result
 RESULT = FOLDER / "pretrained.pt"
-STEPS, BATCH, WARMUP = 2_200, 16, 100
+STEPS, BATCH, WARMUP = 3_000, 16, 100
 HELD_OUT = 0.02  # the share of the text, its last documents, that is only used to measure the loss
 
 

@@ -495,7 +495,7 @@ ALIKE = [line.split() for line in lines_of("""
     sentence statement phrase line text
     list series row set collection
     number figure value
-    answer response reply solution
+    answer reply solution
     following below next given above
     form version variant shape
     voice mood tense
@@ -546,7 +546,6 @@ ALIKE = [line.split() for line in lines_of("""
     say call speak
     exercise task job
     example case sample
-    input output data
     original former
     new fresh
     same equal identical
