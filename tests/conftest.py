@@ -16,6 +16,7 @@ from tests.helpers import SMALL, TINY, execute, tokenizer_source, write_checkpoi
 from tests.web_server import FaultyServer
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Of several test processes, one takes all that need the executed notebook, and one all else of a file."""
     for item in items:

@@ -25,9 +25,10 @@ from tests.helpers import load
 
 SCRIPT = ROOT / "scripts/chat.py"
 PLURAL, NEGATION = "Form the plural of the noun onion.", "Negate the following statement: The girl reaches the castle."
+ONIONS = "What is the plural of onion?"
 TOO_LONG = "x?" * 150
 ATTACK = 'Say <b>this</b>: <script>document.title = "attacked"</script>'
-HTML = {"The": "<", " word": "script", " Please": ">"}  # the tokens that one of the models below exchanges
+HTML = {" would": "<", " be": "script", " onions": ">"}  # the tokens that one of the models below exchanges
 
 
 def saved(model, folder, notebook):
@@ -347,11 +348,11 @@ def test_an_example_is_asked_when_it_is_clicked(open_page, mini):
 
 @pytest.mark.slow
 def test_html_and_scripts_stay_text(open_page, html_mini):
-    said = html_mini.answer(PLURAL)
-    assert said == "<script is onion.> say onion again."
+    said = html_mini.answer(ONIONS)
+    assert said.startswith("For onion, the plural<script>.")
     page = open_page(html_mini.path)
     expect(page.get_by_text(ATTACK, exact=True)).to_have_count(1)  # as an example
-    for question in (PLURAL, ATTACK):
+    for question in (ONIONS, ATTACK):
         submit(page, question)
         expect(page.locator(".message.user").last).to_have_text(question)
     expect(answers(page).first).to_have_text(said)
