@@ -29,9 +29,9 @@ endef
 chat: .venv/run $(if $(WEB),.venv/chat)
 	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
 
-# Two processes, each with one thread: models this small gain little from more.
+# Two processes, each with one thread and with whole files: models this small gain little from more threads.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/test
 	$(BIN)/ruff check

@@ -16,14 +16,6 @@ from tests.helpers import SMALL, TINY, execute, tokenizer_source, write_checkpoi
 from tests.web_server import FaultyServer
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Of several test processes, one takes all that need the executed notebook, and one all else of a file."""
-    for item in items:
-        group = "executed" if "executed" in item.fixturenames else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory):
     """A tiny GPT-2 with random weights and the whole vocabulary, in OpenAI's layout."""
