@@ -148,7 +148,6 @@ def export():
 def convert():
     """The folder with the exported model as CTranslate2 reads it."""
     from ctranslate2.converters import TransformersConverter
-    export()
     return TransformersConverter(str(EXPORTED)).convert(str(MODELS / "ctranslate2"), force=True)
 
 
@@ -227,7 +226,6 @@ def bfloat16_rows():
 
 
 def fine_tuning_rows():
-    export()  # for its tokenizer
     run = partial(bench.in_own_process, "fine_tuning", module="benchmarks.strongest")
     noted = [run(name, 8 * BATCH, 1, 1)[1] for name in FINE_TUNINGS]
     for losses in zip(*noted, strict=True):  # of the first eight steps
@@ -283,6 +281,7 @@ def process_rows():
 
 def main():
     bench.write_models()
+    export()
     table = "\n".join(line for rows in (lora_rows, bfloat16_rows, fine_tuning_rows, generation_rows, process_rows)
                       for line in rows())
     Path(__file__).with_name("strongest.md").write_text(f"""# Ours against the strongest

@@ -144,8 +144,8 @@ def scene(random):
     return sentences
 
 
-def draw_fact(random):
-    relation = random.choices(list(WEIGHTS), WEIGHTS.values())[0]
+def draw_fact(random, relations=tuple(WEIGHTS)):
+    relation = random.choices(relations, [WEIGHTS[relation] for relation in relations])[0]
     return relation, random.choice(FACTS[relation])
 
 
@@ -164,8 +164,7 @@ def page(random):
     """Three words, each as a heading with lines about it below."""
     lines = []
     for _ in range(3):
-        relation = random.choices(list(PAGE_LINES), [WEIGHTS[relation] for relation in PAGE_LINES])[0]
-        fact = random.choice(FACTS[relation])
+        relation, fact = draw_fact(random, tuple(PAGE_LINES))
         lines.append(random.choice(HEADINGS).format(fact["word"]))
         told = [fill(random, template, fact) for template in random.sample(PAGE_LINES[relation], 2)]
         lines += map(uncapitalize, told) if random.random() < 0.2 else told

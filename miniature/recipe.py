@@ -28,7 +28,6 @@ VARIANTS = {  # what is different from the notebook's recipe
     "rate 1e-3": {"learning_rate": 1e-3},
     "dropout 0.1": {"drop_rate": 0.1}, "instructions scored too": {"mask_instruction": False},
 }
-BATCH_SIZE, LONGEST_ANSWER = 8, 64
 
 NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(MODEL_DIR)
 RECIPE = {"drop_rate": 0.0, **NOTEBOOK["MINIATURE"]}
@@ -52,7 +51,7 @@ def fine_tuned(recipe, seed, train=TRAIN):
     """The model after a training like the notebook's, whose batches come in the order that the seed says."""
     torch.manual_seed(seed)
     model = pretrained(recipe["drop_rate"])
-    train_loader = loader_of(train, recipe, batch_size=BATCH_SIZE, shuffle=True, drop_last=True)
+    train_loader = loader_of(train, recipe, batch_size=NOTEBOOK["BATCH_SIZE"], shuffle=True, drop_last=True)
     steps = recipe["num_epochs"] * len(train_loader)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe["learning_rate"], weight_decay=0.1, fused=True)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
@@ -66,7 +65,7 @@ def fine_tuned(recipe, seed, train=TRAIN):
 
 def scores(model, entries):
     """Exact match of each entry, 0 or 1, in lists by (task, wording); the task "all" has those of all tasks."""
-    answers = NOTEBOOK["generate_responses"](model, entries, TOKENIZER, LONGEST_ANSWER)
+    answers = NOTEBOOK["generate_responses"](model, entries, TOKENIZER, NOTEBOOK["MAX_NEW_TOKENS"])
     groups = defaultdict(list)
     for entry, answer in zip(entries, answers):
         for task in (entry["task"], "all"):

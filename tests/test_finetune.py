@@ -155,7 +155,7 @@ def plain_sgd(notebook):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (4, 2)])
+@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 4), (4, 2)])
 def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batch, plain_sgd, few, tmp_path):
     """Though parts of a batch have unequal numbers of tokens, and 3 validation entries can't be divided by 2 or 4."""
     (tmp_path / "sgd.py").write_text(WITH_SGD)
