@@ -1,12 +1,7 @@
 """GPT-2, from its attention to its training loop: the toolbox of the earlier articles as a textbook.
 
-What is notable here:
-- the architecture is OpenAI's GPT-2 to the last detail: pre-norm blocks, one fused query/key/value projection, tanh
-  GELU, dropout in its four places, and an output head that *is* the token embedding (one parameter, counted once)
-- attention is an argument of `forward`: `causal_attention` unless the caller has one that computes the same in another
-  way, such as with a key/value cache
-- losses are means over scored tokens, whichever batch they are in, and evaluating changes nothing that training depends
-  on
+The architecture is OpenAI's to the last detail. Attention is an argument of `forward`, since it alone looks along a row:
+`causal_attention`, unless the caller has one that computes the same in another way, such as with a key/value cache.
 
 Padding needs no mask in training: it stands at the end of a row, no token sees what comes after it, and its own targets
 are -100, which no loss counts. (`generate` sees to prompts of unequal lengths itself.)
@@ -29,7 +24,7 @@ from engine.figures import plot_losses  # noqa: F401  re-exported: readers of th
 from engine.generation import evaluation_mode, generate
 from engine.params import check_params, flatten_params
 from engine.precision import LossScaler, mixed_precision, number_format
-from engine.training_log import TrainingLog, check_finite
+from engine.training_log import TrainingLog, check_batches, check_finite
 
 # --- The model ---
 
@@ -96,7 +91,8 @@ class TransformerBlock(nn.Module):
 
 
 class GPTModel(nn.Module):
-    """GPT-2 (Radford et al., 2019), hand-written.
+    """GPT-2 (Radford et al., 2019): token and position embeddings, pre-norm blocks, a last norm, and an output head that
+    *is* the token embedding (one parameter, counted once).
 
     `cfg` has the keys vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate and qkv_bias. A new model has
     random weights as `transformers` draws GPT-2's: normal with standard deviation 0.02, divided by sqrt(2 * n_layers)
@@ -264,8 +260,7 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, precision="fl
     from which every pass through a loader draws a seed, are as before afterwards: evaluating doesn't change the order
     of a training run. `precision`: see `train_model_simple`. Raises ValueError for a loader without batches.
     """
-    if len(data_loader) == 0:
-        raise ValueError("the loader has no batches: fewer entries than one batch, with drop_last=True?")
+    check_batches(data_loader)
     loss_sum, scored_sum = 0.0, 0
     with evaluation_mode(model), torch.random.fork_rng(devices=[]), mixed_precision(device, precision):
         for input_batch, target_batch in islice(data_loader, num_batches):
@@ -284,23 +279,19 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     Loaders yield (inputs, targets), both (B, T). At step 0 and every `eval_freq` steps it notes the mean training loss
     per scored token since the last note, the validation loss over `eval_iter` batches (all, if None), and the number of
     tokens read so far, end-of-text and padding left out. `scheduler`, of torch.optim.lr_scheduler, steps after every
-    step; with `max_norm` gradients are clipped to that norm.
+    step; with `max_norm` gradients are clipped to that norm. `precision` is the format of the matrix products:
+    "float32", "bfloat16", "float16" or "auto", the device's fastest. With `micro_batch_size` gradients are summed over
+    parts of so many rows: those of the whole batch, in less memory.
 
     With `checkpoint_dir` the training is saved there after each epoch, and when the last checkpoint is
     `checkpoint_minutes` old. Called again with a new model, the same loaders and settings, it goes on after the last
     step saved and ends as if it had never stopped (on a CPU, bit for bit). See `engine.checkpoints`.
 
-    `precision` is the format of the matrix products: "float32", "bfloat16", "float16" or "auto", the device's fastest.
-    With `micro_batch_size` gradients are summed over parts of so many rows: those of the whole batch, in less memory.
-
-    Training changes how the process handles memory, until it ends: see `engine.fast.keep_freed_memory`.
-
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
     was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with a run in
     it that began differently, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
     """
-    if len(train_loader) == 0:
-        raise ValueError("the training loader has no batches: fewer entries than one batch, with drop_last=True?")
+    check_batches(train_loader)
     log = TrainingLog(num_epochs, len(train_loader), tokenizer.eot_token)
     precision = number_format(precision, device)
     scaler = LossScaler(device, precision)  # for float16; else it does nothing
@@ -308,7 +299,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
                               num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
                               precision=precision, micro_batch_size=micro_batch_size)
-    ready_to_train(model, optimizer)  # lays out weights and memory for speed
+    ready_to_train(model, optimizer)  # lays out weights, and the process's memory until it ends, for speed
     checkpoints.resume()
 
     with log.shown():  # a progress bar; a notebook's stop button ends the block quietly

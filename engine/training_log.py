@@ -68,6 +68,12 @@ class TrainingLog:
         return tuple([note[i] for note in self.notes] for i in range(3))
 
 
+def check_batches(loader):
+    """Raise ValueError for a loader without batches."""
+    if len(loader) == 0:
+        raise ValueError("the loader has no batches: fewer entries than one batch, with drop_last=True?")
+
+
 def check_finite(what, value, step, input_batch, tokenizer):
     """Raise ValueError with the texts of the batch unless `value`, a tensor, is finite."""
     if not value.isfinite():

@@ -276,8 +276,9 @@ def serve(tmp_path_factory):
         return addresses[path]
     yield start
     for server in servers:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
+        with server:  # closes its output
+            server.send_signal(signal.SIGINT)
+            assert server.wait(60) == 0
     if servers:
         assert set((folder / "contacts").read_text().split()) == {"127.0.0.1"}
 

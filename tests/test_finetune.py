@@ -230,13 +230,13 @@ def test_a_killed_process_ends_all_and_any_number_goes_on(few, notebook, tmp_pat
     options = ["--data-file", few, "--batch-size", BATCH, "--epochs", 3, "--output-dir", tmp_path, "--checkpoint-dir"]
     machines = start_on_two_machines(*options, folder)
     with ThreadPoolExecutor() as pool:
-        outputs = [pool.submit(machine.stdout.read) for machine in machines]
+        outputs = [pool.submit(machine.communicate, timeout=600) for machine in machines]
         while not (folder / "step-000004/.metadata").exists():
             assert all(machine.poll() is None for machine in machines), [output.result() for output in outputs]
             time.sleep(0.01)
         processes = [psutil.Process(machine.pid).children()[0] for machine in machines]
         processes[1].kill()
-        assert all(machine.wait(timeout=600) != 0 for machine in machines)
+    assert all(output.result() and machine.returncode != 0 for output, machine in zip(outputs, machines))
     assert not any(process.is_running() for process in processes) and not (tmp_path / "gpt2-instruct.pt").exists()
 
     (folder / "step-000011").mkdir()  # another that wasn't written to its end

@@ -372,7 +372,7 @@ def empty_loader():
 def test_a_loader_without_batches_is_an_error():
     with pytest.raises(ValueError, match="no batches"):
         calc_loss_loader(empty_loader(), GPTModel(CFG), "cpu")
-    with pytest.raises(ValueError, match="training loader has no batches"):
+    with pytest.raises(ValueError, match="the loader has no batches"):
         train(GPTModel(CFG), empty_loader())
 
 
