@@ -1,6 +1,6 @@
 """GPT-2, from its attention to its training loop: the toolbox of the earlier articles as a textbook.
 
-The architecture is OpenAI's to the last detail. Attention is an argument of `forward`, since it alone looks along a row:
+The architecture is OpenAI's to the last detail. Attention alone looks along a row, so it is an argument of `forward`:
 `causal_attention`, unless the caller has one that computes the same in another way, such as with a key/value cache.
 
 Padding needs no mask in training: it stands at the end of a row, no token sees what comes after it, and its own targets
@@ -91,8 +91,8 @@ class TransformerBlock(nn.Module):
 
 
 class GPTModel(nn.Module):
-    """GPT-2 (Radford et al., 2019): token and position embeddings, pre-norm blocks, a last norm, and an output head that
-    *is* the token embedding (one parameter, counted once).
+    """GPT-2 (Radford et al., 2019): token and position embeddings, pre-norm blocks, a last norm, and an output head
+    that *is* the token embedding (one parameter, counted once).
 
     `cfg` has the keys vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate and qkv_bias. A new model has
     random weights as `transformers` draws GPT-2's: normal with standard deviation 0.02, divided by sqrt(2 * n_layers)

@@ -6,13 +6,14 @@ import shutil
 
 import pytest
 import torch
+from filelock import FileLock
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import gpt_download
 from gpt_download import load_tokenizer
 from scripts.tutorial import notebook_definitions
-from tests.helpers import SMALL, TINY, execute, tokenizer_source, write_checkpoint
+from tests.helpers import SMALL, TINY, execute, results, tokenizer_source, write_checkpoint
 from tests.web_server import FaultyServer
 
 
@@ -54,10 +55,13 @@ def notebook():
 
 
 @pytest.fixture(scope="session")
-def executed(tmp_path_factory):
-    """The notebook executed with its defaults: (folder of the results, the executed notebook, its records)."""
-    folder = tmp_path_factory.mktemp("build")
-    return folder, *execute(folder)
+def executed(tmp_path_factory, worker_id):
+    """The notebook executed with its defaults: (folder of the results, the executed notebook, its records). Processes
+    that share the tests share it, too: the first one makes it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder if worker_id == "master" else folder.parent) / "build"
+    with FileLock(folder.with_suffix(".lock")):
+        return folder, *(results(folder) if folder.exists() else execute(folder))
 
 
 @pytest.fixture

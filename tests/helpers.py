@@ -84,4 +84,9 @@ def execute(folder, source=NOTEBOOK, **parameters):
                     f"--TemplateExporter.extra_template_basedirs={ROOT / 'scripts/templates'}",
                     str(folder / source.name)], check=True)
     assert source.read_bytes() == before
+    return results(folder, source)
+
+
+def results(folder, source=NOTEBOOK):
+    """What `execute` left: the executed notebook and its records."""
     return json.loads((folder / source.name).read_text()), json.loads((folder / "responses.json").read_text())
