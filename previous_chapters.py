@@ -1,15 +1,16 @@
 """GPT-2, from its attention to its training loop: the toolbox of the earlier articles as a textbook.
 
-The architecture is OpenAI's to the last detail. Attention alone looks along a row, so it is an argument of `forward`:
-`causal_attention`, unless the caller has one that computes the same in another way, such as with a key/value cache.
+The architecture is OpenAI's to the last detail. Only attention mixes tokens, so it alone is exchangeable: `forward`
+takes another function that computes the same as `causal_attention`, such as one with a key/value cache.
 
-Padding needs no mask in training: it stands at the end of a row, no token sees what comes after it, and its own targets
-are -100, which no loss counts. (`generate` sees to prompts of unequal lengths itself.)
+Padding (end-of-text tokens) needs no mask in training: it stands at the end of a row, no token sees what comes after
+it, and its own targets are -100, which no loss counts.
 
-What is fast or long-winded lives in `engine/`, whose `__init__.py` lists the rooms: a faster form computes what is said
-here, up to rounding. (`Linear` is `nn.Linear` without initial weights of its own: GPTModel draws them.)
+What is fast or long-winded lives in `engine/`, whose `__init__.py` lists the modules: a faster form computes what is
+said here, up to rounding. (`Linear` is `nn.Linear` without initial weights of its own: GPTModel draws them.)
 
-Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh heads, V vocabulary size.
+Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh heads, V vocabulary size, S scored
+positions.
 """
 
 from itertools import islice
@@ -41,7 +42,7 @@ def causal_attention(qkv, dropout=0.0):
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention, (B, T, D) -> (B, T, D): to queries, keys and values, `attend` in every head, and back."""
+    """Self-attention, (B, T, D) -> (B, T, D): project to queries, keys, values; attend in each head; project."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -50,7 +51,7 @@ class MultiHeadAttention(nn.Module):
         self.n_heads = cfg["n_heads"]
         self.qkv = Linear(cfg["emb_dim"], 3 * cfg["emb_dim"], bias=cfg["qkv_bias"])
         self.out_proj = Linear(cfg["emb_dim"], cfg["emb_dim"])
-        self.dropout = nn.Dropout(cfg["drop_rate"])  # applied within `attend`, to the softmax's weights
+        self.dropout = nn.Dropout(cfg["drop_rate"])  # never called: `attend` gets its rate
 
     def forward(self, x, attend=causal_attention):
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1))                   # (B, T, 3, nh, D/nh)
@@ -102,7 +103,7 @@ class GPTModel(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         V, D = cfg["vocab_size"], cfg["emb_dim"]
-        self.tok_emb = nn.Embedding.from_pretrained(torch.empty(V, D), freeze=False)  # not drawn yet: see below
+        self.tok_emb = nn.Embedding.from_pretrained(torch.empty(V, D), freeze=False)  # nn.Embedding, not drawn yet
         self.pos_emb = nn.Embedding.from_pretrained(torch.empty(cfg["context_length"], D), freeze=False)
         self.drop_emb = nn.Dropout(cfg["drop_rate"])
         self.trf_blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg["n_layers"]))
@@ -111,7 +112,7 @@ class GPTModel(nn.Module):
         self.out_head.weight = self.tok_emb.weight  # tied: the same Parameter, not a copy
 
         for name, parameter in self.named_parameters():
-            if parameter.is_meta:  # nothing to fill; trying would make PyTorch import its compiler, for a long second
+            if parameter.is_meta:  # has shapes only; trying would make PyTorch import its compiler, for a long second
                 continue
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -123,7 +124,7 @@ class GPTModel(nn.Module):
         """Token ids (B, T) -> logits (B, T, V): at each position, a score for every token that could come next.
 
         pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: what is called once for each
-        layer, in order, with its queries, keys and values and the dropout rate, as `causal_attention` is. logits_at: an
+        block, in order, with its queries, keys and values and the dropout rate, as `causal_attention` is. logits_at: an
         index into (B, T), such as a mask with S true values, where logits are wanted for some positions only: then (S,
         V). Raises ValueError when T exceeds the context length (with `pos` that is the caller's to check).
         """
@@ -164,14 +165,13 @@ def load_weights_into_gpt(gpt, params):
     OpenAI stores the matrix of a linear layer input-first, (D_in, D_out) for x @ w + b; PyTorch's is its transpose. A
     model with weights of its own gets copies. A model built on the meta device, which has none yet, takes the arrays
     themselves, so that loading makes no second copy; changing its weights in place then changes the arrays too.
-    Raises ValueError that names the first tensor that is missing, left over or of the wrong shape, before the model
-    changes.
+    Raises ValueError, before the model changes, that names the first tensor missing, left over or of a wrong shape.
     """
     arrays = {path: torch.from_numpy(array.T if path.endswith("/w") else array)
               for path, array in flatten_params(params)}
     parameters = dict(gpt.named_parameters())
     names = {theirs: ours for theirs, ours in openai_names(len(gpt.trf_blocks)).items()
-             if ours in parameters}  # without qkv_bias the model has no such bias
+             if ours in parameters}  # without qkv_bias OpenAI's are left over: an error
     check_params(arrays, {theirs: parameters[ours].shape for theirs, ours in names.items()})
     state = {ours: arrays[theirs] for theirs, ours in names.items()}
     state["out_head.weight"] = state["tok_emb.weight"]
@@ -196,14 +196,14 @@ def save_model(model, cfg, path):
 def load_model(path):
     """The GPTModel in a file that `save_model` wrote, on the CPU, in evaluation mode, with its config: (model, cfg).
 
-    Only tensors and plain values are read from the file (`weights_only=True`): it can't run code. Raises ValueError for
-    a file that `save_model` didn't write, or that isn't whole.
+    Nothing in the file can run code (`weights_only=True`). Raises ValueError for one that `save_model` didn't write, or
+    that isn't whole.
     """
     saved = read_saved_model(path)
     with torch.device("meta"):
         model = GPTModel(saved["config"])
     model.load_state_dict(saved["weights"], assign=True)
-    model.out_head.weight = model.tok_emb.weight  # with `assign` they have become two parameters: tie them again
+    model.out_head.weight = model.tok_emb.weight  # as above
     return model.eval(), saved["config"]
 
 
@@ -223,7 +223,7 @@ def token_ids_to_text(token_ids, tokenizer):
 @torch.no_grad()
 def generate_text_simple(model, idx, max_new_tokens, context_size):
     """Continue every row of ids (B, T) by its most likely tokens: (B, T + max_new_tokens). The plain form of
-    `generate`, whose greedy continuation is the same where nothing ends it; call `model.eval()` first."""
+    `generate`, whose greedy continuation is the same without `eos_id`; call `model.eval()` first."""
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]                           # (B, V), after the last token
         idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)      # (B, T + 1)
@@ -244,8 +244,9 @@ def calc_loss_batch(input_batch, target_batch, model, device):
     """Mean cross-entropy over the scored positions of a batch, in nats: inputs and targets (B, T) -> scalar.
 
     The target of a position is the token that follows it, or -100 where nothing is scored. This equals
-    F.cross_entropy(model(input_batch).flatten(0, 1), target_batch.flatten()), without computing what that doesn't
-    depend on. A batch without any scored position has loss 0, not 0/0. Raises ValueError for other negative targets.
+    F.cross_entropy(model(input_batch).flatten(0, 1), target_batch.flatten()), computed from what it depends on
+    only (`engine.fast.pack`). A batch without scored positions has loss 0, not 0/0. Raises ValueError for other
+    negative targets.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
     log_probs = scored_log_probs(model, input_batch, target_batch, causal_attention)  # (S,)
@@ -256,9 +257,9 @@ def calc_loss_batch(input_batch, target_batch, model, device):
 def calc_loss_loader(data_loader, model, device, num_batches=None, precision="float32"):
     """Mean loss per scored token over the first `num_batches` batches of a loader (all, if None), in nats: a float.
 
-    Every token counts the same, whichever batch it is in. The model's mode and torch's global random state on the CPU,
-    from which every pass through a loader draws a seed, are as before afterwards: evaluating doesn't change the order
-    of a training run. `precision`: see `train_model_simple`. Raises ValueError for a loader without batches.
+    Every token counts the same, whichever batch it is in. The model's mode and torch's random state on the CPU, from
+    which every pass through a loader draws a seed, are put back: evaluating changes no training run. `precision`: see
+    `train_model_simple`. Raises ValueError for a loader without batches.
     """
     check_batches(data_loader)
     loss_sum, scored_sum = 0.0, 0
@@ -276,16 +277,16 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     """Train a model that is on `device`, in one process, printing losses as it goes and, after each epoch, how it
     continues `start_context`, unless that is "".
 
-    Loaders yield (inputs, targets), both (B, T). At step 0 and every `eval_freq` steps it notes the mean training loss
-    per scored token since the last note, the validation loss over `eval_iter` batches (all, if None), and the number of
-    tokens read so far, end-of-text and padding left out. `scheduler`, of torch.optim.lr_scheduler, steps after every
-    step; with `max_norm` gradients are clipped to that norm. `precision` is the format of the matrix products:
-    "float32", "bfloat16", "float16" or "auto", the device's fastest. With `micro_batch_size` gradients are summed over
-    parts of so many rows: those of the whole batch, in less memory.
+    Loaders yield (inputs, targets), both (B, T). After step 0 and every `eval_freq` steps it notes the mean training
+    loss per scored token since the last note, the validation loss over `eval_iter` batches (all, if None), and the
+    number of tokens read so far, end-of-text and padding left out. `scheduler`, of torch.optim.lr_scheduler, steps
+    after every step; with `max_norm` gradients are clipped to that norm. `precision` is the format of the matrix
+    products: "float32", "bfloat16", "float16" or "auto", the device's fastest. With `micro_batch_size` a batch is
+    computed in parts of so many rows, whose gradients add up to its own: less memory.
 
     With `checkpoint_dir` the training is saved there after each epoch, and when the last checkpoint is
-    `checkpoint_minutes` old. Called again with a new model, the same loaders and settings, it goes on after the last
-    step saved and ends as if it had never stopped (on a CPU, bit for bit). See `engine.checkpoints`.
+    `checkpoint_minutes` old. Called again with everything made as before, it goes on after the last step saved and
+    ends as if it had never stopped (on a CPU, bit for bit). See `engine.checkpoints`.
 
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
     was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with a run in
@@ -294,7 +295,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     check_batches(train_loader)
     log = TrainingLog(num_epochs, len(train_loader), tokenizer.eot_token)
     precision = number_format(precision, device)
-    scaler = LossScaler(device, precision)  # for float16; else it does nothing
+    scaler = LossScaler(device, precision)  # float16 only: enlarges the loss, lest small gradients vanish
     stateful = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])  # what a checkpoint restores
     checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
                               num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
@@ -317,7 +318,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                 if max_norm is not None:
                     scaler.unscale_(optimizer)
                     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-                    if not scaler.is_enabled():  # it leaves out such a step
+                    if not scaler.is_enabled():  # which leaves out such a step itself
                         check_finite("gradient's norm", norm, log.step, input_batch, tokenizer)
                 scaler.step(optimizer)
                 if scheduler is not None:

@@ -1,6 +1,6 @@
 """The engine behind the textbook: what is faster than the plain form, and what keeps a run from being lost.
 
-    fast            the linear layer for few rows, batches without padding or in parts, memory that is kept
+    fast            batches without padding, the loss, the linear layer for few rows, memory that is kept
     precision       bfloat16 and float16 where the hardware has them
     lora            low-rank adapters: added, trained, merged
     generation      the key/value cache, prompts of different lengths in one batch, sampling, streams of tokens
@@ -15,5 +15,5 @@
     settings        settings that come from the environment
     figures         the tutorial's drawings
 
-Rooms import only rooms of this list, never the modules beside the notebook.
+They import only each other, never the modules beside the notebook.
 """

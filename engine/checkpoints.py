@@ -116,7 +116,7 @@ class Checkpoints:
             other.unlink()
 
     def resume(self):
-        """Bring all to where the newest undamaged checkpoint has it; without one nothing happens.
+        """Restore all from the newest undamaged checkpoint; without one nothing happens.
 
         Raises ValueError, saying what differs, if the checkpoint is of another run.
         """

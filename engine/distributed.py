@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import state_dict as parts
+from torch.distributed.checkpoint import state_dict as dcp_state
 from torch.distributed.fsdp import fully_shard
 
 from .checkpoints import differences, number_of, whole_file
@@ -33,8 +33,8 @@ warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a vi
 
 
 def meet(device, news):
-    """Join the processes that torchrun started, or be the only one: rank 0's `news` for all. From then on rank 0 alone
-    prints."""
+    """Join the processes that torchrun started, or be the only one, and return rank 0's `news` everywhere. From then on
+    rank 0 alone prints."""
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     alone = {} if "RANK" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
@@ -67,16 +67,16 @@ def distribute(model, build, device):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)  # all else together, since embedding and output head are one parameter
     model.to_empty(device=device)  # memory to be filled: PyTorch would otherwise assign, and untie, embedding and head
-    options = parts.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    parts.set_model_state_dict(model, weights, options=options)
+    options = dcp_state.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    dcp_state.set_model_state_dict(model, weights, options=options)
     assert model.out_head.weight is model.tok_emb.weight
     return model
 
 
 def gather(model, build):
     """The whole GPTModel on rank 0's CPU, None elsewhere; `build` as in `distribute`."""
-    options = parts.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights = parts.get_model_state_dict(model, options=options)
+    options = dcp_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = dcp_state.get_model_state_dict(model, options=options)
     if dist.get_rank() > 0:
         return None
     model = build()
@@ -98,8 +98,9 @@ def batches_from(step, loader):
 
 
 def backpropagate(loss_of, batch, micro_batch_size, scaler):
-    """Add the gradients of a batch, inputs and targets (B, T), to those that are there: its mean loss per scored token,
-    and their number. `loss_of` is that loss for inputs and targets of at most `micro_batch_size` rows."""
+    """Add the gradients of a batch, inputs and targets (B, T), to those that are there. Returns its mean loss per
+    scored token and the number of these. `loss_of` is that loss for inputs and targets of at most `micro_batch_size`
+    rows."""
     (tokens,) = total((batch[1] != IGNORE_INDEX).sum())
     scored = tokens / dist.get_world_size()  # FSDP2 takes the mean of the gradients; wanted is their sum
     loss = 0.0
@@ -117,7 +118,7 @@ def mean_loss(loss_of, loader):
     loss, tokens = 0.0, 0
     for number, (inputs, targets) in enumerate(loader):
         places = (number * loader.batch_size + torch.arange(len(inputs))) * dist.get_world_size() + dist.get_rank()
-        targets[places >= len(loader.dataset)] = IGNORE_INDEX  # repeated, so that all processes have as many
+        targets[places >= len(loader.dataset)] = IGNORE_INDEX  # DistributedSampler's repetitions
         scored = int((targets != IGNORE_INDEX).sum())
         loss, tokens = loss + scored * loss_of(inputs, targets).item(), tokens + scored
     loss, tokens = total(loss, tokens)
@@ -127,15 +128,18 @@ def mean_loss(loss_of, loader):
 # --- Checkpoints, in folders step-<number> ---
 
 
-def checkpoints(folder):
+FOLDERS = "step-" + 6 * "[0-9]"
+
+
+def whole_checkpoints(folder):
     """The whole checkpoints in a folder, the oldest first: those with the file that PyTorch writes last."""
-    return sorted((path.parent for path in Path(folder).glob("step-*/.metadata")), key=number_of)
+    return sorted((path.parent for path in Path(folder).glob(f"{FOLDERS}/.metadata")), key=number_of)
 
 
 def newest_checkpoint(folder, **run):
     """The checkpoint to go on from, or None; for rank 0. Notes the run's settings, plain values, in the folder. Raises
     ValueError, saying what differs, if the checkpoints there are of another run."""
-    path, found = Path(folder, "run.json"), checkpoints(folder)
+    path, found = Path(folder, "run.json"), whole_checkpoints(folder)
     if found and (difference := differences(run, json.loads(path.read_text()))):
         raise ValueError(f"{folder} is of another run ({difference}): empty that folder or name another")
     with whole_file(path) as unfinished:
@@ -146,18 +150,19 @@ def newest_checkpoint(folder, **run):
 def state_of(model, optimizer, scaler):
     """What a checkpoint holds: trained weights, moments, the loss's scale."""
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    return {"weights": weights, "moments": parts.get_optimizer_state_dict(model, optimizer), "scaler": scaler}
+    return {"weights": weights, "moments": dcp_state.get_optimizer_state_dict(model, optimizer), "scaler": scaler}
 
 
 def save_checkpoint(folder, step, model, optimizer, scaler):
-    """Write a checkpoint, each process its parts, and keep only the one before it besides."""
+    """Write a checkpoint, each process its parts, and keep only the one before it besides, to go on from when the newer
+    one is damaged and its folder was deleted."""
     dcp.save(state_of(model, optimizer, scaler), checkpoint_id=Path(folder, f"step-{step:06d}"))
     if dist.get_rank() == 0:
-        for other in set(Path(folder).glob("step-*")) - set(checkpoints(folder)[-2:]):
+        for other in set(Path(folder).glob(FOLDERS)) - set(whole_checkpoints(folder)[-2:]):
             shutil.rmtree(other)
 
 
 def load_checkpoint(path, model, optimizer, scaler):
-    """Bring all to where a checkpoint has them: the number of steps taken."""
+    """Restore a checkpoint in place. Returns its number of steps."""
     dcp.load(state_of(model, optimizer, scaler), checkpoint_id=path)  # into the very tensors that these hold
     return number_of(path)

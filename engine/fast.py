@@ -4,7 +4,7 @@ rounding, and a test holds it to that.
 Why it is fast, in the order of what it saves (`benchmarks/README.md` has the figures):
 
 - A batch is mostly tokens whose logits nobody asks for. `pack` keeps what the scored positions depend on: no padding,
-  and once only what all rows begin with. The output head, the model's largest matrix product, sees scored positions
+  and what all rows begin with only once. The output head, the model's largest matrix product, sees scored positions
   alone.
 - A few rows through a large matrix wait for the memory, not for the processor. `Linear` then reads its weights in
   slices.
@@ -12,8 +12,8 @@ Why it is fast, in the order of what it saves (`benchmarks/README.md` has the fi
 
 A large batch in little memory is read in parts: `micro_batches`.
 
-All of it rests on one property of GPT-2: only attention looks along a row; every other part treats each token alone. So
-a packed batch goes through the model as one long row, and `Packing.around` puts the tokens back in their rows for
+Packing rests on one property of GPT-2: only attention looks along a row; every other part treats each token alone. So a
+packed batch goes through the model as one long row, and `Packing.around` puts the tokens back in their rows for
 attention.
 """
 
@@ -109,7 +109,7 @@ def scored_log_probs(model, idx, targets, attend):
         raise ValueError(f"target {int(targets.min())}: want token ids, or {IGNORE_INDEX} where nothing is scored")
     gpt = getattr(model, "module", model)  # inside DistributedDataParallel
     if idx.shape[1] > gpt.pos_emb.num_embeddings or has_hooks(model):  # the plain way; too long a row is an error there
-        logits = model(idx, logits_at=scored)                                   # (S, V)
+        logits = model(idx, attend=attend, logits_at=scored)                    # (S, V)
         return TargetLogProbs.apply(logits, torch.arange(len(targets), device=idx.device), targets)
     packing = pack(idx, scored, share=not has_dropout(model))
     numbers, which = packing.source[scored].unique(return_inverse=True)         # (P,), (S,)
@@ -120,7 +120,7 @@ class TargetLogProbs(torch.autograd.Function):
     """log_softmax(logits, dim=-1)[which, targets]: logits (P, V), which and targets (S,) -> (S,).
 
     Logits are the largest tensor of a step. They are read here in columns, as the head makes them, in slices that fit
-    the processor's cache; neither log-probabilities nor anything in float32 is made of them as a whole.
+    the processor's cache; neither log-probabilities nor a float32 copy of 16-bit logits is made of them as a whole.
     """
 
     @staticmethod

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .fast import pack
 
-DROP_AT = 0.75  # rows that ended are dropped when this share goes on: many at a time, since dropping copies the cache
+DROP_AT = 0.75  # rows that ended are dropped when at most this share goes on: not one by one, since dropping copies
 
 
 @contextmanager
@@ -67,8 +67,8 @@ class KeyValueCache:
 
 
 def read_windows(model, tokens, length, context_size, cache):
-    """Logits (B, V) after the last of the first `length` (B,) tokens (B, S), read from the start of each row's window:
-    its last `context_size` tokens, which take the positions from 0."""
+    """Logits (B, V) for what follows the first `length` (B,) of the tokens (B, S), read from the start of each row's
+    window: its last `context_size` tokens, which take the positions from 0."""
     T = min(int(length.max()), context_size)
     start = (length - context_size).clamp(min=0)                                # (B,)
     pos = torch.arange(T, device=tokens.device).repeat(len(tokens), 1)          # (B, T)
@@ -79,15 +79,15 @@ def read_windows(model, tokens, length, context_size, cache):
 
 
 def read_newest(model, tokens, length, cache):
-    """Logits (B, V) after the last of the first `length` (B,) tokens (B, S), those before it being in the cache."""
+    """Logits (B, V) for what follows the first `length` (B,) of the tokens (B, S), all but the last in the cache."""
     pos = length[:, None] - 1                                                   # (B, 1)
     return model(tokens.gather(1, pos), pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]
 
 
 def extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
     """Write up to `max_new_tokens` tokens into each row of `tokens` (B, S), after its first `length` (B,), which grow
-    with them; `pick` takes them from logits (B, V). A row ends before its own `eos_id`. A generator that stops after
-    each step."""
+    with them; `pick` takes them from logits (B, V). A row ends before its own `eos_id`. A generator that yields
+    after each step."""
     cache = KeyValueCache(min(tokens.shape[1], context_size))
     active = torch.arange(len(tokens), device=tokens.device)                    # the rows in the cache
     going_on = torch.ones_like(active, dtype=torch.bool)                        # those that haven't ended

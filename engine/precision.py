@@ -35,7 +35,7 @@ def number_format(precision, device):
     return fastest_format(device) if precision == "auto" else precision
 
 
-def mixed_precision(device, precision="auto"):
+def mixed_precision(device, precision):
     """Inside this `with` block matrix products are computed in the format that `number_format` gives.
 
     A trained weight is cast when it is first used, and what was cast is kept until the outermost such block ends: put
@@ -47,13 +47,13 @@ def mixed_precision(device, precision="auto"):
 
 
 class LossScaler(torch.amp.GradScaler):
-    """PyTorch's scaling of the loss for float16; in the other formats every method leaves things as they are.
+    """PyTorch's scaling of the loss for float16; in the other formats nothing is scaled or left out.
 
     A step in which a gradient overflows is left out, which `skipped` counts, and the scale is halved: this is how a
     good scale is found, and no error. Raises ValueError where no scale helps.
     """
 
-    def __init__(self, device, precision="auto"):
+    def __init__(self, device, precision):
         super().__init__(torch.device(device).type, enabled=number_format(precision, device) == "float16")
         self.skipped = 0
 

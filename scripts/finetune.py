@@ -37,7 +37,7 @@ from scripts.tutorial import ROOT, notebook_definitions, notebook_split
 
 NOTEBOOK = notebook_definitions()
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-CHECKPOINT_SECONDS = 600  # the longest time between checkpoints
+CHECKPOINT_SECONDS = 600  # a checkpoint is due when the last one is older
 
 
 def parse_options():
@@ -95,7 +95,8 @@ def read_run(options):
                      for part in notebook_split(entries, options.batch_size))
     newest = options.checkpoint_dir and distributed.newest_checkpoint(
         options.checkpoint_dir, model=options.model, num_epochs=options.num_epochs, learning_rate=options.learning_rate,
-        batch_size=options.batch_size, lora_rank=options.lora_rank, seed=options.seed, data=hash_of(train + val))
+        batch_size=options.batch_size, lora_rank=options.lora_rank, seed=options.seed, precision=options.precision,
+        data=hash_of(train + val))
     torch.manual_seed(options.seed)
     cfg = gpt_config(settings)
     return build_model(cfg, options.lora_rank, params), cfg, train, val, newest
@@ -132,7 +133,7 @@ def finetune(options, model, cfg, train, val, newest):
         loss, tokens = distributed.backpropagate(loss_of, batch, options.micro_batch_size, scaler)
         scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.max_norm or inf).item()
-        if not isfinite(loss) or not (isfinite(norm) or scaler.is_enabled()):  # which leaves out such a step
+        if not isfinite(loss) or not (isfinite(norm) or scaler.is_enabled()):  # else the scaler leaves it out
             raise ValueError(f"the loss is {loss}, the gradient's norm {norm}: try a lower --learning-rate. The "
                              "weights are those from before this step")
         scaler.step(optimizer)
