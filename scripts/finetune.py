@@ -162,7 +162,8 @@ def main():
     options = parse_options()
     # Before the processes meet, so that whatever is wrong with the input is one error of one process.
     model, *run = read_run(options) if os.environ.get("RANK", "0") == "0" else [None]
-    finetune(options, model, *distributed.meet(DEVICE, run))
+    options, *run = distributed.meet(DEVICE, [options, *run])  # rank 0's: "auto" is one number format for all machines
+    finetune(options, model, *run)
     dist.destroy_process_group()
 
 

@@ -93,13 +93,13 @@ def start_on_two_machines(*options, **changes):
 class Plain:
     """The same fine-tuning as a loop over whole batches in this process, with the textbook's loss."""
 
-    def __init__(self, entries, notebook, steps, make_optimizer, epochs=None, lora_rank=0, left_out=()):
+    def __init__(self, entries, notebook, steps, make_optimizer, epochs=None, lora_rank=0, seed=123, left_out=()):
         epochs = epochs or notebook["MINIATURE"]["num_epochs"]
         settings, params = download_and_load_gpt2("7M", ROOT / "gpt2")
         self.model = GPTModel(gpt_config(settings))
         load_weights_into_gpt(self.model, params)
         if lora_rank:
-            torch.manual_seed(123)
+            torch.manual_seed(seed)
             add_lora(self.model, lora_rank, alpha=2 * lora_rank)
         items = notebook["InstructionDataset"](entries, load_tokenizer(ROOT / "gpt2/7M"), mask_instruction=True)
         count = len(items) * 85 // 100
@@ -107,7 +107,7 @@ class Plain:
         optimizer, self.steps = make_optimizer(self.model.parameters()), []
         rate = optimizer.param_groups[0]["lr"]
         for step in range(steps):
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(123 + step // per_epoch)).tolist()
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + step // per_epoch)).tolist()
             first = step % per_epoch * BATCH
             batch = notebook["custom_collate_fn"]([items[i] for i in order[first:first + BATCH]])
             optimizer.param_groups[0]["lr"] = rate * (1 - step / (epochs * per_epoch))
@@ -155,7 +155,7 @@ def plain_sgd(notebook):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 4), (4, 2)])
+@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 3), (4, 2)])
 def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batch, plain_sgd, few, tmp_path):
     """Though parts of a batch have unequal numbers of tokens, and 3 validation entries can't be divided by 2 or 4."""
     (tmp_path / "sgd.py").write_text(WITH_SGD)
@@ -164,7 +164,6 @@ def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batc
                           script=tmp_path / "sgd.py"))
     assert_same(output, plain_sgd)
     model, _ = load_model(tmp_path / "gpt2-instruct.pt")
-    assert model.out_head.weight is model.tok_emb.weight
     for (name, ours), expected in zip(model.named_parameters(), plain_sgd.model.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6, msg=name)
 
@@ -195,10 +194,12 @@ def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few
 
 @pytest.mark.slow
 def test_adapters_are_trained_as_in_one_process(few, notebook, tmp_path):
-    plain = Plain(FEW, notebook, 3, partial(adamw, lr=5e-3), lora_rank=4)
+    """Also with another seed, and when another number of processes goes on in the middle of an epoch."""
+    plain = Plain(FEW, notebook, 3, partial(adamw, lr=5e-3), lora_rank=4, seed=5)
     merge_lora(plain.model)
-    output = finish(start(2, "--data-file", few, "--batch-size", BATCH, "--max-steps", 3, "--lora-rank", 4,
-                          "--checkpoint-dir", tmp_path / "checkpoints", "--output-dir", tmp_path))
+    output = "".join(finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--max-steps", steps,
+                                  "--lora-rank", 4, "--seed", 5, "--checkpoint-dir", tmp_path / "checkpoints",
+                                  "--output-dir", tmp_path)) for processes, steps in ((2, 2), (3, 3)))
     assert_same(output, plain)
     model, _ = load_model(tmp_path / "gpt2-instruct.pt")
     for (name, ours), expected in zip(model.named_parameters(), plain.model.parameters(), strict=True):

@@ -348,7 +348,7 @@ def odd_data_run(tmp_path_factory):
     (folder / "odd.jsonl").write_text("\n".join(map(json.dumps, [*odd, entry(output="")])))
     return folder / "build", folder / "run", *execute(
         folder / "build", DATA_FILE=folder / "odd.jsonl", NUM_EPOCHS=1, SKIP_BAD_ENTRIES=1,
-        CHECKPOINT_DIR=folder / "run")
+        MICRO_BATCH_SIZE=2, CHECKPOINT_DIR=folder / "run")
 
 
 @pytest.mark.slow
@@ -365,7 +365,7 @@ def test_data_of_every_kind_from_start_to_score(odd_data_run):
 @pytest.mark.slow
 def test_a_checkpoint_folder_with_other_data_is_refused(odd_data_run, monkeypatch):
     build, checkpoints, *_ = odd_data_run
-    for name, value in {"OUTPUT_DIR": build, "DATA_FILE": CASES / "other60.json", "NUM_EPOCHS": 1,
+    for name, value in {"OUTPUT_DIR": build, "DATA_FILE": CASES / "other60.json", "NUM_EPOCHS": 1, "MICRO_BATCH_SIZE": 2,
                         "CHECKPOINT_DIR": checkpoints}.items():
         monkeypatch.setenv(name, str(value))
     client = NotebookClient(nbformat.read(NOTEBOOK, as_version=4), resources={"metadata": {"path": str(ROOT)}})
