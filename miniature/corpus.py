@@ -68,8 +68,8 @@ FACTS = {
 
 ALL_WORDS = sorted({str(fact["word"]) for facts in FACTS.values() for fact in facts if "word" in fact})
 # Opposites and sums are harder to learn than what a word's own letters or kind tell.
-WEIGHTS = {"plural": 9, "past tense": 9, "antonym": 18, "category": 9, "spelling": 11, "definition": 9,
-           "addition": 24}
+WEIGHTS = {"plural": 9, "past tense": 9, "antonym": 22, "category": 9, "spelling": 11, "definition": 9,
+           "addition": 30}
 
 
 def capitalize(text):

@@ -26,7 +26,8 @@ MODEL_DIR = ROOT / "gpt2/7M"
 SETTINGS = load_settings(MODEL_DIR)
 FOLDER = ROOT / "build/miniature"  # checkpoints of the run, and its result
 RESULT = FOLDER / "pretrained.pt"
-STEPS, BATCH, WARMUP = 3_000, 16, 100
+STEPS, BATCH, WARMUP = 3_200, 16, 100
+MICRO_BATCH = 4  # windows at a time: their logits stay in the processor's cache, which takes half the time
 HELD_OUT = 0.02  # the share of the text, its last documents, that is only used to measure the loss
 
 
@@ -51,7 +52,7 @@ def loss_of(model, inputs, targets):
     """Cross-entropy over the full vocabulary; the last row of the embedding stands for all unused tokens."""
     logits = model(inputs)  # (B, T, V)
     unused = SETTINGS["n_vocab"] - (logits.shape[-1] - 1)
-    logits = torch.cat([logits[..., :-1], logits[..., -1:] + log(unused)], dim=-1)
+    logits[..., -1] += log(unused)
     return cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
@@ -87,14 +88,17 @@ def main():
     started = time.time()
     progress = tqdm(range(first, STEPS), initial=first, total=STEPS, mininterval=10)
     for step in progress:
-        loss = loss_of(model, *batch_at(step, train))
         model.zero_grad()
-        loss.backward()
+        loss = 0
+        for micro_batch in zip(*(ids.split(MICRO_BATCH) for ids in batch_at(step, train))):
+            part = loss_of(model, *micro_batch) * MICRO_BATCH / BATCH
+            part.backward()
+            loss += part.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for stepping in optimizers + schedules:
             stepping.step()
         if step % 20 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}")
+            progress.set_postfix(loss=f"{loss:.3f}")
         if (step + 1) % 500 == 0 or step + 1 == STEPS:
             checkpoints.save(step + 1)
             tqdm.write(f"step {step + 1}: held-out loss {held_out_loss(model, held_out):.3f}")

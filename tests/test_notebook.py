@@ -365,8 +365,8 @@ def test_data_of_every_kind_from_start_to_score(odd_data_run):
 @pytest.mark.slow
 def test_a_checkpoint_folder_with_other_data_is_refused(odd_data_run, monkeypatch):
     build, checkpoints, *_ = odd_data_run
-    for name, value in {"OUTPUT_DIR": build, "DATA_FILE": CASES / "other60.json", "NUM_EPOCHS": 1, "MICRO_BATCH_SIZE": 2,
-                        "CHECKPOINT_DIR": checkpoints}.items():
+    for name, value in {"OUTPUT_DIR": build, "DATA_FILE": CASES / "other60.json", "NUM_EPOCHS": 1,
+                        "MICRO_BATCH_SIZE": 2, "CHECKPOINT_DIR": checkpoints}.items():
         monkeypatch.setenv(name, str(value))
     client = NotebookClient(nbformat.read(NOTEBOOK, as_version=4), resources={"metadata": {"path": str(ROOT)}})
     with pytest.raises(CellExecutionError, match=r"is of another run \(training data '\w+', was '\w+'; valid"):
