@@ -67,7 +67,7 @@ bench-strongest: .venv/strongest
 check-weights: .venv/run
 	$(BIN)/python scripts/check_weights.py $(MODEL)
 
-# Makes the miniature anew: its instruction set, its pretraining (an hour on 2 slow cores; goes on where it was
+# Makes the miniature anew: its instruction set, its pretraining (45 minutes on 2 slow cores; goes on where it was
 # stopped), its checkpoint.
 miniature: .venv/run
 	$(BIN)/python -m miniature.instructions
