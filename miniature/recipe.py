@@ -24,9 +24,13 @@ from previous_chapters import GPTModel, calc_loss_loader, gpt_config, load_weigh
 from scripts.tutorial import notebook_definitions
 
 VARIANTS = {  # what is different from the notebook's recipe
-    "the notebook's": {}, "1 epoch": {"num_epochs": 1}, "3 epochs": {"num_epochs": 3}, "4 epochs": {"num_epochs": 4},
-    "rate 2.5e-4": {"learning_rate": 2.5e-4}, "rate 1e-3": {"learning_rate": 1e-3},
-    "dropout 0.1": {"drop_rate": 0.1}, "instructions scored too": {"mask_instruction": False},
+    "the notebook's": {}, "3 epochs": {"num_epochs": 3}, "rate 5e-4": {"learning_rate": 5e-4},
+    "rate 5e-4, 1 epoch": {"learning_rate": 5e-4, "num_epochs": 1},
+    "rate 5e-4, 3 epochs": {"learning_rate": 5e-4, "num_epochs": 3},
+    "rate 5e-4, 4 epochs": {"learning_rate": 5e-4, "num_epochs": 4},
+    "rate 5e-4, dropout 0.1": {"learning_rate": 5e-4, "drop_rate": 0.1},
+    "rate 5e-4, instructions scored too": {"learning_rate": 5e-4, "mask_instruction": False},
+    "rate 1e-3": {"learning_rate": 1e-3},
 }
 
 NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(MODEL_DIR)

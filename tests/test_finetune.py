@@ -125,7 +125,7 @@ class Plain:
             self.val = loss_sum / sum(scored), sum(scored)
 
 
-def adamw(parameters, lr=5e-4):
+def adamw(parameters, lr=2.5e-4):
     return torch.optim.AdamW(parameters, lr, weight_decay=0.1)
 
 
@@ -195,7 +195,7 @@ def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few
 @pytest.mark.slow
 def test_adapters_are_trained_as_in_one_process(few, notebook, tmp_path):
     """Also with another seed, and when another number of processes goes on in the middle of an epoch."""
-    plain = Plain(FEW, notebook, 3, partial(adamw, lr=5e-3), lora_rank=4, seed=5)
+    plain = Plain(FEW, notebook, 3, partial(adamw, lr=2.5e-3), lora_rank=4, seed=5)
     merge_lora(plain.model)
     output = "".join(finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--max-steps", steps,
                                   "--lora-rank", 4, "--seed", 5, "--checkpoint-dir", tmp_path / "checkpoints",

@@ -187,7 +187,7 @@ def test_the_miniature_learns_to_follow_instructions(notebook, executed):
                    for r in asked) / len(asked)
 
     assert share("before", "known", "new") <= 0.05
-    assert share("after", "known") >= 0.75 and share("after", "new") >= 0.65
+    assert share("after", "known") >= 0.85 and share("after", "new") >= 0.65
     assert all(r["before"] for r in records), "the base model says something"
 
 
