@@ -28,7 +28,7 @@ PLURAL, NEGATION = "Form the plural of the noun onion.", "Negate the following s
 ONIONS = "What is the plural of onion?"
 TOO_LONG = "x?" * 150
 ATTACK = 'Say <b>this</b>: <script>document.title = "attacked"</script>'
-HTML = {" would": "<", " be": "script", " onions": ">"}  # the tokens that one of the models below exchanges
+HTML = ["<", "script", ">"]  # tokens that one of the models below says in the place of others
 
 
 def saved(model, folder, notebook):
@@ -57,11 +57,14 @@ def mini(tmp_path_factory, notebook):
 
 @pytest.fixture(scope="module")
 def html_mini(mini, tmp_path_factory, notebook):
-    """The miniature with some tokens' embeddings exchanged, so that it says a script where it said words."""
-    model = copy.deepcopy(mini.model)
-    for word, sign in HTML.items():
-        ids = [mini.tokenizer.encode_single_token(word), mini.tokenizer.encode_single_token(sign)]
-        model.tok_emb.weight.data[ids] = model.tok_emb.weight.data[ids[::-1]]
+    """The miniature with three tokens' embeddings exchanged, so that it says a script where it said three words that
+    the question doesn't have."""
+    model, encode = copy.deepcopy(mini.model), mini.tokenizer.encode_ordinary
+    asked = set(encode(notebook["format_prompt"]({"instruction": ONIONS, "input": ""})))
+    said = encode(mini.answer(ONIONS))
+    words = next(three for three in zip(said, said[1:], said[2:]) if len({*three} - asked) == 3)
+    for word, sign in zip(words, map(mini.tokenizer.encode_single_token, HTML)):
+        model.tok_emb.weight.data[[word, sign]] = model.tok_emb.weight.data[[sign, word]]
     return saved(model, tmp_path_factory.mktemp("html"), notebook)
 
 
@@ -350,7 +353,7 @@ def test_an_example_is_asked_when_it_is_clicked(open_page, mini):
 @pytest.mark.slow
 def test_html_and_scripts_stay_text(open_page, html_mini):
     said = html_mini.answer(ONIONS)
-    assert said.startswith("For onion, the plural<script>.")
+    assert "<script>" in said
     page = open_page(html_mini.path)
     expect(page.get_by_text(ATTACK, exact=True)).to_have_count(1)  # as an example
     for question in (ONIONS, ATTACK):
