@@ -1,7 +1,7 @@
 """What saves time or memory and changes no result: each form here gives what the textbook's plain one gives, up to
 rounding, and a test holds it to that.
 
-Why it is fast, in the order of what it saves (`benchmarks/README.md` has the figures):
+Why it is fast, in the order of what it saves (`benchmarks/tricks.md` has the figures):
 
 - A batch is mostly tokens whose logits nobody asks for. `pack` keeps what the scored positions depend on: no padding,
   and what all rows begin with only once. The output head, the model's largest matrix product, sees scored positions

@@ -92,12 +92,12 @@ DEALERS = {**dict.fromkeys(TASKS, deal_facts), "addition": deal_sums, "choice": 
                             "future-tense rewriting"), deal_sentences)}
 
 
-def entries_of(random, task, facts, kinds, most):
-    """The facts as entries, the next kind of wording for each; within a kind, each of `most` wordings in turn."""
+def entries_of(random, task, facts, kinds):
+    """The facts as entries, the next kind of wording for each; within a kind, each wording in turn."""
     left = {"known": [], "new": []}
     entries = []
     for fact, kind in zip(facts, kinds):
-        wordings = TASKS[task].wordings(kind)[:most]
+        wordings = TASKS[task].wordings(kind)
         left[kind] = left[kind] or random.sample(wordings, len(wordings))
         instruction, text = left[kind].pop()
         if "a_word" in fact:
@@ -119,16 +119,16 @@ def bring(entries, position, shown):
     entries[position], entries[found] = entries[found], entries[position]
 
 
-def instruction_set(seed=123, most=None):
-    """All 1,100 entries: training, test, validation; with `most`, in at most so many wordings of each kind."""
+def instruction_set(seed=123):
+    """All 1,100 entries: training, test, validation."""
     random, random_wordings = Random(seed), Random(seed)  # what is asked about doesn't depend on the wordings
     train, test, validation = [], [], []
     kinds_of_test, kinds_of_validation = cycle(("new", "known")), cycle(("known", "new"))
     for task, (for_train, for_test, for_validation, *_) in TASKS.items():
         facts, held = DEALERS[task](random, task, for_train, for_test + for_validation)
-        train += entries_of(random_wordings, task, facts, repeat("known"), most)
-        test += entries_of(random_wordings, task, held[:for_test], kinds_of_test, most)
-        validation += entries_of(random_wordings, task, held[for_test:], kinds_of_validation, most)
+        train += entries_of(random_wordings, task, facts, repeat("known"))
+        test += entries_of(random_wordings, task, held[:for_test], kinds_of_test)
+        validation += entries_of(random_wordings, task, held[for_test:], kinds_of_validation)
     for part, shown in ((train, SHOWN_SPELLING), (test, SHOWN_ANTONYM), (validation, SHOWN_PASSIVE)):
         admit(part, shown)
         random.shuffle(part)

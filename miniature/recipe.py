@@ -2,7 +2,6 @@
 
     python -m miniature.recipe choose    # each recipe's validation loss and score, mean of three seeds
     python -m miniature.recipe score     # the notebook's recipe on the test: by task and wording, mean of five seeds
-    python -m miniature.recipe curve     # validation scores against the number of wordings in training
 
 It trains as the notebook does, with the notebook's own functions, and prints the tables of `README.md`.
 """
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from engine.entries import exact_match, load_entries
 from gpt_download import download_and_load_gpt2, load_tokenizer
-from miniature.instructions import FILE, instruction_set
+from miniature.instructions import FILE
 from miniature.pretrain import MODEL_DIR
 from previous_chapters import GPTModel, calc_loss_loader, gpt_config, load_weights_into_gpt, train_model_simple
 from scripts.tutorial import notebook_definitions
@@ -51,11 +50,11 @@ def loader_of(entries, recipe, **settings):
     return DataLoader(dataset, collate_fn=NOTEBOOK["custom_collate_fn"], **settings)
 
 
-def fine_tuned(recipe, seed, train=TRAIN):
+def fine_tuned(recipe, seed):
     """The model after a training like the notebook's, whose batches come in the order that the seed says."""
     torch.manual_seed(seed)
     model = pretrained(recipe["drop_rate"])
-    train_loader = loader_of(train, recipe, batch_size=NOTEBOOK["BATCH_SIZE"], shuffle=True, drop_last=True)
+    train_loader = loader_of(TRAIN, recipe, batch_size=NOTEBOOK["BATCH_SIZE"], shuffle=True, drop_last=True)
     steps = recipe["num_epochs"] * len(train_loader)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe["learning_rate"], weight_decay=0.1, fused=True)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
@@ -86,12 +85,12 @@ def row(*cells):
     print("|", " | ".join(cells), "|", flush=True)
 
 
-def validation_row(name, recipe, seeds, train=TRAIN):
+def validation_row(name, recipe, seeds):
     """One line of a table: validation loss on the answers, and exact match in known and in new wordings."""
     loader = loader_of(VALIDATION, recipe | {"mask_instruction": True}, batch_size=64)
     losses, known, new = [], [], []
     for seed in seeds:
-        model = fine_tuned(recipe, seed, train)
+        model = fine_tuned(recipe, seed)
         losses.append(calc_loss_loader(loader, model, torch.device("cpu")))
         groups = scores(model, VALIDATION)
         known.append(mean(groups["all", "known"]))
@@ -104,13 +103,6 @@ def choose(seeds=range(3)):
     row(*["---"] * 4)
     for name, changes in VARIANTS.items():
         validation_row(name, RECIPE | changes, seeds)
-
-
-def curve(seeds=range(3)):
-    row("wordings a task", "validation loss", "known wordings", "new wordings")
-    row(*["---"] * 4)
-    for number in (5, 10, 20, 45):
-        validation_row(str(number), RECIPE, seeds, instruction_set(most=number)[:len(TRAIN)])
 
 
 def score(seeds=range(5)):
@@ -126,4 +118,4 @@ def score(seeds=range(5)):
 
 
 if __name__ == "__main__":
-    {"choose": choose, "score": score, "curve": curve}[sys.argv[1]]()
+    {"choose": choose, "score": score}[sys.argv[1]]()
