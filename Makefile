@@ -59,7 +59,7 @@ bench: .venv/test
 	$(BIN)/pip install --disable-pip-version-check --quiet -r benchmarks/strongest-requirements.txt
 	touch $@
 
-# Twenty minutes of such a machine.
+# Forty minutes of such a machine.
 bench-strongest: .venv/strongest
 	$(BIN)/python -m benchmarks.strongest
 
