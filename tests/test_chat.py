@@ -25,7 +25,6 @@ from tests.helpers import load
 
 SCRIPT = ROOT / "scripts/chat.py"
 PLURAL, NEGATION = "Form the plural of the noun onion.", "Negate the following statement: The girl reaches the castle."
-ONIONS = "What is the plural of onion?"
 TOO_LONG = "x?" * 150
 ATTACK = 'Say <b>this</b>: <script>document.title = "attacked"</script>'
 HTML = ["<", "script", ">"]  # tokens that one of the models below says in the place of others
@@ -60,8 +59,8 @@ def html_mini(mini, tmp_path_factory, notebook):
     """The miniature with three tokens' embeddings exchanged, so that it says a script where it said three words that
     the question doesn't have."""
     model, encode = copy.deepcopy(mini.model), mini.tokenizer.encode_ordinary
-    asked = set(encode(notebook["format_prompt"]({"instruction": ONIONS, "input": ""})))
-    said = encode(mini.answer(ONIONS))
+    asked = set(encode(notebook["format_prompt"]({"instruction": NEGATION, "input": ""})))
+    said = encode(mini.answer(NEGATION))
     words = next(three for three in zip(said, said[1:], said[2:]) if len({*three} - asked) == 3)
     for word, sign in zip(words, map(mini.tokenizer.encode_single_token, HTML)):
         model.tok_emb.weight.data[[word, sign]] = model.tok_emb.weight.data[[sign, word]]
@@ -336,7 +335,7 @@ def test_the_page_draws_with_temperature_and_top_p(open_page, mini):
         expect(answers(page)).to_have_count(number + 1)
         expect(page.get_by_test_id("submit-button")).to_be_visible()
     assert len({*answers(page).all_inner_texts(), mini.answer(PLURAL)}) == 3
-    set_slider(page, "temperature", "1")
+    set_slider(page, "temperature", "0.1")
     set_slider(page, "top_p", "0.05")  # leaves the most likely token
     submit(page, PLURAL)
     expect(answers(page).nth(2)).to_have_text(mini.answer(PLURAL))
@@ -352,11 +351,11 @@ def test_an_example_is_asked_when_it_is_clicked(open_page, mini):
 
 @pytest.mark.slow
 def test_html_and_scripts_stay_text(open_page, html_mini):
-    said = html_mini.answer(ONIONS)
+    said = html_mini.answer(NEGATION)
     assert "<script>" in said
     page = open_page(html_mini.path)
     expect(page.get_by_text(ATTACK, exact=True)).to_have_count(1)  # as an example
-    for question in (ONIONS, ATTACK):
+    for question in (NEGATION, ATTACK):
         submit(page, question)
         expect(page.locator(".message.user").last).to_have_text(question)
     expect(answers(page).first).to_have_text(said)
