@@ -189,7 +189,7 @@ def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few
     assert output.count("steps left out so far, since their float16 gradients overflowed: 1") == 2
     plain = Plain(FEW, notebook, 3, adamw, left_out=[1])
     losses = [float(loss) for loss in re.findall(r"^step \d+ loss (\S+)", output, re.MULTILINE)]
-    assert losses == pytest.approx([loss for _, loss, _, _ in plain.steps], rel=0.01)
+    assert losses == pytest.approx([loss for _, loss, _, _ in plain.steps], rel=0.03)
 
 
 @pytest.mark.slow
