@@ -292,6 +292,7 @@ def open_page(chromium, serve):
 
     def start(path):
         page = chromium.new_page()
+        page.set_default_timeout(120_000)  # a busy machine draws slowly
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda socket: asked.append(socket.url))
         page.goto(serve(path))
