@@ -112,7 +112,7 @@ class GPTModel(nn.Module):
         self.out_head.weight = self.tok_emb.weight  # tied: the same Parameter, not a copy
 
         for name, parameter in self.named_parameters():
-            if parameter.is_meta:  # has shapes only; trying would make PyTorch import its compiler, for a long second
+            if parameter.is_meta:  # has shapes only; filling it would make PyTorch import its compiler, for a second
                 continue
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from engine.checkpoints import Checkpoints
+from engine.fast import micro_batches
 from gpt_download import END_OF_TEXT, load_settings, load_tokenizer
 from miniature.corpus import documents
 from previous_chapters import GPTModel, gpt_config
@@ -89,9 +90,9 @@ def main():
     progress = tqdm(range(first, STEPS), initial=first, total=STEPS, mininterval=10)
     for step in progress:
         model.zero_grad()
-        loss = 0
-        for micro_batch in zip(*(ids.split(MICRO_BATCH) for ids in batch_at(step, train))):
-            part = loss_of(model, *micro_batch) * MICRO_BATCH / BATCH
+        loss = 0.0
+        for inputs, targets, share in micro_batches(*batch_at(step, train), MICRO_BATCH):
+            part = share * loss_of(model, inputs, targets)
             part.backward()
             loss += part.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
