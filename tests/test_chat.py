@@ -38,11 +38,14 @@ def saved(model, folder, notebook):
     entries.insert(0, {"instruction": ATTACK, "input": "", "task": "attack"})
     (folder / "responses.json").write_text(json.dumps(entries))
 
+    def prompt(question):
+        return tokenizer.encode_ordinary(notebook["format_prompt"]({"instruction": question, "input": ""}))
+
     def answer(question, **sampling):
-        ids = tokenizer.encode_ordinary(notebook["format_prompt"]({"instruction": question, "input": ""}))
+        ids = prompt(question)
         row = generate(model, [ids], 256 - len(ids), 256, eos_id=END_OF_TEXT, **sampling)[0]
         return tokenizer.decode(row[len(ids):])
-    return SimpleNamespace(path=folder / "mini.pt", model=model, tokenizer=tokenizer, answer=answer)
+    return SimpleNamespace(path=folder / "mini.pt", model=model, tokenizer=tokenizer, prompt=prompt, answer=answer)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +61,8 @@ def mini(tmp_path_factory, notebook):
 def html_mini(mini, tmp_path_factory, notebook):
     """The miniature with three tokens' embeddings exchanged, so that it says a script where it said three words that
     the question doesn't have."""
-    model, encode = copy.deepcopy(mini.model), mini.tokenizer.encode_ordinary
-    asked = set(encode(notebook["format_prompt"]({"instruction": NEGATION, "input": ""})))
-    said = encode(mini.answer(NEGATION))
+    model = copy.deepcopy(mini.model)
+    asked, said = set(mini.prompt(NEGATION)), mini.tokenizer.encode_ordinary(mini.answer(NEGATION))
     words = next(three for three in zip(said, said[1:], said[2:]) if len({*three} - asked) == 3)
     for word, sign in zip(words, map(mini.tokenizer.encode_single_token, HTML)):
         model.tok_emb.weight.data[[word, sign]] = model.tok_emb.weight.data[[sign, word]]
@@ -130,11 +132,11 @@ def test_the_terminal_answers_as_generate_does(talk_to, mini):
 def test_the_terminal_draws_with_temperature_and_top_p(talk_to, mini):
     chat = talk_to(mini.path)
     assert ask(chat, "/temperature 3") == ""
-    assert len({ask(chat, PLURAL), ask(chat, PLURAL), mini.answer(PLURAL)}) == 3
+    assert len({ask(chat, NEGATION), ask(chat, NEGATION), mini.answer(NEGATION)}) == 3
     assert ask(chat, "/top_p 0.001") == ""  # leaves the most likely token
-    assert ask(chat, PLURAL) == mini.answer(PLURAL)
+    assert ask(chat, NEGATION) == mini.answer(NEGATION)
     assert ask(chat, "/temperature 0") == ask(chat, "/top_p 1") == ""
-    assert ask(chat, PLURAL) == mini.answer(PLURAL)
+    assert ask(chat, NEGATION) == mini.answer(NEGATION)
 
 
 def test_a_line_that_is_no_question_and_no_setting_is_explained(talk_to, mini):
@@ -332,14 +334,14 @@ def test_the_page_draws_with_temperature_and_top_p(open_page, mini):
     page = open_page(mini.path)
     set_slider(page, "temperature", "3")
     for number in range(2):
-        submit(page, PLURAL)
+        submit(page, NEGATION)
         expect(answers(page)).to_have_count(number + 1)
         expect(page.get_by_test_id("submit-button")).to_be_visible()
-    assert len({*answers(page).all_inner_texts(), mini.answer(PLURAL)}) == 3
-    set_slider(page, "temperature", "0.1")
+    assert len({*answers(page).all_inner_texts(), mini.answer(NEGATION)}) == 3
+    set_slider(page, "temperature", "1")
     set_slider(page, "top_p", "0.05")  # leaves the most likely token
-    submit(page, PLURAL)
-    expect(answers(page).nth(2)).to_have_text(mini.answer(PLURAL))
+    submit(page, NEGATION)
+    expect(answers(page).nth(2)).to_have_text(mini.answer(NEGATION))
 
 
 @pytest.mark.slow
