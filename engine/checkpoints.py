@@ -87,11 +87,6 @@ class Checkpoints:
         if self.folder and time.monotonic() - self.saved_at >= 60 * self.minutes:
             self.save(step)
 
-    def paths(self):
-        """The checkpoints in the folder, the newest first."""
-        paths = [path for path in self.folder.glob("step-*.pt") if path.stem.removeprefix("step-").isdigit()]
-        return sorted(paths, key=number_of, reverse=True)
-
     def save(self, step):
         """Write all that the run depends on after this step, and keep only the checkpoint before it besides.
 
@@ -111,8 +106,9 @@ class Checkpoints:
         for leftover in self.folder.glob("step-*.pt.part"):  # of a process that died while it wrote
             leftover.unlink()
         # Newer ones that are there, too, were damaged: the run would have gone on from them.
-        kept = [path, *(older for older in self.paths() if number_of(older) < step)][:2]
-        for other in set(self.paths()) - set(kept):
+        saved = numbered(self.folder, ".pt")
+        kept = [path, *(older for older in saved if number_of(older) < step)][:2]
+        for other in set(saved) - set(kept):
             other.unlink()
 
     def resume(self):
@@ -120,7 +116,7 @@ class Checkpoints:
 
         Raises ValueError, saying what differs, if the checkpoint is of another run.
         """
-        for path in self.paths() if self.folder else ():
+        for path in numbered(self.folder, ".pt") if self.folder else ():
             if not is_sound(path):
                 print(f"{path} is damaged: trying the one before it")
                 continue
@@ -134,6 +130,13 @@ class Checkpoints:
             self.epoch_start = saved["epoch_start"]
             print(f"Going on from {path}")
             return
+
+
+def numbered(folder, ending):
+    """The checkpoints in a folder, `step-<number>` and this ending, the newest first."""
+    paths = Path(folder).glob(f"step-*{ending}")
+    return sorted((path for path in paths if path.name.removeprefix("step-").removesuffix(ending).isdecimal()),
+                  key=number_of, reverse=True)
 
 
 def number_of(path):

@@ -24,7 +24,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import state_dict as dcp_state
 from torch.distributed.fsdp import fully_shard
 
-from .checkpoints import differences, number_of, whole_file
+from .checkpoints import differences, number_of, numbered, whole_file
 from .fast import IGNORE_INDEX, micro_batches
 
 TIMEOUT = timedelta(minutes=30)  # how long processes wait for one that is silent, such as rank 0 while it downloads
@@ -128,12 +128,9 @@ def mean_loss(loss_of, loader):
 # --- Checkpoints, in folders step-<number> ---
 
 
-FOLDERS = "step-" + 6 * "[0-9]"
-
-
 def whole_checkpoints(folder):
-    """The whole checkpoints in a folder, the oldest first: those with the file that PyTorch writes last."""
-    return sorted((path.parent for path in Path(folder).glob(f"{FOLDERS}/.metadata")), key=number_of)
+    """The whole checkpoints in a folder, the newest first: those with the file that PyTorch writes last."""
+    return [path for path in numbered(folder, "") if (path / ".metadata").exists()]
 
 
 def newest_checkpoint(folder, **run):
@@ -144,7 +141,7 @@ def newest_checkpoint(folder, **run):
         raise ValueError(f"{folder} is of another run ({difference}): empty that folder or name another")
     with whole_file(path) as unfinished:
         unfinished.write_text(json.dumps(run))
-    return found[-1] if found else None
+    return found[0] if found else None
 
 
 def state_of(model, optimizer, scaler):
@@ -158,7 +155,7 @@ def save_checkpoint(folder, step, model, optimizer, scaler):
     one is damaged and its folder was deleted."""
     dcp.save(state_of(model, optimizer, scaler), checkpoint_id=Path(folder, f"step-{step:06d}"))
     if dist.get_rank() == 0:
-        for other in set(Path(folder).glob(FOLDERS)) - set(whole_checkpoints(folder)[-2:]):
+        for other in set(numbered(folder, "")) - set(whole_checkpoints(folder)[:2]):
             shutil.rmtree(other)
 
 

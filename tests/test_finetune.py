@@ -270,8 +270,9 @@ def test_too_few_entries_are_an_error(few, monkeypatch):
 def test_a_folder_with_the_checkpoints_of_another_run_is_an_error(few, monkeypatch, tmp_path):
     options = ["--data-file", few, "--checkpoint-dir", tmp_path]
     assert read(monkeypatch, *options)[-1] is None, "nothing to go on from yet"
-    (tmp_path / "step-000004").mkdir()
-    (tmp_path / "step-000004/.metadata").touch()
-    assert read(monkeypatch, *options, "--micro-batch-size", 2)[-1] == tmp_path / "step-000004"
+    for name in ("step-999999", "step-1000000"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".metadata").touch()
+    assert read(monkeypatch, *options, "--micro-batch-size", 2)[-1] == tmp_path / "step-1000000"
     with pytest.raises(ValueError, match=r"is of another run \(seed 5, was 123\): empty that folder or name another"):
         read(monkeypatch, *options, "--seed", 5)
