@@ -82,6 +82,7 @@ def sort_out(records, count_tokens, max_tokens):
 
 
 def shorten(text, longest):
+    """A text of at most so many characters, with … for what is left out."""
     return text if len(text) <= longest else text[:longest - 1] + "…"
 
 

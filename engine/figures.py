@@ -10,6 +10,8 @@ import textwrap
 from pathlib import Path
 from unicodedata import east_asian_width
 
+from .entries import shorten
+
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
 WIDTH = 9  # inches, at 100 dots each: what fits a page of 1,000 pixels
@@ -69,7 +71,7 @@ def drawable(text, otherwise, longest=40):
     known = (any(font.get_char_index(ord(character)) for font in fonts) for character in text)
     if "\ufffd" in text or not text.isprintable() or not all(known):
         text = str(otherwise)
-    return text if len(text) <= longest else text[:longest - 1] + "…"
+    return shorten(text, longest)
 
 
 def empty_axes(width, height, figsize=None):
@@ -92,7 +94,7 @@ def box(ax, x, y, width, height, text, colour, **style):
 
 
 SECTIONS = ("result", "model", "prompt", "data", "base model", "batches", "inside GPT-2", "training", "before, after",
-            "keep, ask", "from here", "exercises", "takeaways")
+            "keep, ask", "from here", "exercises", "the end")
 
 
 def show_progress(current):
@@ -100,12 +102,29 @@ def show_progress(current):
     fig, ax = empty_axes(len(SECTIONS), 0.5)
     for i, section in enumerate(SECTIONS):
         colour = GREEN if i < current else ORANGE if i == current else GREY
-        box(ax, i, 0, 1, 0.5, label(section).replace(" ", "\n", 1), colour, fontsize=7.5,
+        box(ax, i, 0, 1, 0.5, label(section).replace(" ", "\n", 1), colour, fontsize=7,
             weight="bold" if i == current else "normal")
     show(fig, label("Section {} of {}: {}.").format(current, len(SECTIONS) - 1, label(SECTIONS[current])))
 
 
-# --- Tokens and batches ---
+# --- Data, tokens and batches ---
+
+
+def draw_data(asked, answered, tasks):
+    """How many words questions and answers have, and how many entries each task: numbers of words, and (task, entries)
+    pairs, the first on top."""
+    import matplotlib.pyplot as plt
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    longest = max(asked + answered)
+    step = -(-longest // 20)  # whole words in each bin, or some would be empty
+    axes[0].hist([asked, answered], bins=range(0, longest + step + 1, step), label=[label("asked"), label("answered")])
+    axes[0].set(xlabel=label("words"), ylabel=label("entries"), title=label("Length of question and answer"))
+    axes[0].legend()
+    axes[1].barh(range(len(tasks)), [entries for _, entries in tasks])
+    axes[1].set_yticks(range(len(tasks)), [drawable(task, label("(not drawable)")) for task, _ in tasks])
+    axes[1].set(xlabel=label("entries"), title=label("What is asked"), ylim=(len(tasks) - 0.4, -0.6))
+    fig.tight_layout()
+    return fig
 
 
 def draw_cells(tables):
@@ -265,6 +284,19 @@ def draw_attention(heads, labels, ringed):
         if number == ringed[0]:
             ax.plot(ringed[2], ringed[1], "o", markersize=13, markerfacecolor="none", markeredgecolor="red",
                     markeredgewidth=2)
+    fig.tight_layout()
+    return fig
+
+
+def plot_functions(functions):
+    """Functions of one number, from -4 to 4: {name: function of a tensor}."""
+    import matplotlib.pyplot as plt
+    import torch
+    x = torch.linspace(-4, 4, 200)
+    fig, ax = plt.subplots(figsize=(4.5, 2.2))
+    for (name, function), style in zip(functions.items(), ("-", ":", "--")):
+        ax.plot(x, function(x), linestyle=style, label=name)
+    ax.legend()
     fig.tight_layout()
     return fig
 

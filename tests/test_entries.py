@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.entries import count_known, exact_match, load_entries, markdown_table, score_table, token_f1, words
+from engine.entries import count_known, exact_match, load_entries, markdown_table, score_table, shorten, token_f1, words
 from scripts.tutorial import ROOT
 
 CASES = ROOT / "tests/cases"
@@ -256,6 +256,10 @@ def test_words_of_scripts_with_and_without_spaces(text, expected):
 
 def test_a_missing_full_stop_in_chinese_costs_little():
     assert token_f1("主动语态变成被动语态", "主动语态变成被动语态。") == pytest.approx(20 / 21)
+
+
+def test_texts_are_cut_visibly():
+    assert shorten("three", 5) == "three" and shorten("seventeen", 5) == "seve…"
 
 
 def test_entries_that_are_in_training_are_counted():

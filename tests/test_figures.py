@@ -62,6 +62,23 @@ def test_a_figure_is_shown_once_with_its_text(monkeypatch):
     assert not plt.get_fignums(), "nothing is left that a notebook would show again"
 
 
+def test_every_length_has_its_bar(set_up):
+    fig = figures.draw_data([2, 3, 3, 20], [1, 7, 40, 40], [("plural", 9), ("sum", 4), ("漢\ufffd", 1)])
+    lengths, tasks = fig.axes
+    bars = [(int(patch.get_x() // 2), patch.get_height()) for patch in lengths.patches if patch.get_height()]
+    assert bars == [(1, 3), (10, 1), (0, 1), (3, 1), (20, 2)]  # the number of a bar, for two lengths, and its height
+    assert [patch.get_width() for patch in tasks.patches] == [9, 4, 1]
+    assert [text.get_text() for text in tasks.get_yticklabels()] == ["plural", "sum", "(not drawable)"]
+
+
+def test_functions_are_drawn_as_they_are(set_up):
+    fig = figures.plot_functions({"square": torch.square, "cut": torch.relu})
+    square, cut = fig.axes[0].lines
+    assert square.get_ydata() == pytest.approx(square.get_xdata() ** 2)
+    assert max(cut.get_ydata()) == 4 and min(cut.get_ydata()) == 0
+    assert [square.get_label(), cut.get_label()] == ["square", "cut"]
+
+
 def test_cells_have_their_texts_and_colours(set_up):
     fig = figures.draw_cells({"one": [[("7", GREEN), ("8", GREY)]], "two": [[("$9", GREY)]]})
     assert texts(fig) == ["7", "8", "$9"] and [ax.get_title() for ax in fig.axes] == ["one", "two"]

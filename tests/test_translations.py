@@ -142,6 +142,7 @@ def test_every_label_of_the_drawings_is_translated(chinese, monkeypatch):
     config = {"vocab_size": 50257, "context_length": 1024, "emb_dim": 768, "n_heads": 12, "n_layers": 12}
     for section in range(len(figures.SECTIONS)):
         figures.show_progress(section)
+    figures.draw_data([1], [1], [("a", 1)])
     figures.draw_parameters({"one": figures.parameter_shares(config)})
     figures.draw_architecture(8, 61, config)
     figures.draw_attention(torch.rand(1, 5, 5), list("abcde"), ringed=(0, 4, 1))
