@@ -119,7 +119,8 @@ def main():
     Path(__file__).with_name("memory.md").write_text(f"""# Memory of a training step
 
 {bench.machine()}; random weights, the longest batch of 8 of {bench.data_name()}. The peak of a process above what it
-had after its imports; what stands in brackets isn't measured but computed, as `memory.py` says.
+had after its imports; what stands in brackets isn't measured but computed, as `memory.py` says. Where the processor has
+no bfloat16, those columns are measured without computing the matrix products, whose memory is all that counts.
 
 | | {' | '.join(columns)} |
 |---|{'---|' * len(columns)}
