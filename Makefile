@@ -4,6 +4,8 @@ PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
 BIN = .venv/bin
+# Python compiles a module when it is first imported: there is no need to compile all of them.
+PIP = $(BIN)/pip install --disable-pip-version-check --no-compile --quiet
 
 run: .venv/run
 	mkdir -p build
@@ -41,16 +43,16 @@ lint: .venv/test
 
 .venv/run: requirements.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check --quiet -r requirements.txt
+	$(PIP) -r requirements.txt
 	touch $@
 
 .venv/chat: .venv/run scripts/requirements.txt
-	$(BIN)/pip install --disable-pip-version-check --quiet -r scripts/requirements.txt
+	$(PIP) -r scripts/requirements.txt
 	touch $@
 
 .venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt scripts/requirements.txt
-	$(BIN)/pip install --disable-pip-version-check --quiet -r tests/requirements.txt
-	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
+	$(PIP) -r tests/requirements.txt
+	$(PIP) --no-deps -r benchmarks/requirements.txt
 	touch $@
 
 # Up to an hour of a machine that does nothing else; INSTRUCTION_DATA names the published data set.
@@ -58,10 +60,10 @@ bench: .venv/test
 	$(BIN)/python -m benchmarks.bench
 
 .venv/strongest: .venv/test benchmarks/strongest-requirements.txt
-	$(BIN)/pip install --disable-pip-version-check --quiet -r benchmarks/strongest-requirements.txt
+	$(PIP) -r benchmarks/strongest-requirements.txt
 	touch $@
 
-# Forty minutes of such a machine.
+# Forty-five minutes of such a machine.
 bench-strongest: .venv/strongest
 	$(BIN)/python -m benchmarks.strongest
 

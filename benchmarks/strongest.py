@@ -1,7 +1,8 @@
 """Ours against the strongest that others have for a CPU: python -m benchmarks.strongest writes strongest.md.
 
 - A step with adapters against PEFT; a step in bfloat16, where the processor has it, against the peers of `bench.py`; a
-  whole fine-tuning against TRL's SFTTrainer; generation against CTranslate2; and what a second process saves.
+  whole fine-tuning against TRL's SFTTrainer; generation against CTranslate2, with its own choice of matrix products
+  and with PyTorch's, MKL's; and what a second process saves.
 - Weights and data are the same. Losses and generated ids are compared before any time counts, and what is compared
   takes turns, as in `bench.py`. Where a peer has a choice of settings, it has the fastest of those that were tried.
 - The name of one of the functions under "The rows" as an argument prints its part of the table alone, once a whole run
@@ -25,7 +26,7 @@ from benchmarks import bench
 from benchmarks.bench import BOOK, HF, IMPLEMENTATIONS, MODELS, NOTEBOOK, TOKENIZER
 from engine.lora import add_lora
 from engine.precision import fastest_format
-from previous_chapters import generate, gpt_config, save_model, train_model_simple
+from previous_chapters import gpt_config, save_model, train_model_simple
 
 PEFT, TRL, CT2 = "PEFT", "TRL's SFTTrainer", "CTranslate2"
 STEPS = 9  # of training, the first of which is the warm-up
@@ -146,9 +147,9 @@ def export():
 
 
 def convert():
-    """The folder with the exported model as CTranslate2 reads it."""
+    """Write the exported model as CTranslate2 reads it."""
     from ctranslate2.converters import TransformersConverter
-    return TransformersConverter(str(EXPORTED)).convert(str(MODELS / "ctranslate2"), force=True)
+    TransformersConverter(str(EXPORTED)).convert(str(MODELS / "ctranslate2"), force=True)
 
 
 def ct2_generate(generator, prompts, lengths, shared=0, batch_size=0):
@@ -166,14 +167,37 @@ def ct2_generate(generator, prompts, lengths, shared=0, batch_size=0):
     return [result.sequences_ids[0] for result in results]
 
 
-def fastest(runs, expected):
-    """The name of the run that takes the least time. All must give what is expected."""
-    seconds = {}
-    for name, run in runs.items():
-        start = perf_counter()
-        assert run() == expected, f"ids differ: {name}"
-        seconds[name] = perf_counter() - start
-    return min(seconds, key=seconds.get)
+def our_ways(prompts, lengths, sizes):
+    """Functions that continue the prompts in batches, and give the ids: {batch size: function}."""
+    model = bench.our_model("124M").eval()
+    return {size: partial(bench.in_batches, partial(bench.our_batch, model), prompts, lengths, size) for size in sizes}
+
+
+def ct2_ways(compute_type, prompts, lengths, sizes):
+    """The same by CTranslate2: {(tokens read once for all, batch size): function}."""
+    from ctranslate2 import Generator
+    from transformers import AutoTokenizer
+    tokens = list(map(AutoTokenizer.from_pretrained(EXPORTED).convert_ids_to_tokens, prompts))
+    shared = len(os.path.commonprefix(tokens)) if len(tokens) > 1 else 0
+    generator = Generator(str(MODELS / "ctranslate2"), compute_type=compute_type, intra_threads=torch.get_num_threads())
+    return {choice: partial(ct2_generate, generator, tokens, lengths, *choice)
+            for choice in product(sorted({0, shared}), sizes)}
+
+
+def generation_worker(name, prompts_wanted):
+    """For each line it is given, continues so many of the test prompts, one by 100 tokens, or all, each by as many as
+    its answer has. Prints the ids. Of the ways to do so it takes the one that was fastest the first time."""
+    prompts, lengths = bench.test_prompts()
+    one = prompts_wanted == "1"
+    task = (prompts[:1], [100], (1,)) if one else (prompts, lengths, (16, 32, 64))
+    ways, seconds = our_ways(*task) if name == "ours" else ct2_ways(name, *task), {}
+    for _ in sys.stdin:
+        if not seconds:
+            for way, run in ways.items():
+                start = perf_counter()
+                run()
+                seconds[way] = perf_counter() - start
+        print(json.dumps(ways[min(seconds, key=seconds.get)]()), flush=True)
 
 
 # --- Processes ---
@@ -240,33 +264,20 @@ def fine_tuning_rows():
 
 
 def generation_rows():
-    from ctranslate2 import Generator
-    from transformers import AutoTokenizer
-    folder, threads = convert(), torch.get_num_threads()
-    model, tokenizer = bench.our_model("124M").eval(), AutoTokenizer.from_pretrained(EXPORTED)
-    prompts, lengths = bench.test_prompts()
-    tokens = list(map(tokenizer.convert_ids_to_tokens, prompts))
-
-    prompt, generator = torch.tensor(prompts[:1]), Generator(folder, compute_type="float32", intra_threads=threads)
-    small = Generator(folder, compute_type="int8", intra_threads=threads)
-    single = {"ours": lambda: generate(model, prompt, 100, bench.CONTEXT)[0, prompt.shape[1]:].tolist(),
-              CT2: lambda: ct2_generate(generator, tokens[:1], [100])[0],
-              "int8": lambda: ct2_generate(small, tokens[:1], [100])[0]}
-    assert single["ours"]() == single[CT2](), "ids differ"
-    seconds = bench.in_turns(single, rounds=4)
-    rows = [row("one prompt, 100 new tokens", seconds["ours"], CT2, seconds[CT2],
-                note=f"its int8, with other ids: {seconds['int8']:.2f} s")]
-
-    sizes, shared = (16, 32, 64), len(os.path.commonprefix(tokens))
-    ours = {size: partial(bench.in_batches, partial(bench.our_batch, model), prompts, lengths, size) for size in sizes}
-    theirs = {choice: partial(ct2_generate, generator, tokens, lengths, *choice)
-              for choice in product((0, shared), sizes)}
-    expected = ours[32]()
-    size, choice = fastest(ours, expected), fastest(theirs, expected)
-    seconds = bench.in_turns({"ours": ours[size], CT2: theirs[choice], "int8": partial(
-        ct2_generate, small, tokens, lengths, *choice)}, rounds=2, warm_up=0)
-    rows.append(row(f"110 test prompts, as many tokens as their answers have (batches of {size}; {CT2} {choice[1]})",
-                    seconds["ours"], CT2, seconds[CT2], note=f"its int8: {seconds['int8']:.2f} s"))
+    """In processes of their own: CTranslate2's threads slow down whatever else its process computes."""
+    convert()
+    rows = []
+    for what, wanted, turns in (("one prompt, 100 new tokens", 1, 5),
+                                ("110 test prompts, as many tokens as their answers have", 110, 3)):
+        ours, float32, int8 = (command("generation_worker", name, wanted) for name in ("ours", "float32", "int8"))
+        answers = bench.answers_in_turns(
+            {"ours": ours, CT2: float32, "MKL": ["env", "CT2_USE_MKL=1", *float32], "int8": int8}, turns)
+        ids = {name: given[0][1] for name, given in answers.items()}
+        assert ids["ours"] == ids[CT2] == ids["MKL"], "ids differ"
+        seconds = {name: median(time for time, _ in given[1:]) for name, given in answers.items()}
+        rows.append(row(what, seconds["ours"], CT2, seconds[CT2], note=(
+            f"with MKL's products {seconds['MKL']:.2f} s, **{seconds['MKL'] / seconds['ours']:.2f}×**; "
+            f"its int8, with other ids, {seconds['int8']:.2f} s")))
     return rows
 
 
