@@ -31,11 +31,9 @@ endef
 chat: .venv/run $(if $(WEB),.venv/chat)
 	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
 
-# Two processes, each with one thread and with whole files: models this small gain little from more threads. The file that
-# takes half of the time goes first.
+# Two processes, each with one thread and with whole files: models this small gain little from more threads.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-		tests/test_notebook.py tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests
 
 lint: .venv/test
 	$(BIN)/ruff check

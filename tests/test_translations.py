@@ -139,6 +139,7 @@ def test_every_label_of_the_drawings_is_translated(chinese, monkeypatch):
     asked = set()
     monkeypatch.setattr(figures, "label", lambda text: asked.add(text) or text)
     monkeypatch.setattr(figures, "show", lambda fig, alt: None)
+    monkeypatch.setitem(plt.rcParams, "font.family", ["DejaVu Sans"])
     config = {"vocab_size": 50257, "context_length": 1024, "emb_dim": 768, "n_heads": 12, "n_layers": 12}
     for section in range(len(figures.SECTIONS)):
         figures.show_progress(section)
