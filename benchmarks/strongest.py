@@ -190,14 +190,12 @@ def generation_worker(name, prompts_wanted):
     prompts, lengths = bench.test_prompts()
     one = prompts_wanted == "1"
     task = (prompts[:1], [100], (1,)) if one else (prompts, lengths, (16, 32, 64))
-    ways, seconds = our_ways(*task) if name == "ours" else ct2_ways(name, *task), {}
+    ways, run = our_ways(*task) if name == "ours" else ct2_ways(name, *task), None
     for _ in sys.stdin:
-        if not seconds:
-            for way, run in ways.items():
-                start = perf_counter()
-                run()
-                seconds[way] = perf_counter() - start
-        print(json.dumps(ways[min(seconds, key=seconds.get)]()), flush=True)
+        if run is None:
+            seconds = bench.in_turns(ways, rounds=1, warm_up=0)
+            run = ways[min(seconds, key=seconds.get)]
+        print(json.dumps(run()), flush=True)
 
 
 # --- Processes ---
