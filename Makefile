@@ -4,8 +4,9 @@ PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
 BIN = .venv/bin
-# Python compiles a module when it is first imported: there is no need to compile all of them.
+# Python compiles a module when it is first imported, and keeps the result: there is no need to compile all of them.
 PIP = $(BIN)/pip install --disable-pip-version-check --no-compile --quiet
+export PYTHONDONTWRITEBYTECODE =
 
 run: .venv/run
 	mkdir -p build
@@ -31,9 +32,10 @@ endef
 chat: .venv/run $(if $(WEB),.venv/chat)
 	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
 
-# Two processes, each with one thread and with whole files: models this small gain little from more threads.
+# Two processes, each with one thread: models this small gain little from more threads. Each has half of the files, and
+# takes over some of the other's where it is done first.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests
 
 lint: .venv/test
 	$(BIN)/ruff check

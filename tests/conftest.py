@@ -17,11 +17,6 @@ from tests.helpers import SMALL, TINY, execute, results, tokenizer_source, write
 from tests.web_server import FaultyServer
 
 
-def pytest_collection_modifyitems(items):
-    """The file that takes half of the time goes first, so that no process waits for another at the end."""
-    items.sort(key=lambda item: item.path.name != "test_notebook.py")
-
-
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory):
     """A tiny GPT-2 with random weights and the whole vocabulary, in OpenAI's layout."""

@@ -69,20 +69,14 @@ def truncate(path, size):
 
 
 def execute(folder, source=NOTEBOOK, **parameters):
-    """Execute the notebook headless and convert it to HTML, as `make run` does: the executed notebook and its
-    records."""
+    """Execute the notebook headless, as `make run` does: the executed notebook and its records."""
     before = source.read_bytes()
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in parameters.items()}
     for name in ("MPLBACKEND", "DISPLAY", "WAYLAND_DISPLAY"):  # the kernel chooses its own backend, without a display
         environment.pop(name, None)
-    convert = [sys.executable, "-m", "nbconvert", "--output-dir", str(folder)]
-    subprocess.run([*convert, "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", str(source)],
-                   check=True, env=environment, cwd=folder)
-    subprocess.run([sys.executable, "-m", "nbconvert", "--coalesce-streams", str(folder / source.name)], check=True)
-    subprocess.run([*convert, "--to", "html", "--template", "page",
-                    f"--TemplateExporter.extra_template_basedirs={ROOT / 'scripts/templates'}",
-                    str(folder / source.name)], check=True)
+    nbconvert("--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", "--output-dir", folder, source,
+              env=environment, cwd=folder)
     assert source.read_bytes() == before
     return results(folder, source)
 
@@ -90,3 +84,16 @@ def execute(folder, source=NOTEBOOK, **parameters):
 def results(folder, source=NOTEBOOK):
     """What `execute` left: the executed notebook and its records."""
     return json.loads((folder / source.name).read_text()), json.loads((folder / "responses.json").read_text())
+
+
+def web_page(folder, name=NOTEBOOK.name):
+    """The HTML that `make run` makes of an executed notebook."""
+    path = folder / name
+    nbconvert("--coalesce-streams", path)
+    nbconvert("--to", "html", "--template", "page",
+              f"--TemplateExporter.extra_template_basedirs={ROOT / 'scripts/templates'}", path)
+    return path.with_suffix(".html").read_text(encoding="utf-8")
+
+
+def nbconvert(*arguments, **how):
+    subprocess.run([sys.executable, "-m", "nbconvert", *map(str, arguments)], check=True, **how)

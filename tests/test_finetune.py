@@ -6,7 +6,6 @@ The processes are real ones, started by torchrun, and talk through gloo. "Machin
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = ROOT / "scripts/finetune.py"
 DATA = json.loads((ROOT / "data/mini-instructions.json").read_text())
 FEW = DATA[:30] + DATA[-30:]  # 51 for training, 6 for the test, 3 for validation
-BATCH, EPOCH = 12, 4          # 12 can be divided by 1, 2, 3 and 4; so many steps has an epoch of few entries
+BATCH, EPOCH = 12, 4          # 12 can be divided by 1, 2 and 3; so many steps has an epoch of few entries
 RATE = 0.05                   # of SGD
 LINE = re.compile(r"^step (\d{6}) loss (\d+\.\d{6}) norm (\d+\.\d{6}) tokens (\d+)$", re.MULTILINE)
 
@@ -155,9 +154,9 @@ def plain_sgd(notebook):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 3), (4, 2)])
+@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 3)])
 def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batch, plain_sgd, few, tmp_path):
-    """Though parts of a batch have unequal numbers of tokens, and 3 validation entries can't be divided by 2 or 4."""
+    """Though parts of a batch have unequal numbers of tokens, and 3 validation entries can't be divided by 2."""
     (tmp_path / "sgd.py").write_text(WITH_SGD)
     output = finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", micro_batch,
                           "--max-steps", EPOCH + 1, "--learning-rate", RATE, "--output-dir", tmp_path,
@@ -225,7 +224,7 @@ def test_two_machines_train_the_model_of_one_process(notebook, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_all_and_any_number_goes_on(few, notebook, tmp_path):
+def test_a_killed_process_ends_all_and_one_alone_goes_on(few, notebook, tmp_path):
     """One of two machines' processes. There is a checkpoint after each epoch."""
     folder = tmp_path / "checkpoints"
     options = ["--data-file", few, "--batch-size", BATCH, "--epochs", 3, "--output-dir", tmp_path, "--checkpoint-dir"]
@@ -242,10 +241,8 @@ def test_a_killed_process_ends_all_and_any_number_goes_on(few, notebook, tmp_pat
 
     (folder / "step-000011").mkdir()  # another that wasn't written to its end
     plain = Plain(FEW, notebook, 12, adamw, epochs=3)
-    for number in (1, 3):
-        copy = shutil.copytree(folder, tmp_path / str(number))
-        assert_same(finish(start(number, *options, copy)), plain, first=4)
-        assert sorted(path.name for path in copy.iterdir()) == ["run.json", "step-000008", "step-000012"]
+    assert_same(finish(start(1, *options, folder)), plain, first=4)
+    assert sorted(path.name for path in folder.iterdir()) == ["run.json", "step-000008", "step-000012"]
 
 
 # --- What doesn't fit ---

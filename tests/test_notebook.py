@@ -13,17 +13,14 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pytest
 import torch
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from torch.utils.data import DataLoader
 
 from gpt_download import CheckpointError
 from previous_chapters import GPTModel, load_model
 from scripts.tutorial import NOTEBOOK, ROOT
-from tests.helpers import execute
+from tests.helpers import execute, web_page
 
 CASES = ROOT / "tests/cases"
 PUBLISHED_DATA = os.environ.get("INSTRUCTION_DATA")
@@ -207,7 +204,7 @@ def test_adapters_learn_it_too(executed, tmp_path):
 @pytest.mark.slow
 def test_the_page(executed):
     folder, notebook, records = executed
-    html = (folder / NOTEBOOK.name).with_suffix(".html").read_text()
+    html = web_page(folder)
     for link in re.findall(r'href="#([^"]+)"', html):
         assert f'id="{link}"' in html, "a link of the table of contents leads nowhere"
     images = re.findall(r"<img[^>]*>", html)
@@ -225,6 +222,13 @@ def cells_of(kind):
     """(number, source) of the notebook's cells of a kind."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     return [(number, "".join(cell["source"])) for number, cell in enumerate(cells) if cell["cell_type"] == kind]
+
+
+def run_cells():
+    """The code cells one after another in this process, which is faster than in a kernel."""
+    namespace = {}
+    for _, source in cells_of("code"):
+        exec(source, namespace)
 
 
 def test_the_notebook_is_short():
@@ -283,7 +287,7 @@ def test_a_solution_runs(notebook, tokenizer, number, monkeypatch, capsys, one_t
     data = json.loads((ROOT / "data/mini-instructions.json").read_text())
     antonyms = [e for e in data[935:1045] if e["task"] == "antonym"]
     exec(solutions()[number], notebook | {
-        "tokenizer": tokenizer, "mini_data": data, "mini_train": data[:64], "mini_test": data[935:940] + antonyms,
+        "tokenizer": tokenizer, "mini_data": data, "mini_train": data[:32], "mini_test": data[935:940] + antonyms,
         "mini_val": data[1045:1053]})
     assert capsys.readouterr().out or number == 6
 
@@ -308,39 +312,6 @@ def printed(executed_notebook):
 
 
 @pytest.mark.slow
-def test_a_second_run_from_a_read_only_copy_without_widgets(executed, tmp_path):
-    """The project's files may not be written to, ipywidgets can't be imported, and the results of the first run are
-    there. The first of these two runs is as short as can be; the second finds it finished and trains no more."""
-    copy, blocker, checkpoints = tmp_path / "project", tmp_path / "blocker", tmp_path / "checkpoints"
-    build = shutil.copytree(executed[0], tmp_path / "build")
-    (tmp_path / "data.json").write_text(json.dumps(
-        [{name: text for name, text in r.items() if name not in ("before", "after")} for r in executed[2]]))
-    copy.mkdir()
-    blocker.mkdir()
-    for name in (NOTEBOOK.name, "gpt_download.py", "previous_chapters.py"):
-        shutil.copy(ROOT / name, copy)
-    for name in ("engine", "gpt2/7M", "data", "miniature"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.verified", "__pycache__"))
-    (blocker / "ipywidgets.py").write_text("raise ImportError('not installed')\n")
-    for path in [copy, *copy.rglob("*")]:
-        path.chmod(path.stat().st_mode & ~0o222)
-    try:
-        parameters = {"PYTHONPATH": blocker, "PYTHONDONTWRITEBYTECODE": 1, "NUM_EPOCHS": 1,
-                      "DATA_FILE": tmp_path / "data.json", "CHECKPOINT_DIR": checkpoints,
-                      "START_FROM": executed[0] / "gpt2-instruct.pt"}
-        runs = [execute(build, copy / NOTEBOOK.name, **parameters) for _ in range(2)]
-        assert {path.name for path in copy.iterdir()} == {
-            NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "engine", "gpt2", "data", "miniature"}
-    finally:
-        for path in [copy, *copy.rglob("*")]:
-            path.chmod(path.stat().st_mode | 0o200)
-    assert f"Going on from {checkpoints / 'step-11.pt'}" in printed(runs[1][0])  # of 93 entries, 8 a step
-    assert "Going on" not in printed(runs[0][0])
-    assert runs[0][1] == runs[1][1] and len(runs[0][1]) == 11
-    assert [r["before"] for r in runs[0][1]] == [r["after"] for r in executed[2][93:104]], "it begins with that model"
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("parameters, message", [
     ({"CHOOSE_MODEL": "gpt3"}, "CHOOSE_MODEL is 'gpt3', expected one of gpt2-mini"),
     ({"DATA_FILE": "nowhere.json"}, "nowhere.json does not exist, and no url is known"),
@@ -356,58 +327,84 @@ def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, messa
     if isinstance(parameters.get("DATA_FILE"), int):  # so many entries
         (tmp_path / "few.json").write_text(json.dumps([entry()] * parameters["DATA_FILE"]))
         parameters = {"DATA_FILE": tmp_path / "few.json"}
+    monkeypatch.chdir(tmp_path if "elsewhere" in parameters else ROOT)
     for name, value in ({"OUTPUT_DIR": tmp_path / "build"} | parameters).items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.delenv("MPLBACKEND", raising=False)
-    folder = tmp_path if "elsewhere" in parameters else ROOT
-    client = NotebookClient(nbformat.read(NOTEBOOK, as_version=4), resources={"metadata": {"path": str(folder)}})
-    with pytest.raises(CellExecutionError, match=message):
-        client.execute()
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_cells()
 
 
 @pytest.fixture(scope="module")
-def odd_data_run(tmp_path_factory):
-    """Chinese, markup, long names of tasks, white space, a test set that is in training, and an entry to be left out:
-    (the folder of the results, that of the checkpoints, the executed notebook, its records)."""
+def odd_data_run(executed, tmp_path_factory):
+    """Chinese, markup, long names of tasks, white space, a test set that is in training, and an entry to be left out;
+    it goes on from the saved model: (the parameters, the executed notebook, its records)."""
     folder = tmp_path_factory.mktemp("odd")
     odd = [entry(instruction="把这句话变成被动语态：厨师做饭。", output="饭是厨师做的。 ", task="任务 $x_{" + "长" * 9),
            entry(instruction="Cost $5$ or \\frac{1", output="$\\alpha_{", task="$\\frac{1"), entry()] * 20
     (folder / "odd.jsonl").write_text("\n".join(map(json.dumps, [*odd, entry(output="")])))
-    return folder / "build", folder / "run", *execute(
-        folder / "build", DATA_FILE=folder / "odd.jsonl", NUM_EPOCHS=1, SKIP_BAD_ENTRIES=1,
-        MICRO_BATCH_SIZE=2, CHECKPOINT_DIR=folder / "run")
+    parameters = {"DATA_FILE": folder / "odd.jsonl", "NUM_EPOCHS": 1, "SKIP_BAD_ENTRIES": 1, "MICRO_BATCH_SIZE": 2,
+                  "CHECKPOINT_DIR": folder / "checkpoints", "START_FROM": executed[0] / "gpt2-instruct.pt"}
+    return parameters, *execute(folder / "build", **parameters)
 
 
 @pytest.mark.slow
-def test_data_of_every_kind_from_start_to_score(odd_data_run):
-    _, _, executed, records = odd_data_run
-    text = printed(executed)
+def test_data_of_every_kind_from_start_to_score(odd_data_run, notebook, tokenizer):
+    parameters, executed_notebook, records = odd_data_run
+    text = printed(executed_notebook)
     assert ("60 entries, JSON Lines, Alpaca's keys; outputs whose white space at the ends was dropped: 20; "
             "left out: 1 with an empty output (60)") in text
     assert "6 of 6 test entries are in training too" in text
-    assert "Warning" not in text and "findfont" not in text
+    assert "Warning" not in text and "findfont" not in text and "Going on" not in text
     assert len(records) == 6 and len({r.get("task") for r in records}) == 3
+    model, _ = load_model(parameters["START_FROM"])
+    assert [r["before"] for r in records] == notebook["generate_responses"](model, records, tokenizer, 64)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_folder_with_other_data_is_refused(odd_data_run, monkeypatch):
-    build, checkpoints, *_ = odd_data_run
-    for name, value in {"OUTPUT_DIR": build, "DATA_FILE": CASES / "other60.json", "NUM_EPOCHS": 1,
-                        "MICRO_BATCH_SIZE": 2, "CHECKPOINT_DIR": checkpoints}.items():
+def test_a_second_run_from_a_read_only_copy_without_widgets(odd_data_run, tmp_path):
+    """The project's files may not be written to, ipywidgets can't be imported, and the results of the first run are
+    there: it finds the training finished, and trains no more."""
+    parameters, _, records = odd_data_run
+    copy, blocker = tmp_path / "project", tmp_path / "blocker"
+    build = shutil.copytree(parameters["CHECKPOINT_DIR"].parent / "build", tmp_path / "build")
+    copy.mkdir()
+    blocker.mkdir()
+    for name in (NOTEBOOK.name, "gpt_download.py", "previous_chapters.py"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("engine", "gpt2/7M", "data", "miniature"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.verified", "__pycache__"))
+    (blocker / "ipywidgets.py").write_text("raise ImportError('not installed')\n")
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        second, records_again = execute(build, copy / NOTEBOOK.name, PYTHONPATH=blocker, PYTHONDONTWRITEBYTECODE=1,
+                                        **parameters)
+        assert {path.name for path in copy.iterdir()} == {
+            NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "engine", "gpt2", "data", "miniature"}
+    finally:
+        for path in [copy, *copy.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o200)
+    assert f"Going on from {parameters['CHECKPOINT_DIR'] / 'step-6.pt'}" in printed(second)  # 51 entries, 8 a step
+    assert records_again == records
+
+
+@pytest.mark.slow
+def test_a_checkpoint_folder_with_other_data_is_refused(odd_data_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name, value in (odd_data_run[0] | {"OUTPUT_DIR": tmp_path, "DATA_FILE": CASES / "other60.json"}).items():
         monkeypatch.setenv(name, str(value))
-    client = NotebookClient(nbformat.read(NOTEBOOK, as_version=4), resources={"metadata": {"path": str(ROOT)}})
-    with pytest.raises(CellExecutionError, match=r"is of another run \(training data '\w+', was '\w+'; valid"):
-        client.execute()
+    with pytest.raises(ValueError, match=r"is of another run \(training data '\w+', was '\w+'; valid"):
+        run_cells()
 
 
 @pytest.mark.slow
 @needs_published_data
 def test_the_published_data_from_start_to_score(tmp_path):
-    """Every fourth entry, so that it doesn't take as long as all else."""
-    quarter = json.loads(Path(PUBLISHED_DATA).read_text())[::4]
-    (tmp_path / "quarter.json").write_text(json.dumps(quarter))
-    _, records = execute(tmp_path, DATA_FILE=tmp_path / "quarter.json", NUM_EPOCHS=1, MAX_NEW_TOKENS=24)
-    assert [r["instruction"] for r in records] == [e["instruction"] for e in quarter[233:260]]
+    """Every eighth entry, so that it doesn't take as long as all else."""
+    eighth = json.loads(Path(PUBLISHED_DATA).read_text())[::8]
+    (tmp_path / "eighth.json").write_text(json.dumps(eighth))
+    _, records = execute(tmp_path, DATA_FILE=tmp_path / "eighth.json", NUM_EPOCHS=1, MAX_NEW_TOKENS=24)
+    assert [r["instruction"] for r in records] == [e["instruction"] for e in eighth[117:130]]
     assert all(r["after"] for r in records)
 
 

@@ -15,7 +15,7 @@ import torch
 from engine import figures
 from scripts.translate import BUILT, LINK, TRANSLATION, build, problems, translated_code
 from scripts.tutorial import NOTEBOOK, ROOT
-from tests.helpers import execute
+from tests.helpers import execute, web_page
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_it_runs_with_the_scores_of_the_english_notebook(english, chinese, execu
     nbformat.write(build(english, chinese, drawn=bool(figures.cjk_fonts())), project / "build" / BUILT.name)
     _, records = execute(tmp_path / "results", project / "build" / BUILT.name)
     assert records == executed[2]
-    html = (tmp_path / "results" / BUILT.name).with_suffix(".html").read_text(encoding="utf-8")
+    html = web_page(tmp_path / "results", BUILT.name)
     links = re.findall(r'href="#([^"]+)"', html)
     assert len(links) > 20 and all(f'id="{link}"' in html for link in links)
     assert "**" not in re.sub(r"<pre.*?</pre>", "", html[html.index("<main"):], flags=re.DOTALL), "bold that isn't"
