@@ -87,12 +87,13 @@ def generation():
     """{what is generated and without which trick: time without it over time with it}"""
     model = bench.our_model("124M").eval()
     prompts, lengths = bench.test_prompts()
+    _, loaded = bench.load.our_model(bench.MODELS, "124M")  # in OpenAI's layout
     prompt = torch.tensor(prompts[:1])
 
-    def test_set():
+    def test_set(model=model):
         bench.in_batches(partial(bench.our_batch, model), prompts, lengths, 32)
 
-    def one(new):
+    def one(new, model=model):
         return previous_chapters.generate(model, prompt, new, bench.CONTEXT)
 
     def without(module, run, **values):
@@ -106,6 +107,10 @@ def generation():
             partial(one, 100), partial(without, engine.fast, partial(one, 100), FEW_ROWS=0)),
         "test set: reading weights in slices": (test_set, partial(without, engine.fast, test_set, FEW_ROWS=0)),
         "test set: the same for a single row only": (test_set, partial(without, engine.fast, test_set, FEW_ROWS=1)),
+        "one prompt, weights as they were loaded: slices": (
+            partial(one, 100, loaded), partial(without, engine.fast, partial(one, 100, loaded), FEW_ROWS=0)),
+        "test set, weights as they were loaded: slices": (
+            partial(test_set, loaded), partial(without, engine.fast, partial(test_set, loaded), FEW_ROWS=0)),
         "test set: dropping rows that ended": (test_set, partial(without, engine.generation, test_set, DROP_AT=-1)),
         "test set: prompts without padding, and their beginning once": (
             test_set, partial(without, engine.generation, test_set, pack=pack_everything)),

@@ -41,11 +41,7 @@ class Linear(nn.Linear):
         """x (..., D_in) -> (..., D_out)."""
         rows = x.shape[:-1].numel()
         if 0 < rows <= FEW_ROWS and self.can_be_sliced(x):
-            # As a batch of small products the weights are read by all cores at once, up to three times faster.
-            slices = next(n for n in range(32, 0, -1) if self.out_features % n == 0)
-            weights = self.weight.view(slices, -1, self.in_features).mT         # (slices, D_in, D_out/slices)
-            y = torch.bmm(x.reshape(rows, -1).expand(slices, -1, -1), weights)  # (slices, rows, D_out/slices)
-            y = y.transpose(0, 1).reshape(*x.shape[:-1], -1)                    # (..., D_out)
+            y = self.in_slices(x.reshape(rows, -1)).view(*x.shape[:-1], -1)     # (..., D_out)
             return y if self.bias is None else y + self.bias
         if self.bias is None and x.dim() == 2 and x.is_cpu:
             # Chosen positions before the output head: with the weights first, autograd adds the token embedding's
@@ -54,9 +50,23 @@ class Linear(nn.Linear):
         return super().forward(x)
 
     def can_be_sliced(self, x):
-        """Only float32 gains from it. A tensor subclass or a transposed matrix may have no view in slices."""
+        """Only float32 gains from it. A tensor subclass, or a part of a matrix, may have no view in slices."""
         return (x.is_cpu and x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-                and type(self.weight) in (torch.Tensor, nn.Parameter) and self.weight.is_contiguous())
+                and type(self.weight) in (torch.Tensor, nn.Parameter)
+                and (self.weight.is_contiguous() or self.weight.mT.is_contiguous()))
+
+    def in_slices(self, x):
+        """x (rows, D_in) @ weight.T -> (rows, D_out), as a batch of small products: the weights are then read by all
+        cores at once, each in the order of the memory, up to three times faster."""
+        if self.weight.is_contiguous():
+            slices = next(n for n in range(32, 0, -1) if self.out_features % n == 0)
+            weights = self.weight.view(slices, -1, self.in_features).mT         # (slices, D_in, D_out/slices)
+            y = torch.bmm(x.expand(slices, -1, -1), weights)                    # (slices, rows, D_out/slices)
+            return y.transpose(0, 1).reshape(len(x), -1)
+        # As OpenAI's files have them, input first: slices of the inputs, whose products add up.
+        slices = next(n for n in range(8, 0, -1) if self.in_features % n == 0)
+        weights = self.weight.mT.view(slices, -1, self.out_features)            # (slices, D_in/slices, D_out)
+        return torch.bmm(x.view(len(x), slices, -1).transpose(0, 1), weights).sum(0)
 
 
 # --- Batches without padding ---

@@ -241,16 +241,31 @@ def test_in_two_processes_gradients_are_the_mean_of_both(how, tmp_path):
 @pytest.mark.parametrize("d_out", [7, 10, 32, 58])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("rows", [(), (0,), (1,), (2, 1), (3,), (5,), (4, 4), (8, 8), (65,)])
-def test_few_rows_give_what_many_give(rows, bias, d_out):
-    layer, x = Linear(6, d_out, bias=bias), torch.randn(*rows, 6, requires_grad=True)
+@pytest.mark.parametrize(("d_in", "input_first"), [(6, False), (6, True), (11, True), (32, True)])
+def test_few_rows_give_what_many_give(rows, bias, d_in, d_out, input_first):
+    layer, x = Linear(d_in, d_out, bias=bias), torch.randn(*rows, d_in, requires_grad=True)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter)
+    if input_first:  # as OpenAI's files have them
+        layer.weight = torch.nn.Parameter(layer.weight.data.T.contiguous().T)
     ours, plain = layer(x), F.linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(ours, plain)
     leaves = [x, *layer.parameters()]
     grads = [torch.autograd.grad(y.square().sum(), leaves) for y in (ours, plain)]
     for mine, other in zip(*grads):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("input_first", [False, True])
+def test_only_few_rows_are_read_in_slices(input_first, monkeypatch):
+    layer = Linear(6, 32)
+    torch.nn.init.normal_(layer.weight)
+    if input_first:
+        layer.weight = torch.nn.Parameter(layer.weight.data.T.contiguous().T)
+    monkeypatch.setattr(torch, "bmm", None)
+    layer(torch.randn(65, 6))
+    with pytest.raises(TypeError):
+        layer(torch.randn(64, 6))
 
 
 class Wrapped(torch.Tensor):
@@ -265,7 +280,7 @@ class Wrapped(torch.Tensor):
 
 @pytest.mark.parametrize("change", [
     lambda layer: layer.bfloat16(), lambda layer: layer.double(),
-    lambda layer: layer.__setattr__("weight", torch.nn.Parameter(layer.weight.data.T.contiguous().T)),
+    lambda layer: layer.__setattr__("weight", torch.nn.Parameter(torch.randn(64, 6)[::2])),
     lambda layer: layer.__setattr__("weight", torch.nn.Parameter(layer.weight.data.as_subclass(Wrapped)))])
 def test_other_weights_are_left_to_pytorch(change, monkeypatch):
     layer = Linear(6, 32)

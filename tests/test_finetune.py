@@ -73,7 +73,7 @@ def start(processes, *options, script=SCRIPT, machine=(), precision="float32"):
 def finish(*runs):
     """Wait for runs that must succeed: their output."""
     outputs = [run.communicate(timeout=600)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0] * len(runs), outputs
+    assert [run.returncode for run in runs] == [0] * len(runs), "\n".join(outputs)
     return "".join(outputs)
 
 

@@ -330,7 +330,7 @@ def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, messa
     monkeypatch.chdir(tmp_path if "elsewhere" in parameters else ROOT)
     for name, value in ({"OUTPUT_DIR": tmp_path / "build"} | parameters).items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises((ValueError, FileNotFoundError, CheckpointError), match=message):
         run_cells()
 
 
