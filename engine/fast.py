@@ -59,14 +59,19 @@ class Linear(nn.Linear):
         """x (rows, D_in) @ weight.T -> (rows, D_out), as a batch of small products: the weights are then read by all
         cores at once, each in the order of the memory, up to three times faster."""
         if self.weight.is_contiguous():
-            slices = next(n for n in range(32, 0, -1) if self.out_features % n == 0)
+            slices = largest_divisor(self.out_features, 32)
             weights = self.weight.view(slices, -1, self.in_features).mT         # (slices, D_in, D_out/slices)
             y = torch.bmm(x.expand(slices, -1, -1), weights)                    # (slices, rows, D_out/slices)
             return y.transpose(0, 1).reshape(len(x), -1)
         # As OpenAI's files have them, input first: slices of the inputs, whose products add up.
-        slices = next(n for n in range(8, 0, -1) if self.in_features % n == 0)
+        slices = largest_divisor(self.in_features, 8)
         weights = self.weight.mT.view(slices, -1, self.out_features)            # (slices, D_in/slices, D_out)
         return torch.bmm(x.view(len(x), slices, -1).transpose(0, 1), weights).sum(0)
+
+
+def largest_divisor(number, limit):
+    """The largest divisor of a number that is at most `limit`."""
+    return next(n for n in range(limit, 0, -1) if number % n == 0)
 
 
 # --- Batches without padding ---

@@ -238,16 +238,22 @@ def test_in_two_processes_gradients_are_the_mean_of_both(how, tmp_path):
 # --- Few rows ---
 
 
+def random_layer(d_in, d_out, bias=True, input_first=False):
+    """A layer with random weights; with `input_first` they lie in the memory as in OpenAI's files."""
+    layer = Linear(d_in, d_out, bias=bias)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    if input_first:
+        layer.weight = torch.nn.Parameter(layer.weight.data.T.contiguous().T)
+    return layer
+
+
 @pytest.mark.parametrize("d_out", [7, 10, 32, 58])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("rows", [(), (0,), (1,), (2, 1), (3,), (5,), (4, 4), (8, 8), (65,)])
 @pytest.mark.parametrize(("d_in", "input_first"), [(6, False), (6, True), (11, True), (32, True)])
 def test_few_rows_give_what_many_give(rows, bias, d_in, d_out, input_first):
-    layer, x = Linear(d_in, d_out, bias=bias), torch.randn(*rows, d_in, requires_grad=True)
-    for parameter in layer.parameters():
-        torch.nn.init.normal_(parameter)
-    if input_first:  # as OpenAI's files have them
-        layer.weight = torch.nn.Parameter(layer.weight.data.T.contiguous().T)
+    layer, x = random_layer(d_in, d_out, bias, input_first), torch.randn(*rows, d_in, requires_grad=True)
     ours, plain = layer(x), F.linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(ours, plain)
     leaves = [x, *layer.parameters()]
@@ -258,10 +264,7 @@ def test_few_rows_give_what_many_give(rows, bias, d_in, d_out, input_first):
 
 @pytest.mark.parametrize("input_first", [False, True])
 def test_only_few_rows_are_read_in_slices(input_first, monkeypatch):
-    layer = Linear(6, 32)
-    torch.nn.init.normal_(layer.weight)
-    if input_first:
-        layer.weight = torch.nn.Parameter(layer.weight.data.T.contiguous().T)
+    layer = random_layer(6, 32, input_first=input_first)
     monkeypatch.setattr(torch, "bmm", None)
     layer(torch.randn(65, 6))
     with pytest.raises(TypeError):
@@ -283,9 +286,7 @@ class Wrapped(torch.Tensor):
     lambda layer: layer.__setattr__("weight", torch.nn.Parameter(torch.randn(64, 6)[::2])),
     lambda layer: layer.__setattr__("weight", torch.nn.Parameter(layer.weight.data.as_subclass(Wrapped)))])
 def test_other_weights_are_left_to_pytorch(change, monkeypatch):
-    layer = Linear(6, 32)
-    for parameter in layer.parameters():
-        torch.nn.init.normal_(parameter)
+    layer = random_layer(6, 32)
     change(layer)
     monkeypatch.setattr(torch, "bmm", None)
     x = torch.randn(3, 6, dtype=layer.weight.dtype)

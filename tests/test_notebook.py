@@ -224,8 +224,11 @@ def cells_of(kind):
     return [(number, "".join(cell["source"])) for number, cell in enumerate(cells) if cell["cell_type"] == kind]
 
 
-def run_cells():
+def run_cells(monkeypatch, folder=ROOT, **parameters):
     """The code cells one after another in this process, which is faster than in a kernel."""
+    monkeypatch.chdir(folder)
+    for name, value in parameters.items():
+        monkeypatch.setenv(name, str(value))
     namespace = {}
     for _, source in cells_of("code"):
         exec(source, namespace)
@@ -327,11 +330,9 @@ def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, messa
     if isinstance(parameters.get("DATA_FILE"), int):  # so many entries
         (tmp_path / "few.json").write_text(json.dumps([entry()] * parameters["DATA_FILE"]))
         parameters = {"DATA_FILE": tmp_path / "few.json"}
-    monkeypatch.chdir(tmp_path if "elsewhere" in parameters else ROOT)
-    for name, value in ({"OUTPUT_DIR": tmp_path / "build"} | parameters).items():
-        monkeypatch.setenv(name, str(value))
+    folder = tmp_path if "elsewhere" in parameters else ROOT
     with pytest.raises((ValueError, FileNotFoundError, CheckpointError), match=message):
-        run_cells()
+        run_cells(monkeypatch, folder, **{"OUTPUT_DIR": tmp_path / "build"} | parameters)
 
 
 @pytest.fixture(scope="module")
@@ -390,11 +391,8 @@ def test_a_second_run_from_a_read_only_copy_without_widgets(odd_data_run, tmp_pa
 
 @pytest.mark.slow
 def test_a_checkpoint_folder_with_other_data_is_refused(odd_data_run, tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    for name, value in (odd_data_run[0] | {"OUTPUT_DIR": tmp_path, "DATA_FILE": CASES / "other60.json"}).items():
-        monkeypatch.setenv(name, str(value))
     with pytest.raises(ValueError, match=r"is of another run \(training data '\w+', was '\w+'; valid"):
-        run_cells()
+        run_cells(monkeypatch, **odd_data_run[0] | {"OUTPUT_DIR": tmp_path, "DATA_FILE": CASES / "other60.json"})
 
 
 @pytest.mark.slow
