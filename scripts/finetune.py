@@ -164,7 +164,7 @@ def main():
     model, *run = read_run(options) if os.environ.get("RANK", "0") == "0" else [None]
     options, *run = distributed.meet(DEVICE, [options, *run])  # rank 0's: "auto" is one number format for all machines
     finetune(options, model, *run)
-    dist.destroy_process_group()
+    distributed.leave()
 
 
 if __name__ == "__main__":

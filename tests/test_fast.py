@@ -193,6 +193,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.distributed import leave
 from engine.fast import has_hooks
 from previous_chapters import calc_loss_batch
 from tests.small_models import cross_entropy_by_torch, instruction_batch, our_model
@@ -221,7 +222,7 @@ sum(expected).backward()  # each process's gradients are the mean of both
 for (name, parameter), other in zip(model.named_parameters(), plain.parameters(), strict=True):
     grad = parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
     torch.testing.assert_close(grad, other.grad / 2, rtol=0, atol=1e-12, msg=name)
-dist.destroy_process_group()
+leave()
 """
 
 

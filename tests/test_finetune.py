@@ -245,6 +245,31 @@ def test_a_killed_process_ends_all_and_one_alone_goes_on(few, notebook, tmp_path
     assert sorted(path.name for path in folder.iterdir()) == ["run.json", "step-000008", "step-000012"]
 
 
+# A process that leaves while one of gloo's threads waits for Python, to free the tensor of its last exchange.
+LATE = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import torch
+import torch.distributed as dist
+from engine.distributed import leave, meet
+
+meet("cpu", None)
+kept = dist.group.WORLD  # as FSDP2 keeps it
+sys.setswitchinterval(1000)  # seconds until others may have their turn
+dist.all_reduce(torch.ones(1), async_op=True)
+end = time.monotonic() + 0.5
+while time.monotonic() < end:
+    pass
+leave()
+"""
+
+
+@pytest.mark.slow
+def test_a_thread_that_is_late_aborts_no_process(tmp_path):
+    (tmp_path / "late.py").write_text(LATE)
+    assert finish(start(1, script=tmp_path / "late.py")) == ""
+
+
 # --- What doesn't fit ---
 
 
