@@ -76,7 +76,7 @@ def download_missing(model_size, model_dir):
 
 def load_settings(model_dir):
     """The sizes in a folder's `hparams.json`, or `config.json` in Hugging Face's format: a dictionary with n_vocab,
-    n_ctx, n_embd, n_head and n_layer."""
+    n_ctx, n_embd, n_head and n_layer. Raises CheckpointError for a file that isn't GPT-2's."""
     path = Path(model_dir, "hparams.json")
     try:
         if is_huggingface(model_dir):
@@ -179,8 +179,10 @@ def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
     else:
         model_dir = Path(models_dir, model_size)
     try:
-        if not is_huggingface(model_dir) or (model_size in OPENAI_SIZES and huggingface.lacks_files(model_dir)):
+        if not is_huggingface(model_dir):
             download_missing(model_size, model_dir)
+        elif model_size in OPENAI_SIZES and huggingface.missing_files(model_dir):
+            huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
         settings = load_settings(model_dir)
         if is_huggingface(model_dir):
             tensors = huggingface.map_tensors(model_dir, tensor_shapes(settings))

@@ -44,7 +44,8 @@ def download_from_hub(repository, folder=None):
     """The folder with the files of a repository on Hugging Face's hub, such as distilbert/distilgpt2.
 
     They are fetched by `huggingface_hub`, into its cache or into `folder`, unless they are there already: HF_ENDPOINT,
-    HF_TOKEN and HF_HOME work as its documentation says.
+    HF_TOKEN and HF_HOME work as its documentation says. Raises CheckpointError when they can't be had, or the weights
+    aren't the published ones.
     """
     import httpx2  # only here: importing them takes a while
     from huggingface_hub import snapshot_download
@@ -54,8 +55,8 @@ def download_from_hub(repository, folder=None):
     except (httpx2.HTTPError, HFValidationError, OSError) as error:
         raise CheckpointError(f"could not get {repository!r} from Hugging Face: {error}. Check the name and the "
                               "network; HF_ENDPOINT names another host") from error
-    if lacks_files(folder):
-        raise CheckpointError(f"{repository!r} on Hugging Face has no {lacks_files(folder)}, or it can't be reached; "
+    if missing_files(folder):
+        raise CheckpointError(f"{repository!r} on Hugging Face has no {missing_files(folder)}, or it can't be reached; "
                               + WANTED)
     if repository in PUBLISHED_SHA256:
         path = (folder / WEIGHTS).resolve()  # in the cache, the name is a link
@@ -68,7 +69,7 @@ def download_from_hub(repository, folder=None):
     return folder
 
 
-def lacks_files(folder):
+def missing_files(folder):
     """The names of the files that a folder in this format lacks, as a text: empty if all are there."""
     return ", ".join(name for name in FILES if not Path(folder, name).exists())
 
@@ -76,8 +77,8 @@ def lacks_files(folder):
 def read_sizes(folder):
     """The sizes in a folder's `config.json`, by the names of OpenAI's `hparams.json`. Raises CheckpointError unless all
     files are there and both architecture and tokenizer are GPT-2's."""
-    if lacks_files(folder):
-        raise CheckpointError(f"{folder} has no {lacks_files(folder)}; " + WANTED)
+    if missing_files(folder):
+        raise CheckpointError(f"{folder} has no {missing_files(folder)}; " + WANTED)
     path = Path(folder, "config.json")
     config = read_json(path)
     allowed = ARCHITECTURE | {"n_inner": (None, 4 * config["n_embd"] if type(config.get("n_embd")) is int else None)}
