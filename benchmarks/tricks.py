@@ -90,30 +90,31 @@ def generation():
     _, loaded = bench.load.our_model(bench.MODELS, "124M")  # in OpenAI's layout
     prompt = torch.tensor(prompts[:1])
 
-    def test_set(model=model):
+    def test_set(model):
         bench.in_batches(partial(bench.our_batch, model), prompts, lengths, 32)
 
-    def one(new, model=model):
-        return previous_chapters.generate(model, prompt, new, bench.CONTEXT)
+    def one_prompt(model):
+        previous_chapters.generate(model, prompt, 100, bench.CONTEXT)
 
-    def without(module, run, **values):
-        with patch.multiple(module, **values):
-            run()
+    def with_and_without(run, module, **values):
+        def without():
+            with patch.multiple(module, **values):
+                run()
+        return run, without
 
+    one, all_prompts, loaded_one, loaded_all = (
+        partial(run, of) for of in (model, loaded) for run in (one_prompt, test_set))
     runs = {
         "one prompt, 100 tokens: the key/value cache": (
-            partial(one, 100), partial(previous_chapters.generate_text_simple, model, prompt, 100, bench.CONTEXT)),
-        "one prompt, 100 tokens: reading weights in slices": (
-            partial(one, 100), partial(without, engine.fast, partial(one, 100), FEW_ROWS=0)),
-        "test set: reading weights in slices": (test_set, partial(without, engine.fast, test_set, FEW_ROWS=0)),
-        "test set: the same for a single row only": (test_set, partial(without, engine.fast, test_set, FEW_ROWS=1)),
-        "one prompt, weights as they were loaded: slices": (
-            partial(one, 100, loaded), partial(without, engine.fast, partial(one, 100, loaded), FEW_ROWS=0)),
-        "test set, weights as they were loaded: slices": (
-            partial(test_set, loaded), partial(without, engine.fast, partial(test_set, loaded), FEW_ROWS=0)),
-        "test set: dropping rows that ended": (test_set, partial(without, engine.generation, test_set, DROP_AT=-1)),
-        "test set: prompts without padding, and their beginning once": (
-            test_set, partial(without, engine.generation, test_set, pack=pack_everything)),
+            one, partial(previous_chapters.generate_text_simple, model, prompt, 100, bench.CONTEXT)),
+        "one prompt, 100 tokens: reading weights in slices": with_and_without(one, engine.fast, FEW_ROWS=0),
+        "test set: reading weights in slices": with_and_without(all_prompts, engine.fast, FEW_ROWS=0),
+        "test set: the same for a single row only": with_and_without(all_prompts, engine.fast, FEW_ROWS=1),
+        "one prompt, weights as they were loaded: slices": with_and_without(loaded_one, engine.fast, FEW_ROWS=0),
+        "test set, weights as they were loaded: slices": with_and_without(loaded_all, engine.fast, FEW_ROWS=0),
+        "test set: dropping rows that ended": with_and_without(all_prompts, engine.generation, DROP_AT=-1),
+        "test set: prompts without padding, and their beginning once": with_and_without(
+            all_prompts, engine.generation, pack=pack_everything),
     }
     results = {}
     for name, (with_it, without_it) in runs.items():
