@@ -19,8 +19,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from engine.checkpoints import Checkpoints, read_saved_model, whole_file
-from engine.fast import IGNORE_INDEX, Linear, micro_batches, ready_to_train, scored_log_probs
+from engine.checkpoints import Checkpoints, check_fit, read_saved_model, whole_file
+from engine.fast import Linear, count_scored, micro_batches, ready_to_train, scored_log_probs
 from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
 from engine.generation import evaluation_mode, generate
 from engine.params import check_params, flatten_params
@@ -51,7 +51,7 @@ class MultiHeadAttention(nn.Module):
         self.n_heads = cfg["n_heads"]
         self.qkv = Linear(cfg["emb_dim"], 3 * cfg["emb_dim"], bias=cfg["qkv_bias"])
         self.out_proj = Linear(cfg["emb_dim"], cfg["emb_dim"])
-        self.dropout = nn.Dropout(cfg["drop_rate"])  # never called: `attend` gets its rate
+        self.dropout = nn.Dropout(cfg["drop_rate"])  # holds the rate, like the other ones; `attend` drops
 
     def forward(self, x, attend=causal_attention):
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1))                   # (B, T, 3, nh, D/nh)
@@ -186,9 +186,12 @@ def gpt_config(settings, drop_rate=0.0):
 
 
 def save_model(model, cfg, path):
-    """Write a GPTModel's weights and its config to one file, which `load_model` reads; whole or not at all."""
+    """Write a GPTModel's weights and its config to one file, which `load_model` reads; whole or not at all. Raises
+    ValueError for a model that isn't a plain one of this config, such as one with adapters."""
     weights = {name.replace("_orig_mod.", ""): weight  # what torch.compile adds to the names of what it wraps
                for name, weight in model.state_dict().items()}
+    with torch.device("meta"):
+        check_fit(weights, GPTModel(cfg))
     with whole_file(path) as unfinished:
         torch.save({"config": cfg, "weights": weights}, unfinished)
 
@@ -202,6 +205,7 @@ def load_model(path):
     saved = read_saved_model(path)
     with torch.device("meta"):
         model = GPTModel(saved["config"])
+    check_fit(saved["weights"], model)
     model.load_state_dict(saved["weights"], assign=True)
     model.out_head.weight = model.tok_emb.weight  # as above
     return model.eval(), saved["config"]
@@ -265,7 +269,7 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, precision="fl
     loss_sum, scored_sum = 0.0, 0
     with evaluation_mode(model), torch.random.fork_rng(devices=[]), mixed_precision(device, precision):
         for input_batch, target_batch in islice(data_loader, num_batches):
-            scored = int((target_batch != IGNORE_INDEX).sum())
+            scored = count_scored(target_batch)
             loss_sum += calc_loss_batch(input_batch, target_batch, model, device).item() * scored
             scored_sum += scored
     return loss_sum / max(scored_sum, 1)
@@ -311,9 +315,9 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                 loss = 0.0
                 with mixed_precision(device, precision):  # around all parts: no weight is cast twice
                     for inputs, targets, share in micro_batches(input_batch, target_batch, micro_batch_size):
-                        part = share * calc_loss_batch(inputs, targets, model, device)
-                        scaler.scale(part).backward()
-                        loss += part.detach()
+                        part_loss = share * calc_loss_batch(inputs, targets, model, device)
+                        scaler.scale(part_loss).backward()
+                        loss += part_loss.detach()
                 check_finite("loss", loss, log.step, input_batch, tokenizer)
                 if max_norm is not None:
                     scaler.unscale_(optimizer)

@@ -378,7 +378,7 @@ def growth_point(size, batch_size, length):
 
 
 def growth():
-    """Small plots of how our cost grows, in growth.png; also a command: python benchmarks/bench.py growth."""
+    """Small plots of how our cost grows, in growth.png; also a command: python -m benchmarks.bench growth."""
     import matplotlib.pyplot as plt
     points = {
         "model, batch of 8 × 64": [(size, *in_own_process("growth_point", size, 8, 64)) for size in SIZES],

@@ -48,7 +48,7 @@ class Checkpoints:
         # What training draws from: PyTorch's generator on the CPU, the loader's own if it has one, those on CUDA GPUs.
         own = getattr(train_loader, "generator", None)
         self.generators = [torch.default_generator] + ([own] if own else []) + list(torch.cuda.default_generators)
-        self.epoch_start = self.drawn()
+        self.epoch_start = self.random_states()
         self.run = settings
         if self.folder:
             self.run |= {"generators": [str(generator.device) for generator in self.generators]}
@@ -60,26 +60,26 @@ class Checkpoints:
             for number, one in enumerate(stateful):
                 self.run |= {f"{key} ({number})" if key in self.run else key: value for key, value in describe(one)}
 
-    def drawn(self):
+    def random_states(self):
         """The states of the random generators."""
         return [generator.get_state() for generator in self.generators]
 
-    def draw_from(self, states):
+    def set_random_states(self, states):
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state)
 
     def batches(self, train_loader, taken):
         """The batches of an epoch, without those that had been `taken` when the run stopped."""
-        now = self.drawn()
+        now = self.random_states()
         if taken:  # the order of the batches was drawn at the start of the epoch
-            self.draw_from(self.epoch_start)
+            self.set_random_states(self.epoch_start)
         else:
             self.epoch_start = now
         batches = iter(train_loader)
         for _ in islice(batches, taken):
             pass
         if taken:
-            self.draw_from(now)
+            self.set_random_states(now)
         yield from batches
 
     def save_when_due(self, step):
@@ -100,8 +100,8 @@ class Checkpoints:
                              f"rate or max_norm=1.0, and go on from the checkpoint before, in {self.folder}")
         path = self.folder / f"step-{step}.pt"
         with whole_file(path) as unfinished, open(unfinished, "wb") as file:
-            torch.save({"run": self.run, "states": states, "generators": self.drawn(), "epoch_start": self.epoch_start},
-                       file)
+            torch.save({"run": self.run, "states": states, "generators": self.random_states(),
+                        "epoch_start": self.epoch_start}, file)
         self.saved_at = time.monotonic()
         for leftover in self.folder.glob("step-*.pt.part"):  # of a process that died while it wrote
             leftover.unlink()
@@ -126,7 +126,7 @@ class Checkpoints:
                                  "train a model further that was saved, set START_FROM to its file")
             for one, state in zip(self.stateful, saved["states"], strict=True):
                 one.load_state_dict(state, **({"strict": False} if isinstance(one, torch.nn.Module) else {}))
-            self.draw_from(saved["generators"])
+            self.set_random_states(saved["generators"])
             self.epoch_start = saved["epoch_start"]
             print(f"Going on from {path}")
             return
@@ -208,6 +208,16 @@ def read_saved_model(path):
         raise ValueError(f"{path} is no file that save_model wrote, which holds a config and weights: if it is a bare "
                          "state_dict, load it into a GPTModel(cfg) with load_state_dict, and save that with save_model")
     return saved
+
+
+def check_fit(weights, model):
+    """Raise ValueError that names the first of some weights, {name: tensor}, that isn't as in `model`: left over,
+    missing, or of another shape."""
+    expected = model.state_dict()
+    for name in weights | expected:
+        if name not in weights or name not in expected or weights[name].shape != expected[name].shape:
+            raise ValueError(f"{name} isn't as in a GPTModel of this config. To save a model, merge adapters first and "
+                             "take it out of wrappers such as DistributedDataParallel")
 
 
 def is_sound(path):

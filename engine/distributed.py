@@ -25,7 +25,7 @@ from torch.distributed.checkpoint import state_dict as dcp_state
 from torch.distributed.fsdp import fully_shard
 
 from .checkpoints import differences, number_of, numbered, whole_file
-from .fast import IGNORE_INDEX, micro_batches
+from .fast import IGNORE_INDEX, count_scored, micro_batches
 
 TIMEOUT = timedelta(minutes=30)  # how long processes wait for one that is silent, such as rank 0 while it downloads
 # Nothing writes over the logits, which is what this warns of.
@@ -110,13 +110,13 @@ def backpropagate(loss_of, batch, micro_batch_size, scaler):
     """Add the gradients of a batch, inputs and targets (B, T), to those that are there. Returns its mean loss per
     scored token and the number of these. `loss_of` is that loss for inputs and targets of at most `micro_batch_size`
     rows."""
-    (tokens,) = total((batch[1] != IGNORE_INDEX).sum())
+    (tokens,) = total(count_scored(batch[1]))
     scored = tokens / dist.get_world_size()  # FSDP2 takes the mean of the gradients; wanted is their sum
     loss = 0.0
     for inputs, targets, share in micro_batches(*batch, micro_batch_size, scored):
-        part = share * loss_of(inputs, targets)
-        scaler.scale(part).backward()
-        loss += part.item() / dist.get_world_size()
+        part_loss = share * loss_of(inputs, targets)
+        scaler.scale(part_loss).backward()
+        loss += part_loss.item() / dist.get_world_size()
     return total(loss)[0], int(tokens)
 
 
@@ -126,12 +126,13 @@ def mean_loss(loss_of, loader):
     number of these tokens; `loss_of` as in `backpropagate`."""
     loss, tokens = 0.0, 0
     for number, (inputs, targets) in enumerate(loader):
-        places = (number * loader.batch_size + torch.arange(len(inputs))) * dist.get_world_size() + dist.get_rank()
-        targets[places >= len(loader.dataset)] = IGNORE_INDEX  # DistributedSampler's repetitions
-        scored = int((targets != IGNORE_INDEX).sum())
+        rows = number * loader.batch_size + torch.arange(len(inputs))           # this process's, (B,)
+        entries = rows * dist.get_world_size() + dist.get_rank()                # as DistributedSampler deals them out
+        targets[entries >= len(loader.dataset)] = IGNORE_INDEX  # its repetitions
+        scored = count_scored(targets)
         loss, tokens = loss + scored * loss_of(inputs, targets).item(), tokens + scored
     loss, tokens = total(loss, tokens)
-    return loss / tokens, int(tokens)
+    return loss / max(tokens, 1), int(tokens)
 
 
 # --- Checkpoints, in folders step-<number> ---

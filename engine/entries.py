@@ -87,7 +87,8 @@ def shorten(text, longest):
 
 
 def read_records(path):
-    """What a file holds, one object after another, and the kind of the file: (list, text)."""
+    """What a file holds, one object after another, and the kind of the file: (list, text). Raises ValueError for a file
+    of no known kind."""
     content, name = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), Path(path).name
     for beginning, what in OTHER_FILES.items():
         if content.lstrip()[:len(beginning)].lower() == beginning.lower():
@@ -108,7 +109,11 @@ def read_records(path):
     raise ValueError(f"{name} looks like {looks}; {WANTED}")
 
 
+# Each of the following gives what `read_records` does, or (None, None) for a text of another kind.
+
+
 def read_json(text):
+    """From one JSON list, an object that holds one, or a single entry."""
     data = parse(text)
     if isinstance(data, dict) and not form_of(data):
         lists = [value for value in data.values() if isinstance(value, list)]
@@ -117,6 +122,7 @@ def read_json(text):
 
 
 def read_json_lines(text):
+    """From a JSON object on each line; None stands for a line that isn't JSON."""
     lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]  # splitlines() would split within strings
     if not lines or not isinstance(parse(lines[0]), dict):
         return None, None
@@ -132,6 +138,7 @@ def parse(text):
 
 
 def read_csv(text):
+    """From CSV with a header, separated by commas, semicolons or tabs. Raises csv.Error for a quote left open."""
     csv.field_size_limit(2**31 - 1)
     other = None, None
     for delimiter in ",;\t":

@@ -32,7 +32,8 @@ SLICE = 1024         # so many columns of logits, for a batch's few hundred rows
 
 
 class Linear(nn.Linear):
-    """PyTorch's linear layer, faster for few rows on a CPU, and without initial weights: GPTModel fills them in."""
+    """PyTorch's linear layer, faster for few rows on a CPU, with less memory for the output head in training, and
+    without initial weights: GPTModel fills them in."""
 
     def reset_parameters(self):
         pass
@@ -92,11 +93,12 @@ class Packing(NamedTuple):
             return attend(rows, dropout)[self.computed][None]                   # (1, N, nh, D/nh)
         return attend_in_rows
 
-    def run(self, model, idx, attend, numbers):
-        """Logits of the computed positions with the given numbers (P,), for the ids (B, T) that were packed: (P, V)."""
+    def run(self, model, idx, attend, chosen):
+        """Logits of chosen ones, by number (P,), of the computed positions of the ids (B, T) that were packed: (P, V).
+        """
         pos = torch.arange(idx.shape[1], device=idx.device).expand_as(idx)      # (B, T)
         return model(idx[self.computed][None], pos=pos[self.computed][None], attend=self.around(attend),
-                     logits_at=(0, numbers))
+                     logits_at=(0, chosen))
 
 
 def pack(idx, wanted, share=True):
@@ -125,10 +127,12 @@ def scored_log_probs(model, idx, targets, attend):
     gpt = getattr(model, "module", model)  # inside DistributedDataParallel
     if idx.shape[1] > gpt.pos_emb.num_embeddings or has_hooks(model):  # the plain way; too long a row is an error there
         logits = model(idx, attend=attend, logits_at=scored)                    # (S, V)
-        return TargetLogProbs.apply(logits, torch.arange(len(targets), device=idx.device), targets)
-    packing = pack(idx, scored, share=not has_dropout(model))
-    numbers, which = packing.source[scored].unique(return_inverse=True)         # (P,), (S,)
-    return TargetLogProbs.apply(packing.run(model, idx, attend, numbers), which, targets)
+        which = torch.arange(len(targets), device=idx.device)                   # (S,)
+    else:
+        packing = pack(idx, scored, share=not has_dropout(model))
+        chosen, which = packing.source[scored].unique(return_inverse=True)      # (P,), (S,)
+        logits = packing.run(model, idx, attend, chosen)                        # (P, V)
+    return TargetLogProbs.apply(logits, which, targets)
 
 
 class TargetLogProbs(torch.autograd.Function):
@@ -142,7 +146,7 @@ class TargetLogProbs(torch.autograd.Function):
     def forward(ctx, logits, which, targets):
         columns = logits.T                                                      # (V, P)
         largest = columns.amax(dim=0).to(torch.promote_types(logits.dtype, torch.float32))  # (P,)
-        total = sum((part - largest).exp_().sum(dim=0) for part in columns.split(SLICE))
+        total = sum((some - largest).exp_().sum(dim=0) for some in columns.split(SLICE))
         log_total = largest + total.log()                                       # (P,)
         ctx.save_for_backward(logits, log_total, which, targets)
         return columns[targets, which] - log_total[which]
@@ -151,11 +155,12 @@ class TargetLogProbs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         logits, log_total, which, targets = ctx.saved_tensors
-        of_rows = grad.new_zeros(len(logits)).index_add_(0, which, grad)        # (P,)
+        # The gradient of log_softmax(logits)[target] is 1 at the target, less softmax(logits) everywhere.
+        row_grads = grad.new_zeros(len(logits)).index_add_(0, which, grad)      # (P,), summed over a row's targets
         columns = logits.T                                                      # (V, P)
         grads = torch.empty_like(columns)
-        for logit, gradient in zip(columns.split(SLICE), grads.split(SLICE)):
-            gradient.copy_((logit - log_total).exp_().mul_(-of_rows))  # -of_rows * softmax
+        for some, their_grads in zip(columns.split(SLICE), grads.split(SLICE)):
+            their_grads.copy_((some - log_total).exp_().mul_(-row_grads))
         grads.index_put_((targets, which), grad.to(grads.dtype), accumulate=True)
         return grads.T, None, None
 
@@ -177,6 +182,11 @@ def has_hooks(model):
 # --- Memory ---
 
 
+def count_scored(targets):
+    """The number of targets that are scored: an int."""
+    return int((targets != IGNORE_INDEX).sum())
+
+
 def micro_batches(input_batch, target_batch, size=None, scored=None):
     """A batch, inputs and targets (B, T), in parts of at most `size` rows (all, if None): (inputs, targets, share), ...
 
@@ -188,9 +198,9 @@ def micro_batches(input_batch, target_batch, size=None, scored=None):
     size = len(input_batch) if size is None else size
     if size < 1:
         raise ValueError(f"{size} rows at a time: want 1 or more")
-    scored = scored or max(int((target_batch != IGNORE_INDEX).sum()), 1)
+    scored = scored or max(count_scored(target_batch), 1)
     for inputs, targets in zip(input_batch.split(size), target_batch.split(size)):
-        yield inputs, targets, int((targets != IGNORE_INDEX).sum()) / scored
+        yield inputs, targets, count_scored(targets) / scored
 
 
 def ready_to_train(model, optimizer):

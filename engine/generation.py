@@ -155,7 +155,8 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
     again; from then on each step reads that whole window.
 
-    Raises ValueError for what `check_arguments` names.
+    A hook on one of the model's parts sees the prompts packed in one row, and then each newest token alone; what looks
+    along a row needs `generate_text_simple`. Raises ValueError for what `check_arguments` names.
     """
     check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
     device = next(model.parameters()).device

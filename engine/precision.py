@@ -75,5 +75,5 @@ class LossScaler(torch.amp.GradScaler):
         return super().state_dict() | {"skipped": self.skipped}
 
     def load_state_dict(self, state):
-        self.skipped = state.pop("skipped")
-        super().load_state_dict(state)
+        self.skipped = state["skipped"]
+        super().load_state_dict({name: value for name, value in state.items() if name != "skipped"})

@@ -178,7 +178,8 @@ def verify_once(ckpt_path, entries, data):
 
 
 def map_tensors(ckpt_path):
-    """A checkpoint's tensors as arrays over the mapped data file, copied only where written to: {name: array}."""
+    """A checkpoint's tensors as arrays over the mapped data file, copied only where written to: {name: array}. Raises
+    CheckpointError when a file is damaged."""
     index_path, data_path = Path(f"{ckpt_path}{INDEX}"), Path(f"{ckpt_path}{DATA}")
     entries = read_index(index_path)
     check_places(entries, index_path, data_path)

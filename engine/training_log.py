@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from .fast import IGNORE_INDEX
+from .fast import count_scored
 
 
 class TrainingLog:
@@ -50,7 +50,7 @@ class TrainingLog:
 
     def count(self, loss, input_batch, target_batch):
         """The step has been taken: its mean loss over the scored tokens, and its inputs and targets, both (B, T)."""
-        scored = int((target_batch != IGNORE_INDEX).sum())
+        scored = count_scored(target_batch)
         self.loss_sum, self.scored = self.loss_sum + loss.item() * scored, self.scored + scored
         self.tokens_seen += int((input_batch != self.end_of_text).sum())
         self.bar.update()

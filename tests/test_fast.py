@@ -121,7 +121,7 @@ def another_head(model):
 
 
 def capped_logits(model):
-    """A head whose backward pass needs its result: writing over the logits would spoil it."""
+    """A head whose backward pass needs its result, the logits: nothing may write over them."""
     model.out_head = torch.nn.Sequential(model.out_head, torch.nn.Tanh())
 
 

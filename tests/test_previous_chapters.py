@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from llms_from_scratch import ch05
 from torch.utils.data import DataLoader
 
+from engine.lora import add_lora
 from engine.params import flatten_params
 from previous_chapters import (
     GPTModel,
@@ -225,8 +226,27 @@ def test_a_model_that_can_not_be_saved_leaves_the_old_file(tmp_path):
     save_model(GPTModel(CFG), CFG, tmp_path / "model.pt")
     before = (tmp_path / "model.pt").read_bytes()
     with pytest.raises(AttributeError):
-        save_model(GPTModel(CFG), lambda: "a function can't be saved", tmp_path / "model.pt")
+        save_model(GPTModel(CFG), CFG | {"why": lambda: "a function can't be saved"}, tmp_path / "model.pt")
     assert (tmp_path / "model.pt").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def with_adapters():
+    model = GPTModel(CFG)
+    add_lora(model, rank=2, alpha=4)
+    return model
+
+
+@pytest.mark.parametrize("build, cfg, name", [
+    (lambda: torch.nn.DataParallel(GPTModel(CFG)), CFG, "module.tok_emb.weight"), (with_adapters, CFG, "att.qkv.A"),
+    (lambda: GPTModel(CFG), CFG | {"emb_dim": 2 * CFG["emb_dim"]}, "tok_emb.weight"),
+    (lambda: GPTModel(CFG), CFG | {"n_layers": CFG["n_layers"] + 1}, "norm1.weight")])
+def test_only_what_load_model_can_read_is_saved(build, cfg, name, tmp_path):
+    with pytest.raises(ValueError, match=rf"{name} isn't as in a GPTModel of this config.*merge adapters first"):
+        save_model(build(), cfg, tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+    torch.save({"config": cfg, "weights": build().state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=rf"{name} isn't as in a GPTModel of this config"):
+        load_model(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer."])
@@ -323,7 +343,7 @@ def test_the_loss_of_large_logits_does_not_overflow():
 
 
 def test_a_model_with_another_head_still_trains():
-    """The token embedding's gradient is sparse only where the tied head adds a dense one to it."""
+    """The token embedding's gradient is dense, as AdamW needs it, without the tied head's, too."""
     model = float32_model()
     model.out_head = torch.nn.Linear(CFG["emb_dim"], 3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
