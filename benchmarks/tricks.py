@@ -132,6 +132,7 @@ def seconds(run):
 
 
 def main():
+    bench.write_models()
     newline, full, masked = "\n", training(False), training(True)
     lines = [f"| {trick} | {full[trick][0]:.2f} | {masked[trick][0]:.2f} | {full[trick][1] / 1e9:+.2f} GB |"
              for trick in full]
