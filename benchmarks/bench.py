@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from benchmarks import load
 from benchmarks.load import memory
 from engine.fast import IGNORE_INDEX, own_memory, pack, ready_to_train
-from engine.precision import mixed_precision
+from engine.precision import mixed_precision, number_format
 from gpt_download import END_OF_TEXT, download_and_load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch, generate, gpt_config, train_model_simple
 from scripts.tutorial import ROOT, notebook_definitions
@@ -43,6 +43,7 @@ CONTEXT = SIZES["124M"]["n_ctx"]
 BOOK, HF = "llms-from-scratch", "transformers"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PRECISION = "auto" if DEVICE == "cuda" else "float32"  # of all implementations
+FORMAT = number_format(PRECISION, DEVICE)
 NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
 
 
@@ -435,7 +436,7 @@ def machine():
     model = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return (f"{torch.get_num_threads()} threads of {model[0] if model else platform.processor()}, Python "
             f"{platform.python_version()}, torch {torch.__version__}, "
-            + (f"{torch.cuda.get_device_name()}, bfloat16" if DEVICE == "cuda" else "float32; no GPU"))
+            + (torch.cuda.get_device_name() if DEVICE == "cuda" else "no GPU"))
 
 
 def data_name():
@@ -477,9 +478,9 @@ def main():
     table = "\n".join(rows)
     Path(__file__).with_name("results.md").write_text(f"""# Results
 
-{machine()}; GPT-2 124M with random weights, batches of 8 from {data_name()}. Medians; times are how many times longer
-the peer takes, memory is our share of the peer's. {BOOK} is its plain GPT-2, without the key/value cache of its other
-variants.
+{machine()}; {FORMAT}; GPT-2 124M with random weights, batches of 8 from {data_name()}. Medians; times are how many
+times longer the peer takes, memory is our share of the peer's. {BOOK} is its plain GPT-2, without the key/value cache
+of its other variants.
 
 | | ours | {BOOK} | {HF} | |
 |---|---|---|---|---|

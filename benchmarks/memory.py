@@ -105,6 +105,7 @@ def column(precision, rank, micro_batch_size, of_adapters=None):
 
 
 def main():
+    bench.MODELS.mkdir(parents=True, exist_ok=True)
     lora = {precision: column(precision, RANK, 8) for precision in ("float32", "bfloat16")}
     columns = {
         "all weights, float32": column("float32", 0, 8, lora["float32"]),

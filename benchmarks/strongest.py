@@ -295,8 +295,8 @@ def main():
                       for line in rows())
     Path(__file__).with_name("strongest.md").write_text(f"""# Ours against the strongest
 
-{bench.machine()}; random weights, GPT-2 124M where nothing else is said, batches of {BATCH} from {bench.data_name()}.
-Medians; times are how many times longer the peer takes, memory is our share of the peer's.
+{bench.machine()}; {bench.FORMAT}; random weights, GPT-2 124M where nothing else is said, batches of {BATCH} from
+{bench.data_name()}. Medians; times are how many times longer the peer takes, memory is our share of the peer's.
 
 | | ours | the peer | |
 |---|---|---|---|

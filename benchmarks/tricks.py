@@ -139,8 +139,8 @@ def main():
     generating = [f"| {name} | {value:.2f} |" for name, value in generation().items()]
     Path(__file__).with_name("tricks.md").write_text(f"""# What each trick earns
 
-{bench.machine()}; GPT-2 124M, batches of 8 from {bench.data_name()}. Time without the trick over time with it,
-and by how much the peak of the memory would be higher.
+{bench.machine()}; {bench.FORMAT}; GPT-2 124M, batches of 8 from {bench.data_name()}. Time without the trick over time
+with it, and by how much the peak of the memory would be higher.
 
 | a training step without | every token scored | instruction masked | peak memory |
 |---|---|---|---|
