@@ -33,9 +33,7 @@ RATE = 0.05                   # of SGD
 LINE = re.compile(r"^step (\d{6}) loss (\d+\.\d{6}) norm (\d+\.\d{6}) tokens (\d+)$", re.MULTILINE)
 
 # SGD's steps are as exact as the gradients; AdamW makes whole steps of the rounding where a gradient is almost zero.
-WITH_SGD = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
+WITH_SGD = """
 import torch
 from scripts import finetune
 
@@ -45,9 +43,8 @@ finetune.main()
 
 
 # In its first step, the part of one gradient that the last process has is infinite.
-WITH_OVERFLOW = f"""
-import os, sys
-sys.path.insert(0, {str(ROOT)!r})
+WITH_OVERFLOW = """
+import os
 import torch
 from scripts import finetune
 
@@ -66,7 +63,8 @@ def start(processes, *options, script=SCRIPT, machine=(), precision="float32"):
     """Start the script alone, or by torchrun in so many processes. Its output can be read as it comes."""
     launcher = ["-m", "torch.distributed.run", *(machine or ["--standalone"]), "--nproc-per-node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 or machine else []), str(script), *map(str, options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PRECISION": precision}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PRECISION": precision,
+                                "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -246,9 +244,8 @@ def test_a_killed_process_ends_all_and_one_alone_goes_on(few, notebook, tmp_path
 
 
 # A process that leaves while one of gloo's threads waits for Python, to free the tensor of its last exchange.
-LATE = f"""
+LATE = """
 import sys, time
-sys.path.insert(0, {str(ROOT)!r})
 import torch
 import torch.distributed as dist
 from engine.distributed import leave, meet
