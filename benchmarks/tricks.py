@@ -103,7 +103,7 @@ def generation():
         return run, without
 
     one, all_prompts, loaded_one, loaded_all = (
-        partial(run, of) for of in (model, loaded) for run in (one_prompt, test_set))
+        partial(run, measured) for measured in (model, loaded) for run in (one_prompt, test_set))
     runs = {
         "one prompt, 100 tokens: the key/value cache": (
             one, partial(previous_chapters.generate_text_simple, model, prompt, 100, bench.CONTEXT)),

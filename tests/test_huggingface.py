@@ -224,6 +224,7 @@ def test_the_hub_is_the_last_source_of_openais_sizes(server, published, tmp_path
         assert succeeded and printed.splitlines()[-1] == "16", printed
         assert ("Falling back to openai-community/gpt2-medium on Hugging Face" in printed) == (turn == 0)
         assert bool(server.requests) == (turn == 0)
+    assert (tmp_path / "models/355M/model.safetensors").exists()
     (tmp_path / "models/355M/config.json").unlink()
     printed, succeeded = load_in_own_process("355M", tmp_path / "models", server, tmp_path)
     assert succeeded and "Falling back" not in printed, "a folder stays in its format: OpenAI's files aren't asked for"
