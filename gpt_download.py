@@ -21,7 +21,7 @@ from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from engine import huggingface
 from engine.fetch import CheckpointError, SourceError, download_file
-from engine.params import nest_params
+from engine.params import misfit, nest_params
 from engine.tf_checkpoint import map_tensors, read_with_tensorflow
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
@@ -36,7 +36,9 @@ TOKENIZER_SHA256 = {  # the same for every size; tiktoken pins the same two
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
 }
+READERS = {"memmap": map_tensors, "tensorflow": read_with_tensorflow}
 END_OF_TEXT = 50256  # GPT-2's only special token, which stands between the documents of its pretraining text
+# Far above any GPT-2: a damaged file shall not ask for a model that fills the memory.
 HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**4, "n_layer": 10**3}
 
 
@@ -144,25 +146,23 @@ def load_gpt2_params_from_tf_ckpt(ckpt_path, settings, reader="memmap"):
 
     {"wte" (n_vocab, D), "wpe" (n_ctx, D), "g" (D,), "b" (D,), "blocks": [{"attn": {"c_attn": {"w" (D, 3D), "b" (3D,)},
     "c_proj": ...}, "mlp": {"c_fc": ..., "c_proj": ...}, "ln_1": {"g", "b"}, "ln_2": ...}, ...]}, where D is n_embd.
-    Float32 tensors are views of the mapped file, float16 ones are converted. `reader` is "memmap" or "tensorflow".
-    Raises CheckpointError when the files are damaged or don't hold the tensors that `settings` asks for.
+    Float32 tensors are views of the mapped file, float16 ones are converted. `reader` is one of READERS. Raises
+    ValueError for another one, and CheckpointError when the files are damaged or don't hold the tensors that `settings`
+    asks for.
     """
-    readers = {"memmap": map_tensors, "tensorflow": read_with_tensorflow}
-    tensors = {name.removeprefix("model/"): array for name, array in readers[reader](ckpt_path).items()}
+    if reader not in READERS:
+        raise ValueError(f"reader is {reader!r}: want {' or '.join(READERS)}")
+    tensors = {name.removeprefix("model/"): array for name, array in READERS[reader](ckpt_path).items()}
     return to_params(tensors, settings, ckpt_path)
 
 
 def to_params(tensors, settings, path):
     """Tensors by their names in `tensor_shapes` as float32 arrays in the nested dictionary. Raises CheckpointError,
     with the `path` they came from, unless they are those that `settings` asks for."""
-    shapes = tensor_shapes(settings)
-    for name in sorted(tensors.keys() ^ shapes.keys()):
-        raise CheckpointError(f"{path} {'has an unexpected' if name in tensors else 'lacks the'} tensor {name}: it is "
-                              "no GPT-2 of the size in its settings")
-    for name, shape in sorted(shapes.items()):
-        if tensors[name].shape != shape:
-            raise CheckpointError(f"{path} has {name} of shape {tensors[name].shape}; its settings ask for {shape}")
-    return nest_params({name: tensors[name].astype(np.float32, copy=False) for name in shapes}, settings["n_layer"])
+    if fault := misfit(tensors, tensor_shapes(settings)):
+        raise CheckpointError(f"{path} {fault}: it is no GPT-2 of the size in its settings")
+    return nest_params({name: array.astype(np.float32, copy=False) for name, array in tensors.items()},
+                       settings["n_layer"])
 
 
 def download_and_load_gpt2(model_size, models_dir, reader="memmap"):

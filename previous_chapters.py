@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from engine.checkpoints import Checkpoints, check_fit, read_saved_model, whole_file
 from engine.fast import Linear, count_scored, micro_batches, ready_to_train, scored_log_probs
 from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
-from engine.generation import evaluation_mode, generate
+from engine.generation import evaluation_mode, generate, sample_text  # noqa: F401  `generate`: as above
 from engine.params import check_params, flatten_params
 from engine.precision import LossScaler, mixed_precision, number_format
-from engine.training_log import TrainingLog, check_batches, check_finite
+from engine.training_log import TrainingLog, check_batches, check_counts
 
 # --- The model ---
 
@@ -123,10 +123,10 @@ class GPTModel(nn.Module):
     def forward(self, idx, pos=None, attend=causal_attention, logits_at=slice(None)):
         """Token ids (B, T) -> logits (B, T, V): at each position, a score for every token that could come next.
 
-        pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: what is called once for each
-        block, in order, with its queries, keys and values and the dropout rate, as `causal_attention` is. logits_at: an
-        index into (B, T), such as a mask with S true values, where logits are wanted for some positions only: then (S,
-        V). Raises ValueError when T exceeds the context length (with `pos` that is the caller's to check).
+        pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: called once for each block, in
+        order, as `causal_attention` is. logits_at: an index into (B, T), such as a mask with S true values, where
+        logits are wanted for some positions only: then (S, V). Raises ValueError when T exceeds the context length
+        (with `pos` that is the caller's to check).
         """
         if pos is None:
             length, context_length = idx.shape[1], self.pos_emb.num_embeddings
@@ -163,8 +163,7 @@ def load_weights_into_gpt(gpt, params):
     """Put OpenAI's weights (`params`, as `gpt_download.download_and_load_gpt2` returns them) into a GPTModel.
 
     OpenAI stores the matrix of a linear layer input-first, (D_in, D_out) for x @ w + b; PyTorch's is its transpose. A
-    model with weights of its own gets copies. A model built on the meta device, which has none yet, takes the arrays
-    themselves, so that loading makes no second copy; changing its weights in place then changes the arrays too.
+    model with weights of its own gets copies; one built on the meta device, which has none, the arrays themselves.
     Raises ValueError, before the model changes, that names the first tensor missing, left over or of a wrong shape.
     """
     arrays = {path: torch.from_numpy(array.T if path.endswith("/w") else array)
@@ -179,10 +178,13 @@ def load_weights_into_gpt(gpt, params):
     gpt.out_head.weight = gpt.tok_emb.weight  # with `assign` they have become two parameters: tie them again
 
 
+SIZE_NAMES = {"vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head",
+              "n_layers": "n_layer"}  # ours, and those in OpenAI's hparams.json
+
+
 def gpt_config(settings, drop_rate=0.0):
-    """OpenAI's sizes, as `hparams.json` has them, by the names that GPTModel uses."""
-    return {"vocab_size": settings["n_vocab"], "context_length": settings["n_ctx"], "emb_dim": settings["n_embd"],
-            "n_heads": settings["n_head"], "n_layers": settings["n_layer"], "drop_rate": drop_rate, "qkv_bias": True}
+    """A GPTModel's config from OpenAI's `settings`, as `hparams.json` has them."""
+    return {ours: settings[theirs] for ours, theirs in SIZE_NAMES.items()} | {"drop_rate": drop_rate, "qkv_bias": True}
 
 
 def save_model(model, cfg, path):
@@ -234,13 +236,6 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
     return idx
 
 
-def sample_text(model, tokenizer, start_context):
-    """How the model continues a text, greedily, by up to 50 tokens: prompt and continuation on one line."""
-    ids = generate(model, text_to_token_ids(start_context, tokenizer), max_new_tokens=50,
-                   context_size=model.pos_emb.num_embeddings, eos_id=tokenizer.eot_token)
-    return token_ids_to_text(ids, tokenizer).replace("\n", " ")
-
-
 # --- Losses and training ---
 
 
@@ -250,7 +245,7 @@ def calc_loss_batch(input_batch, target_batch, model, device):
     The target of a position is the token that follows it, or -100 where nothing is scored. This equals
     F.cross_entropy(model(input_batch).flatten(0, 1), target_batch.flatten()), computed from what it depends on
     only (`engine.fast.pack`). A batch without scored positions has loss 0, not 0/0. Raises ValueError for other
-    negative targets.
+    negative targets, and for rows longer than the context.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
     log_probs = scored_log_probs(model, input_batch, target_batch, causal_attention)  # (S,)
@@ -265,7 +260,8 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, precision="fl
     which every pass through a loader draws a seed, are put back: evaluating changes no training run. `precision`: see
     `train_model_simple`. Raises ValueError for a loader without batches.
     """
-    check_batches(data_loader)
+    check_batches(data=data_loader)
+    check_counts(num_batches=num_batches)
     loss_sum, scored_sum = 0.0, 0
     with evaluation_mode(model), torch.random.fork_rng(devices=[]), mixed_precision(device, precision):
         for input_batch, target_batch in islice(data_loader, num_batches):
@@ -283,21 +279,21 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
 
     Loaders yield (inputs, targets), both (B, T). After step 0 and every `eval_freq` steps it notes the mean training
     loss per scored token since the last note, the validation loss over `eval_iter` batches (all, if None), and the
-    number of tokens read so far, end-of-text and padding left out. `scheduler`, of torch.optim.lr_scheduler, steps
-    after every step; with `max_norm` gradients are clipped to that norm. `precision` is the format of the matrix
-    products: "float32", "bfloat16", "float16" or "auto", the device's fastest. With `micro_batch_size` a batch is
-    computed in parts of so many rows, whose gradients add up to its own: less memory.
+    tokens read so far, without end-of-text and padding. `scheduler`, of torch.optim.lr_scheduler, steps after every
+    step; with `max_norm` gradients are clipped to that norm. `precision`, of the matrix products, is "float32",
+    "bfloat16", "float16" or "auto", the device's fastest. `micro_batch_size` rows are computed at a time, in less
+    memory; their gradients add up to the batch's.
 
-    With `checkpoint_dir` the training is saved there after each epoch, and when the last checkpoint is
-    `checkpoint_minutes` old. Called again with everything made as before, it goes on after the last step saved and
-    ends as if it had never stopped (on a CPU, bit for bit). See `engine.checkpoints`.
+    With `checkpoint_dir` the training is saved there after each epoch and every `checkpoint_minutes`; the same call
+    made again goes on from there and ends as if it had never stopped (on a CPU, bit for bit).
 
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
-    was noted up to then. Raises ValueError for a training loader without batches, for a `checkpoint_dir` with a run in
-    it that began differently, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
+    was noted up to then. Raises ValueError for a loader without batches, for a `checkpoint_dir` with a run in it that
+    began differently, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
     """
-    check_batches(train_loader)
-    log = TrainingLog(num_epochs, len(train_loader), tokenizer.eot_token)
+    check_batches(training=train_loader, validation=val_loader)
+    check_counts(eval_freq=eval_freq, eval_iter=eval_iter)
+    log = TrainingLog(num_epochs, len(train_loader), tokenizer)
     precision = number_format(precision, device)
     scaler = LossScaler(device, precision)  # float16 only: enlarges the loss, lest small gradients vanish
     stateful = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])  # what a checkpoint restores
@@ -318,12 +314,12 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                         part_loss = share * calc_loss_batch(inputs, targets, model, device)
                         scaler.scale(part_loss).backward()
                         loss += part_loss.detach()
-                check_finite("loss", loss, log.step, input_batch, tokenizer)
+                log.check_finite("loss", loss, input_batch)
                 if max_norm is not None:
                     scaler.unscale_(optimizer)
                     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
                     if not scaler.is_enabled():  # which leaves out such a step itself
-                        check_finite("gradient's norm", norm, log.step, input_batch, tokenizer)
+                        log.check_finite("gradient's norm", norm, input_batch)
                 scaler.step(optimizer)
                 if scheduler is not None:
                     scheduler.step()

@@ -28,23 +28,26 @@ from engine.fast import IGNORE_INDEX, own_memory, pack, ready_to_train
 from engine.precision import mixed_precision, number_format
 from gpt_download import END_OF_TEXT, download_and_load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch, generate, gpt_config, train_model_simple
-from scripts.tutorial import ROOT, notebook_definitions
+from scripts.tutorial import MINIATURE_DIR, ROOT, notebook_definitions
 from tests.helpers import transformers_state, write_checkpoint
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 MODELS = ROOT / "build/benchmarks"
-SIZES = {  # OpenAI's, and the miniature's
+SIZES = {  # the miniature's, and OpenAI's
     "7M": {"n_vocab": 50257, "n_ctx": 256, "n_embd": 128, "n_head": 4, "n_layer": 4},
     "124M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12},
     "355M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1024, "n_head": 16, "n_layer": 24},
+    "774M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1280, "n_head": 20, "n_layer": 36},
+    "1558M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1600, "n_head": 25, "n_layer": 48},
 }
+TIMED = "7M", "124M", "355M"  # those that have checkpoints
 DATA = os.environ.get("INSTRUCTION_DATA", ROOT / "data/mini-instructions.json")
 CONTEXT = SIZES["124M"]["n_ctx"]
 BOOK, HF = "llms-from-scratch", "transformers"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PRECISION = "auto" if DEVICE == "cuda" else "float32"  # of all implementations
 FORMAT = number_format(PRECISION, DEVICE)
-NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
+NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(MINIATURE_DIR)
 
 
 # --- The implementations ---
@@ -52,7 +55,7 @@ NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(ROOT / "gpt2/7M")
 
 def our_model(size):
     """Its weights lie in rows, as fine-tuning leaves them, and as load_model reads them."""
-    _, model = load.our_model(MODELS, size)
+    model = load.our_model(MODELS, size)
     own_memory(model)
     return model.to(DEVICE)
 
@@ -382,7 +385,7 @@ def growth():
     """Small plots of how our cost grows, in growth.png; also a command: python -m benchmarks.bench growth."""
     import matplotlib.pyplot as plt
     points = {
-        "model, batch of 8 × 64": [(size, *in_own_process("growth_point", size, 8, 64)) for size in SIZES],
+        "model, batch of 8 × 64": [(size, *in_own_process("growth_point", size, 8, 64)) for size in TIMED],
         "batch size, 124M, length 64": [(b, *in_own_process("growth_point", "124M", b, 64)) for b in (1, 2, 4, 8, 16)],
         "length, 124M, one row": [(n, *in_own_process("growth_point", "124M", 1, n))
                                   for n in (64, 128, 256, 512, 1024)],
@@ -445,9 +448,9 @@ def data_name():
 
 def write_models():
     """Checkpoints with random weights, unless they are there."""
-    for size, settings in SIZES.items():
+    for size in TIMED:
         if not (MODELS / size / "model.ckpt.index").exists():
-            write_checkpoint(MODELS / size, settings, deviation=0.02)
+            write_checkpoint(MODELS / size, SIZES[size], deviation=0.02)
         download_and_load_gpt2(size, MODELS)  # verified once, before any time counts
 
 

@@ -6,6 +6,7 @@
 are needed.
 """
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -22,34 +23,34 @@ def our_model(models, size):
 
     from gpt_download import download_and_load_gpt2
     from previous_chapters import GPTModel, gpt_config, load_weights_into_gpt
-    yield
     settings, params = download_and_load_gpt2(size, models)
     with torch.device("meta"):
         model = GPTModel(gpt_config(settings))
     load_weights_into_gpt(model, params)
-    yield model
+    return model
 
 
 def book_model(models, size):
-    import tensorflow  # noqa: F401
     from llms_from_scratch.ch04 import GPTModel
     from llms_from_scratch.ch05 import load_gpt2_params_from_tf_ckpt, load_weights_into_gpt
 
     from previous_chapters import gpt_config
-    yield
     settings = json.loads(Path(models, size, "hparams.json").read_text())
     params = load_gpt2_params_from_tf_ckpt(str(Path(models, size, "model.ckpt")), settings)
     model = GPTModel(gpt_config(settings))
     load_weights_into_gpt(model, params)
-    yield model
+    return model
 
 
 if __name__ == "__main__":
     name, models, size = sys.argv[1:]
-    steps = {"ours": our_model, "llms-from-scratch": book_model}[name](models, size)
-    next(steps)
+    make, *imports = {
+        "ours": (our_model, "torch", "gpt_download", "previous_chapters"),
+        "llms-from-scratch": (book_model, "tensorflow", "llms_from_scratch.ch05", "previous_chapters")}[name]
+    for module in imports:
+        importlib.import_module(module)
     before = memory("VmRSS")
-    model = next(steps)
+    model = make(models, size)
     import torch
     with torch.no_grad():
         model(torch.arange(8)[None])

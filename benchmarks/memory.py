@@ -2,8 +2,9 @@
 
 For each of OpenAI's sizes, with random weights in a mapped file, a process of its own takes two steps on the longest
 batch of 8 in the first pass over the data: all weights trained, or adapters (LoRA), in float32 and in bfloat16. What is
-quoted is its peak above what it had after its imports, the mapped pages included. What would take more than LIMIT isn't
-run, but computed: what the adapters' step takes, and 12 bytes a parameter for the gradient and AdamW's two moments.
+quoted is its peak above what it had after its imports, the mapped pages included. Training all weights isn't run where
+it would take more than LIMIT, but computed: what the adapters' step takes, and 12 bytes a parameter for the gradient
+and AdamW's two moments.
 
 INSTRUCTION_DATA names the published data set; without it the miniature's is used. A run that was stopped goes on where
 it was.
@@ -23,11 +24,10 @@ from engine.fast import micro_batches, ready_to_train
 from engine.lora import add_lora
 from engine.params import nest_params
 from engine.precision import mixed_precision, number_format
-from gpt_download import tensor_shapes
+from gpt_download import OPENAI_SIZES, tensor_shapes
 from previous_chapters import GPTModel, calc_loss_batch, gpt_config, load_weights_into_gpt
 
-SIZES = {size: {"n_vocab": 50257, "n_ctx": 1024, "n_embd": width, "n_head": width // 64, "n_layer": layers}
-         for size, width, layers in (("124M", 768, 12), ("355M", 1024, 24), ("774M", 1280, 36), ("1558M", 1600, 48))}
+SIZES = {size: sizes for size, sizes in bench.SIZES.items() if size in OPENAI_SIZES}
 LIMIT = 12e9  # bytes
 RANK = 8
 
@@ -127,7 +127,7 @@ no bfloat16, those columns are measured without computing the matrix products, w
 |---|{'---|' * len(columns)}
 {newline.join(rows)}
 """, encoding="utf-8")
-    for path in bench.MODELS.glob("peak-*.json"):
+    for path in (*bench.MODELS.glob("peak-*.json"), *bench.MODELS.glob("random-*.bin")):
         path.unlink()
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -42,7 +43,7 @@ command = partial(bench.command, module="benchmarks.strongest")
 
 def our_adapted_model(size):
     """As fine-tuning has it: the frozen weights stay in the mapped file."""
-    _, model = bench.load.our_model(MODELS, size)
+    model = bench.load.our_model(MODELS, size)
     add_lora(model, RANK, ALPHA)
     return draw_adapters(model)
 
@@ -144,6 +145,7 @@ def export():
     path = MODELS / "gpt2.pt"
     save_model(bench.our_model("124M"), gpt_config(bench.SIZES["124M"]), path)
     subprocess.run(bench.command(path, EXPORTED, module="scripts.export"), check=True, cwd=bench.ROOT)
+    path.unlink()
 
 
 def convert():
@@ -203,16 +205,18 @@ def generation_worker(name, prompts_wanted):
 
 def ranks(processes):
     """Losses, and median seconds of a step, of fine-tuning the miniature in so many processes of one thread each."""
-    run = subprocess.Popen(
-        bench.command("--standalone", "--nproc-per-node", processes, "scripts/finetune.py", "--max-steps", 40,
-                      "--output-dir", MODELS, module="torch.distributed.run"),
-        cwd=bench.ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     losses, times = [], []
-    for line in run.stdout:
-        if line.startswith("step "):
-            losses.append(float(line.split()[3]))
-            times.append(perf_counter())
-    assert run.wait() == 0
+    with tempfile.TemporaryDirectory() as folder:  # where torchrun leaves its logs
+        run = subprocess.Popen(
+            bench.command("--standalone", "--nproc-per-node", processes, "scripts/finetune.py", "--max-steps", 40,
+                          "--output-dir", MODELS, module="torch.distributed.run"),
+            cwd=bench.ROOT, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": folder})
+        for line in run.stdout:
+            if line.startswith("step "):
+                losses.append(float(line.split()[3]))
+                times.append(perf_counter())
+        assert run.wait() == 0
     return losses, median(after - before for before, after in pairwise(times[1:]))
 
 

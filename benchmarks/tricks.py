@@ -61,7 +61,7 @@ def training_worker(trick, masked):
 
 
 def mapped_model(size):
-    _, model = bench.load.our_model(bench.MODELS, size)
+    model = bench.load.our_model(bench.MODELS, size)
     return model
 
 
@@ -87,7 +87,7 @@ def generation():
     """{what is generated and without which trick: time without it over time with it}"""
     model = bench.our_model("124M").eval()
     prompts, lengths = bench.test_prompts()
-    _, loaded = bench.load.our_model(bench.MODELS, "124M")  # in OpenAI's layout
+    loaded = bench.load.our_model(bench.MODELS, "124M")  # in OpenAI's layout
     prompt = torch.tensor(prompts[:1])
 
     def test_set(model):

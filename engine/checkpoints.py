@@ -17,6 +17,10 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 
+from .params import misfit
+
+CONFIG_KEYS = {"vocab_size", "context_length", "emb_dim", "n_heads", "n_layers", "drop_rate", "qkv_bias"}
+
 
 @contextmanager
 def whole_file(path):
@@ -37,17 +41,17 @@ def whole_file(path):
 class Checkpoints:
     """The checkpoints of one run, `step-<number>.pt` in a folder; without a folder nothing is saved or resumed.
 
-    stateful: what the run changes, objects with `state_dict` and `load_state_dict`, the model first; train_loader: the
-    loader it draws from; minutes: how long after a checkpoint the next one is due; settings: what else decides the
-    run's result, plain values. A folder with the checkpoints of a run that began differently is an error.
+    stateful: what the run changes, objects with `state_dict` and `load_state_dict`, the model first; train_loader,
+    val_loader: the loaders it draws from; minutes: how long after a checkpoint the next one is due; settings: what else
+    decides the run's result, plain values. A folder with the checkpoints of a run that began differently is an error.
     """
 
     def __init__(self, folder, stateful, train_loader=None, val_loader=None, minutes=inf, **settings):
         self.folder = Path(folder) if folder else None
         self.stateful, self.minutes, self.saved_at = stateful, minutes, time.monotonic()
-        # What training draws from: PyTorch's generator on the CPU, the loader's own if it has one, those on CUDA GPUs.
-        own = getattr(train_loader, "generator", None)
-        self.generators = [torch.default_generator] + ([own] if own else []) + list(torch.cuda.default_generators)
+        # What a run draws from: PyTorch's generator on the CPU, the loaders' own if they have any, those on CUDA GPUs.
+        own = [loader.generator for loader in (train_loader, val_loader) if getattr(loader, "generator", None)]
+        self.generators = [torch.default_generator, *own, *torch.cuda.default_generators]
         self.epoch_start = self.random_states()
         self.run = settings
         if self.folder:
@@ -123,7 +127,7 @@ class Checkpoints:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             if difference := differences(self.run, saved["run"]):
                 raise ValueError(f"{path} is of another run ({difference}): empty that folder or name another. To "
-                                 "train a model further that was saved, set START_FROM to its file")
+                                 "train a saved model further, begin with it (in the notebook, set START_FROM)")
             for one, state in zip(self.stateful, saved["states"], strict=True):
                 one.load_state_dict(state, **({"strict": False} if isinstance(one, torch.nn.Module) else {}))
             self.set_random_states(saved["generators"])
@@ -204,20 +208,19 @@ def read_saved_model(path):
         except Exception as error:  # whatever PyTorch's unpickler makes of foreign bytes
             raise ValueError(f"{path} is no file that save_model wrote: it is damaged, or holds more than weights, "
                              "which weights_only=True refuses to read") from error
-    if not isinstance(saved, dict) or saved.keys() != {"config", "weights"}:
+    if (not isinstance(saved, dict) or saved.keys() != {"config", "weights"} or not isinstance(saved["config"], dict)
+            or not saved["config"].keys() >= CONFIG_KEYS):
         raise ValueError(f"{path} is no file that save_model wrote, which holds a config and weights: if it is a bare "
                          "state_dict, load it into a GPTModel(cfg) with load_state_dict, and save that with save_model")
     return saved
 
 
 def check_fit(weights, model):
-    """Raise ValueError that names the first of some weights, {name: tensor}, that isn't as in `model`: left over,
-    missing, or of another shape."""
-    expected = model.state_dict()
-    for name in weights | expected:
-        if name not in weights or name not in expected or weights[name].shape != expected[name].shape:
-            raise ValueError(f"{name} isn't as in a GPTModel of this config. To save a model, merge adapters first and "
-                             "take it out of wrappers such as DistributedDataParallel")
+    """Raise ValueError unless weights, {name: tensor}, are as in `model`: none missing, left over or of another
+    shape."""
+    if fault := misfit(weights, {name: weight.shape for name, weight in model.state_dict().items()}):
+        raise ValueError(f"the model {fault}, so it is no GPTModel of its config. To save a model, merge adapters "
+                         "first and take it out of wrappers such as DistributedDataParallel")
 
 
 def is_sound(path):

@@ -147,7 +147,8 @@ def newest_checkpoint(folder, **run):
     """The checkpoint to go on from, or None; for rank 0. Notes the run's settings, plain values, in the folder. Raises
     ValueError, saying what differs, if the checkpoints there are of another run."""
     path, found = Path(folder, "run.json"), whole_checkpoints(folder)
-    if found and (difference := differences(run, json.loads(path.read_text()))):
+    saved = json.loads(path.read_text()) if path.exists() else {}
+    if found and (difference := differences(run, saved)):
         raise ValueError(f"{folder} is of another run ({difference}): empty that folder or name another")
     with whole_file(path) as unfinished:
         unfinished.write_text(json.dumps(run))

@@ -46,9 +46,8 @@ def download_file(url, destination):
                     return
             except requests.RequestException as error:
                 if not broken_off(error) or not attempts_left:
-                    raise SourceError(f"could not download {url}: {error}. Check the network and try again (it "
-                                          f"goes on where it stopped), or put the file at {destination} by hand"
-                                          ) from error
+                    raise SourceError(f"could not download {url}: {error}. Check the network and try again (it goes on "
+                                      f"where it stopped), or put the file at {destination} by hand") from error
     except OSError as error:
         raise CheckpointError(f"can't write {unfinished}: {error}") from error
     raise SourceError(f"could not download {url}: its server sends other parts of the file than it is asked for")

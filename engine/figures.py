@@ -182,11 +182,11 @@ def draw_probabilities(panels, highlight=None):
     rows = max(map(len, panels.values()))
     fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.26 * rows + 0.9), squeeze=False)
     for ax, (title, pairs) in zip(axes[0], panels.items()):
-        labels, probabilities = zip(*pairs)
-        bars = ax.barh(range(len(pairs)), probabilities, color=["#f0a04b" if label == highlight else "#7fa8d1"
-                                                                for label in labels])
+        tokens, probabilities = zip(*pairs)
+        bars = ax.barh(range(len(pairs)), probabilities, color=["#f0a04b" if token == highlight else "#7fa8d1"
+                                                                for token in tokens])
         ax.bar_label(bars, [f"{p:.1%}" if p < 0.0995 else f"{p:.0%}" for p in probabilities], padding=3, fontsize=8)
-        ax.set_yticks(range(len(pairs)), labels, fontsize=9)
+        ax.set_yticks(range(len(pairs)), tokens, fontsize=9)
         ax.set(xlim=(0, 1.18), ylim=(rows - 0.4, -0.6), title=title)
         ax.set_xticks([0, 0.5, 1])
         ax.spines[["top", "right"]].set_visible(False)

@@ -27,18 +27,23 @@ def flatten_params(tree, prefix=""):
             yield f"{prefix}{key}", value
 
 
+def misfit(arrays, shapes):
+    """What is wrong with arrays or tensors, {name: array}, that should have these shapes, {name: shape}: a text that
+    names the first one missing, left over or of another shape, or None."""
+    for name in shapes | arrays:
+        if name not in arrays:
+            return f"lacks the tensor {name}"
+        if name not in shapes:
+            return f"has an unexpected tensor {name}"
+        if tuple(arrays[name].shape) != tuple(shapes[name]):
+            return f"has {name} of shape {tuple(arrays[name].shape)}, not {tuple(shapes[name])}"
+    return None
+
+
 def check_params(arrays, shapes):
-    """Raise ValueError that names the first array that is missing, left over or of the wrong shape. Both are
-    dictionaries by path; `shapes` has what the model needs."""
+    """Raise ValueError unless arrays, by their paths in `params`, have the shapes that the model needs."""
     if any(path.removeprefix("transformer.").startswith("h.0.") for path in arrays):
         raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which "
                          "GPT2LMHeadModel.from_pretrained of transformers takes; want those of download_and_load_gpt2")
-    for path, shape in shapes.items():
-        if path not in arrays:
-            raise ValueError(f"the checkpoint has no tensor {path!r}, which the model needs: does the config fit it?")
-        if arrays[path].shape != shape:
-            raise ValueError(f"the checkpoint's tensor {path!r} has shape {tuple(arrays[path].shape)}, the model's "
-                             f"{tuple(shape)}: does the config fit it?")
-    for path in arrays:
-        if path not in shapes:
-            raise ValueError(f"the checkpoint's tensor {path!r} has no place in the model: does the config fit it?")
+    if fault := misfit(arrays, shapes):
+        raise ValueError(f"the checkpoint {fault}: does the model's config fit it?")

@@ -50,11 +50,11 @@ class LossScaler(torch.amp.GradScaler):
     """PyTorch's scaling of the loss for float16; in the other formats nothing is scaled or left out.
 
     A step in which a gradient overflows is left out, which `skipped` counts, and the scale is halved: this is how a
-    good scale is found, and no error. Raises ValueError where no scale helps.
+    good scale is found, and no error. `precision` is one of FORMATS. Raises ValueError where no scale helps.
     """
 
     def __init__(self, device, precision):
-        super().__init__(torch.device(device).type, enabled=number_format(precision, device) == "float16")
+        super().__init__(torch.device(device).type, enabled=precision == "float16")
         self.skipped = 0
 
     def step(self, optimizer):

@@ -9,15 +9,15 @@ from .fast import count_scored
 
 
 class TrainingLog:
-    """The losses of a run and how far it has come. With its `state_dict` it is saved and resumed like model and
-    optimiser.
+    """The losses of a run and how far it has come, what it prints, and when it must stop. With its `state_dict` it is
+    saved and resumed like model and optimiser.
 
     step: the number of the step that is being taken, from 0; notes: [(training loss, validation loss, tokens seen),
     ...].
     """
 
-    def __init__(self, num_epochs, steps_per_epoch, end_of_text):
-        self.num_epochs, self.steps_per_epoch, self.end_of_text = num_epochs, steps_per_epoch, end_of_text
+    def __init__(self, num_epochs, steps_per_epoch, tokenizer):
+        self.num_epochs, self.steps_per_epoch, self.tokenizer = num_epochs, steps_per_epoch, tokenizer
         self.step, self.tokens_seen, self.notes = 0, 0, []
         self.loss_sum, self.scored = 0.0, 0  # since the last note
 
@@ -48,11 +48,20 @@ class TrainingLog:
         """Print a line above the bar; only inside `shown`."""
         self.bar.write(line, file=sys.stdout)
 
+    def check_finite(self, what, value, input_batch):
+        """Raise ValueError with the texts of the batch (B, T) unless `value`, a tensor, is finite."""
+        if not value.isfinite():
+            texts = "\n".join(repr(self.tokenizer.decode(row[row != self.tokenizer.eot_token].tolist()))
+                              for row in input_batch)
+            raise ValueError(f"the {what} at step {self.step} is {value.item()}; the weights are those from before "
+                             "this step. Try a lower learning rate or max_norm=1.0, and look at the texts of this "
+                             f"batch:\n{texts}")
+
     def count(self, loss, input_batch, target_batch):
         """The step has been taken: its mean loss over the scored tokens, and its inputs and targets, both (B, T)."""
         scored = count_scored(target_batch)
         self.loss_sum, self.scored = self.loss_sum + loss.item() * scored, self.scored + scored
-        self.tokens_seen += int((input_batch != self.end_of_text).sum())
+        self.tokens_seen += int((input_batch != self.tokenizer.eot_token).sum())
         self.bar.update()
 
     def note(self, val_loss):
@@ -68,15 +77,15 @@ class TrainingLog:
         return tuple([note[i] for note in self.notes] for i in range(3))
 
 
-def check_batches(loader):
+def check_batches(**loaders):
     """Raise ValueError for a loader without batches."""
-    if len(loader) == 0:
-        raise ValueError("the loader has no batches: fewer entries than one batch, with drop_last=True?")
+    for name, loader in loaders.items():
+        if len(loader) == 0:
+            raise ValueError(f"the {name} loader has no batches: fewer entries than one batch, with drop_last=True?")
 
 
-def check_finite(what, value, step, input_batch, tokenizer):
-    """Raise ValueError with the texts of the batch unless `value`, a tensor, is finite."""
-    if not value.isfinite():
-        texts = "\n".join(repr(tokenizer.decode(row[row != tokenizer.eot_token].tolist())) for row in input_batch)
-        raise ValueError(f"the {what} at step {step} is {value.item()}; the weights are those from before this step. "
-                         f"Try a lower learning rate or max_norm=1.0, and look at the texts of this batch:\n{texts}")
+def check_counts(**counts):
+    """Raise ValueError for a count below 1; None stands for all."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count}: want 1 or more")

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from engine.tf_checkpoint import write_with_tensorflow
-from miniature.pretrain import MODEL_DIR, RESULT, ROOT, SETTINGS
+from miniature.pretrain import RESULT, SETTINGS
 from scripts.export import openai_tensors
+from scripts.tutorial import MINIATURE_DIR, ROOT
 
 NOISE = 0.02
 
@@ -32,6 +33,6 @@ def openai_variables(weights, types):
 
 if __name__ == "__main__":
     result = torch.load(RESULT)
-    write_with_tensorflow(MODEL_DIR / "model.ckpt", openai_variables(result["weights"], result["types"]))
-    size = sum(file.stat().st_size for file in MODEL_DIR.iterdir())
-    print(f"wrote {size / 1e6:.1f} MB to {MODEL_DIR.relative_to(ROOT)}")
+    write_with_tensorflow(MINIATURE_DIR / "model.ckpt", openai_variables(result["weights"], result["types"]))
+    size = sum(file.stat().st_size for file in MINIATURE_DIR.iterdir())
+    print(f"wrote {size / 1e6:.1f} MB to {MINIATURE_DIR.relative_to(ROOT)}")

@@ -10,15 +10,15 @@ wordings, which no training entry has.
 import json
 import re
 from itertools import cycle, repeat
-from pathlib import Path
 from random import Random
 
 from miniature.corpus import FACTS, draw_event
 from miniature.grammar import article, is_held_out, sentence_forms
 from miniature.tasks import TASKS
 from miniature.words import CATEGORIES
+from scripts.tutorial import ROOT
 
-FILE = Path(__file__).resolve().parent.parent / "data/mini-instructions.json"
+FILE = ROOT / "data/mini-instructions.json"
 
 # The entries that the tutorial shows, one for each part. Nothing else asks about their words or tells their event.
 SHOWN_SPELLING = {
@@ -119,9 +119,9 @@ def bring(entries, position, shown):
     entries[position], entries[found] = entries[found], entries[position]
 
 
-def instruction_set(seed=123):
+def instruction_set():
     """All 1,100 entries: training, test, validation."""
-    random, random_wordings = Random(seed), Random(seed)  # what is asked about doesn't depend on the wordings
+    random, random_wordings = Random(123), Random(123)  # what is asked about doesn't depend on the wordings
     train, test, validation = [], [], []
     kinds_of_test, kinds_of_validation = cycle(("new", "known")), cycle(("known", "new"))
     for task, (for_train, for_test, for_validation, *_) in TASKS.items():

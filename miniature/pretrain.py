@@ -10,7 +10,6 @@
 import time
 import zlib
 from math import log
-from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -21,10 +20,9 @@ from engine.fast import micro_batches
 from gpt_download import END_OF_TEXT, load_settings, load_tokenizer
 from miniature.corpus import documents
 from previous_chapters import GPTModel, gpt_config
+from scripts.tutorial import MINIATURE_DIR, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-MODEL_DIR = ROOT / "gpt2/7M"
-SETTINGS = load_settings(MODEL_DIR)
+SETTINGS = load_settings(MINIATURE_DIR)
 FOLDER = ROOT / "build/miniature"  # checkpoints of the run, and its result
 RESULT = FOLDER / "pretrained.pt"
 STEPS, BATCH, WARMUP = 3_200, 16, 100
@@ -34,7 +32,7 @@ HELD_OUT = 0.02  # the share of the text, its last documents, that is only used 
 
 def tokens_of_corpus():
     """The whole text as one row of token ids, an end-of-text token after every document."""
-    tokenizer = load_tokenizer(MODEL_DIR)
+    tokenizer = load_tokenizer(MINIATURE_DIR)
     ids = []
     for document in tokenizer.encode_ordinary_batch(list(documents())):
         ids += document + [END_OF_TEXT]

@@ -18,9 +18,8 @@ from torch.utils.data import DataLoader
 from engine.entries import exact_match, load_entries
 from gpt_download import download_and_load_gpt2, load_tokenizer
 from miniature.instructions import FILE
-from miniature.pretrain import MODEL_DIR
 from previous_chapters import GPTModel, calc_loss_loader, gpt_config, load_weights_into_gpt, train_model_simple
-from scripts.tutorial import notebook_definitions
+from scripts.tutorial import MINIATURE_DIR, notebook_definitions
 
 VARIANTS = {  # what is different from the notebook's recipe
     "the notebook's": {}, "3 epochs": {"num_epochs": 3}, "rate 5e-4": {"learning_rate": 5e-4},
@@ -32,14 +31,14 @@ VARIANTS = {  # what is different from the notebook's recipe
     "rate 1e-3": {"learning_rate": 1e-3},
 }
 
-NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(MODEL_DIR)
+NOTEBOOK, TOKENIZER = notebook_definitions(), load_tokenizer(MINIATURE_DIR)
 RECIPE = {"drop_rate": 0.0, **NOTEBOOK["MINIATURE"]}
 ENTRIES, _ = load_entries(FILE)
 TRAIN, TEST, VALIDATION = ENTRIES[:935], ENTRIES[935:1045], ENTRIES[1045:]
 
 
 def pretrained(drop_rate=0.0):
-    settings, params = download_and_load_gpt2("7M", MODEL_DIR.parent)
+    settings, params = download_and_load_gpt2("7M", MINIATURE_DIR.parent)
     model = GPTModel(gpt_config(settings, drop_rate))
     load_weights_into_gpt(model, params)
     return model
@@ -61,7 +60,7 @@ def fine_tuned(recipe, seed):
     with contextlib.redirect_stdout(io.StringIO()):
         train_model_simple(
             model, train_loader, loader_of(VALIDATION, recipe, batch_size=64), optimizer, torch.device("cpu"),
-            recipe["num_epochs"], eval_freq=steps, eval_iter=1, start_context="The", tokenizer=TOKENIZER,
+            recipe["num_epochs"], eval_freq=steps, eval_iter=1, start_context="", tokenizer=TOKENIZER,
             scheduler=scheduler, max_norm=recipe["max_norm"])
     return model.eval()
 
@@ -85,11 +84,11 @@ def row(*cells):
     print("|", " | ".join(cells), "|", flush=True)
 
 
-def validation_row(name, recipe, seeds):
+def validation_row(name, recipe):
     """One line of a table: validation loss on the answers, and exact match in known and in new wordings."""
     loader = loader_of(VALIDATION, recipe | {"mask_instruction": True}, batch_size=64)
     losses, known, new = [], [], []
-    for seed in seeds:
+    for seed in range(3):
         model = fine_tuned(recipe, seed)
         losses.append(calc_loss_loader(loader, model, torch.device("cpu")))
         groups = scores(model, VALIDATION)
@@ -98,15 +97,15 @@ def validation_row(name, recipe, seeds):
     row(name, spread(losses, ".3f"), spread(known, ".0%"), spread(new, ".0%"))
 
 
-def choose(seeds=range(3)):
+def choose():
     row("recipe", "validation loss", "known wordings", "new wordings")
     row(*["---"] * 4)
     for name, changes in VARIANTS.items():
-        validation_row(name, RECIPE | changes, seeds)
+        validation_row(name, RECIPE | changes)
 
 
-def score(seeds=range(5)):
-    runs = [scores(fine_tuned(RECIPE, seed), TEST) for seed in seeds]
+def score():
+    runs = [scores(fine_tuned(RECIPE, seed), TEST) for seed in range(5)]
     row("task", "known wordings", "new wordings")
     row(*["---"] * 3)
     for task in sorted({task for task, _ in runs[0]}, key=lambda task: (task == "all", task)):

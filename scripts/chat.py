@@ -26,7 +26,7 @@ from engine.entries import LONGEST_TOKEN
 from engine.generation import stream, whole_text
 from gpt_download import END_OF_TEXT, load_settings, load_tokenizer
 from previous_chapters import gpt_config
-from scripts.tutorial import ROOT, notebook_definitions, saved_model
+from scripts.tutorial import MINIATURE_DIR, ROOT, notebook_definitions, saved_model
 
 BY_ITSELF = "Each question is asked by itself, as in training: the model doesn't see what was said before."
 THE_MINIATURE = ("This is the miniature. It knows some 1,500 words of simple English: their plurals, past tenses, "
@@ -60,18 +60,18 @@ def answer(question, model, tokenizer, temperature, top_p):
 
 def what_it_knows(config):
     """A line about the miniature, if the model is that."""
-    of_the_miniature = gpt_config(load_settings(ROOT / "gpt2/7M"))
+    of_the_miniature = gpt_config(load_settings(MINIATURE_DIR))
     return [THE_MINIATURE] if config | {"drop_rate": 0.0} == of_the_miniature else []
 
 
-def example_questions(model_path, most=4):
-    """Questions of different tasks, from the test answers that the notebook saved beside the model, if they are there.
-    They need no input, for which there is no place here."""
+def example_questions(model_path):
+    """Four questions of different tasks, from the test answers that the notebook saved beside the model, if they are
+    there. They need no input, for which there is no place here."""
     answers = model_path.with_name("responses.json")
     entries = json.loads(answers.read_text(encoding="utf-8")) if answers.exists() else []
     by_task = {str(entry.get("task", number)): entry["instruction"]
                for number, entry in enumerate(entries) if not entry["input"]}
-    return list(by_task.values())[:most]
+    return list(by_task.values())[:4]
 
 
 # --- In the terminal ---
@@ -189,7 +189,7 @@ def main():
     model, config = saved_model(arguments.model)
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     (open_page if arguments.web else talk)(
-        model.to(device), load_tokenizer(ROOT / "gpt2/7M"), [BY_ITSELF, *what_it_knows(config)],
+        model.to(device), load_tokenizer(MINIATURE_DIR), [BY_ITSELF, *what_it_knows(config)],
         example_questions(arguments.model))
 
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from gpt_download import FILES, CheckpointError, download_and_load_gpt2, load_tokenizer
 from previous_chapters import GPTModel, calc_loss_batch, generate, gpt_config, load_weights_into_gpt
-from scripts.tutorial import ROOT, notebook_definitions
+from scripts.tutorial import MINIATURE_DIR, ROOT, notebook_definitions
 
 NOTEBOOK = notebook_definitions()
 PUBLISHED = {
@@ -67,7 +67,7 @@ def measure(model_size, models_dir, data_file):
     found = {"parameters": sum(parameter.numel() for parameter in model.parameters()),
              "bytes of the data file": weights.stat().st_size}
 
-    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    tokenizer = load_tokenizer(MINIATURE_DIR)
     if "continuation" in published:
         text, new_tokens = CONTINUED[model_size]
         ids = tokenizer.encode_ordinary(text)

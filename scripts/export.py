@@ -14,9 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.huggingface import write_model
-from gpt_download import END_OF_TEXT, tensor_shapes
-from previous_chapters import openai_names
-from scripts.tutorial import ROOT, notebook_definitions, saved_model
+from gpt_download import END_OF_TEXT, TOKENIZER_SHA256, tensor_shapes
+from previous_chapters import SIZE_NAMES, openai_names
+from scripts.tutorial import MINIATURE_DIR, notebook_definitions, saved_model
 
 CARD = """---
 library_name: transformers
@@ -69,10 +69,11 @@ def main():
     parser.add_argument("folder", help="where the files go")
     arguments = parser.parse_args()
     model, cfg = saved_model(arguments.model)
-    sizes = {"n_vocab": cfg["vocab_size"], "n_ctx": cfg["context_length"], "n_embd": cfg["emb_dim"],
-             "n_head": cfg["n_heads"], "n_layer": cfg["n_layers"]}
+    if not cfg["qkv_bias"]:
+        raise SystemExit(f"{arguments.model} has no biases for queries, keys and values, as GPT-2 has: qkv_bias=False")
+    sizes = {theirs: cfg[ours] for ours, theirs in SIZE_NAMES.items()}
     write_model(arguments.folder, openai_tensors(model.state_dict(), sizes), sizes,
-                [ROOT / "gpt2/7M" / name for name in ("encoder.json", "vocab.bpe")], END_OF_TEXT, chat_template())
+                [MINIATURE_DIR / name for name in TOKENIZER_SHA256], END_OF_TEXT, chat_template())
     card = CARD.format(**sizes, parameters=sum(p.numel() for p in model.parameters()),
                        command=shlex.join(["python", "scripts/export.py", arguments.model, arguments.folder]))
     Path(arguments.folder, "README.md").write_text(card, encoding="utf-8")

@@ -33,7 +33,7 @@ from engine.lora import add_lora, merge_lora
 from engine.precision import LossScaler, mixed_precision, number_format
 from gpt_download import download_and_load_gpt2, load_tokenizer
 from previous_chapters import GPTModel, calc_loss_batch, gpt_config, load_weights_into_gpt, save_model
-from scripts.tutorial import ROOT, notebook_definitions, notebook_split
+from scripts.tutorial import MINIATURE_DIR, ROOT, notebook_definitions, notebook_split
 
 NOTEBOOK = notebook_definitions()
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,7 +85,7 @@ def read_run(options):
     if options.batch_size < 1 or options.batch_size % world_size:
         raise ValueError(f"--batch-size {options.batch_size} is no multiple of {world_size}, the number of processes")
     settings, params = download_and_load_gpt2(NOTEBOOK["MODELS"][options.model], ROOT / "gpt2")
-    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    tokenizer = load_tokenizer(MINIATURE_DIR)
     entries = NOTEBOOK["download_and_load_file"](
         options.data_file, options.url, options.sha256, max_tokens=options.context_length,
         skip_bad=os.environ.get("SKIP_BAD_ENTRIES") == "1",

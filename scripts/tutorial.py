@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
+MINIATURE_DIR = ROOT / "gpt2/7M"  # the embedded model; its tokenizer is that of every GPT-2
 
 
 def code_cells():

@@ -9,10 +9,11 @@ import torch
 from filelock import FileLock
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["TIKTOKEN_CACHE_DIR"] = ""  # it would keep what it reads, a copy for every model folder
 
 import gpt_download
 from gpt_download import load_tokenizer
-from scripts.tutorial import notebook_definitions
+from scripts.tutorial import NOTEBOOK, notebook_definitions
 from tests.helpers import SMALL, TINY, execute, results, tokenizer_source, write_checkpoint
 from tests.web_server import FaultyServer
 
@@ -61,7 +62,7 @@ def executed(tmp_path_factory, worker_id):
     folder = tmp_path_factory.getbasetemp()
     folder = (folder if worker_id == "master" else folder.parent) / "build"
     with FileLock(folder.with_suffix(".lock")):
-        return folder, *(results(folder) if folder.exists() else execute(folder))
+        return folder, *(results(folder) if (folder / NOTEBOOK.name).exists() else execute(folder))
 
 
 @pytest.fixture

@@ -123,12 +123,12 @@ TOY_TOKENIZER = SimpleNamespace(eot_token=EOT, encode=lambda text, allowed_speci
                                 decode=lambda ids: "\n".join(map(str, ids)))
 
 
-def train(model, loader=BATCHES, epochs=2, eval_freq=3, optimizer=None, val_loader=VALIDATION, **options):
+def train(model, loader=BATCHES, epochs=2, eval_freq=3, eval_iter=1, optimizer=None, val_loader=VALIDATION, **options):
     """A call as readers of the book write it."""
     if optimizer is None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
-    return train_model_simple(model, loader, val_loader, optimizer, "cpu", epochs, eval_freq, 1, "start", TOY_TOKENIZER,
-                              **options)
+    return train_model_simple(model, loader, val_loader, optimizer, "cpu", epochs, eval_freq, eval_iter, "start",
+                              TOY_TOKENIZER, **options)
 
 
 def equal(one, other):

@@ -169,12 +169,15 @@ def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_afte
     def run(folder, stop=None):
         torch.manual_seed(123)
         model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
-        loader = DataLoader(list(zip(inputs, targets)), batch_size=2, shuffle=True,
-                            generator=torch.Generator().manual_seed(5) if own_generator else None)
+        loader, val_loader = (
+            DataLoader(list(zip(*data)), batch_size=2, shuffle=True,
+                       generator=torch.Generator().manual_seed(5) if own_generator else None)
+            for data in ((inputs, targets), instruction_batch(1, rows=8)))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
         steps = iter(range(1, 100))
         optimizer.register_step_pre_hook(lambda *args: {}["stopped"] if next(steps) == stop else None)
-        history = train(model, loader, optimizer=optimizer, epochs=3, eval_freq=2, checkpoint_dir=folder,
+        history = train(model, loader, val_loader=val_loader, optimizer=optimizer, epochs=3, eval_freq=2,
+                        checkpoint_dir=folder,
                         scheduler=torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.5, total_iters=12),
                         checkpoint_minutes=0)
         return model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()

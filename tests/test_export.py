@@ -13,7 +13,7 @@ from gpt_download import END_OF_TEXT, download_and_load_gpt2
 from previous_chapters import GPTModel, generate, gpt_config, load_model, load_weights_into_gpt, save_model
 from scripts.tutorial import ROOT
 
-QUESTIONS = [entry for entry in json.loads((ROOT / "data/mini-instructions.json").read_text())[935:955]]
+QUESTIONS = json.loads((ROOT / "data/mini-instructions.json").read_text())[935:955]
 
 
 def run(*command):

@@ -232,7 +232,11 @@ def test_in_two_processes_gradients_are_the_mean_of_both(how, tmp_path):
     address = f"file://{tmp_path}/rendezvous"
     ranks = [subprocess.Popen([sys.executable, "-c", RANK, how, str(rank), address], cwd=ROOT, text=True,
                               stderr=subprocess.PIPE) for rank in range(2)]
-    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    try:
+        errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    finally:  # one that waits for another, which is gone
+        for rank in ranks:
+            rank.kill()
     assert [rank.returncode for rank in ranks] == [0, 0], errors
 
 

@@ -1,10 +1,10 @@
 """Downloads from a local server, with all that can go wrong on the way."""
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,7 +200,7 @@ def test_a_web_page_is_rejected(server, target):
 
 
 def test_a_full_disk_is_noticed_first(server, target, monkeypatch):
-    monkeypatch.setattr(engine.fetch.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(engine.fetch.shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
     with pytest.raises(CheckpointError, match="file.part needs 5,242,880 bytes, but .* has 1 free"):
         download_file(f"{server.url}/file", target)
 
@@ -208,8 +208,8 @@ def test_a_full_disk_is_noticed_first(server, target, monkeypatch):
 def test_the_room_of_an_older_part_counts_as_free(server, target, monkeypatch):
     start_part(target, BODY, '"another"')
     room = len(BODY) + 10
-    monkeypatch.setattr(engine.fetch.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(
-        room, 0, room - sum(path.stat().st_size for path in folder.glob("*.part"))))
+    monkeypatch.setattr(engine.fetch.shutil, "disk_usage", lambda folder: SimpleNamespace(
+        free=room - sum(path.stat().st_size for path in folder.glob("*.part"))))
     download_file(f"{server.url}/file", target)
     assert is_complete(target)
 

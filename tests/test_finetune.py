@@ -59,6 +59,13 @@ finetune.main()
 """
 
 
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path, monkeypatch):
+    """torchrun leaves a folder for its logs where temporary files go."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
+
 def start(processes, *options, script=SCRIPT, machine=(), precision="float32"):
     """Start the script alone, or by torchrun in so many processes. Its output can be read as it comes."""
     launcher = ["-m", "torch.distributed.run", *(machine or ["--standalone"]), "--nproc-per-node", str(processes)]
@@ -70,7 +77,11 @@ def start(processes, *options, script=SCRIPT, machine=(), precision="float32"):
 
 def finish(*runs):
     """Wait for runs that must succeed: their output."""
-    outputs = [run.communicate(timeout=600)[0] for run in runs]
+    try:
+        outputs = [run.communicate(timeout=600)[0] for run in runs]
+    finally:
+        for run in runs:
+            run.terminate()  # so that torchrun ends its processes
     assert [run.returncode for run in runs] == [0] * len(runs), "\n".join(outputs)
     return "".join(outputs)
 

@@ -53,7 +53,7 @@ def test_ragged_rows_equal_one_by_one_recomputation(float64, context_size, stops
     [list(range(11)), list(range(12)), [0, 1]]])
 def test_rows_with_a_common_beginning_equal_one_by_one_recomputation(float64, rows, context_size):
     model = our_model()
-    expected = [row + continue_naively(model, row, 12, context_size, None)[len(row):] for row in rows]
+    expected = [continue_naively(model, row, 12, context_size, None) for row in rows]
     assert generate(model, rows, 12, context_size) == expected
 
 

@@ -114,8 +114,8 @@ def test_a_vocabulary_that_was_saved_anew_is_gpt2s(folder, another_tokenizer):
     ({"n_inner": 99}, "n_inner is 99, wanted is None"), ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
     ({"tie_word_embeddings": False}, "tie_word_embeddings is False"), ({"n_head": None}, "n_head is None"),
     ({"n_head": 5}, "n_head 5 does not divide n_embd 16"), ({"n_embd": "16"}, "n_embd is '16'"),
-    ({"n_layer": 3}, "lacks the tensor h2/attn/c_attn/b"), ({"n_layer": 1}, "has an unexpected tensor h.1.attn"),
-    ({"n_positions": 65}, r"has wpe of shape \(64, 16\); its settings ask for \(65, 16\)")])
+    ({"n_layer": 3}, "lacks the tensor h2/attn/c_attn/w"), ({"n_layer": 1}, "has an unexpected tensor h.1.attn"),
+    ({"n_positions": 65}, r"has wpe of shape \(64, 16\), not \(65, 16\)")])
 def test_another_architecture_is_named(folder, changes, message):
     change_config(folder, **changes)
     with pytest.raises(CheckpointError, match=message):

@@ -1,15 +1,12 @@
 """The notebook: its functions against the article's printed results, and the whole of it executed."""
 
-import functools
 import hashlib
-import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,44 +45,25 @@ def test_format_input_as_the_article_prints_it(notebook):
     assert notebook["format_prompt"](ANTONYM).endswith("'complicated'?\n\n### Response:\n")
 
 
-@pytest.fixture
-def web(tmp_path):
-    """A local web server over `tmp_path`/www: (its address, the folder, the paths asked for)."""
-    folder, asked = tmp_path / "www", []
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            asked.append(self.path)
-
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{httpd.server_port}", folder, asked
-    httpd.shutdown()
-    httpd.server_close()
-
-
-def test_data_is_downloaded_once(notebook, web, tmp_path):
-    address, folder, asked = web
+def test_data_is_downloaded_once(notebook, server, tmp_path):
     content = json.dumps([entry(output="你好 👋")], ensure_ascii=False).encode()
-    (folder / "data.json").write_bytes(content)
+    server.files["/data.json"] = content
     load, path = notebook["download_and_load_file"], tmp_path / "data.json"
     for _ in range(2):
-        assert load(path, f"{address}/data.json", hashlib.sha256(content).hexdigest()) == [entry(output="你好 👋")]
-    assert len(asked) == 1 and path.read_bytes() == content
+        assert load(path, f"{server.url}/data.json", hashlib.sha256(content).hexdigest()) == [entry(output="你好 👋")]
+    assert len(server.requests) == 1 and path.read_bytes() == content
 
 
-def test_data_that_cannot_be_had_or_trusted(notebook, web, tmp_path):
-    address, folder, _ = web
+def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
     load = notebook["download_and_load_file"]
     with pytest.raises(CheckpointError, match="by hand"):
-        load(tmp_path / "a.json", f"{address}/missing.json")
+        load(tmp_path / "a.json", f"{server.url}/missing.json")
     with pytest.raises(FileNotFoundError, match="no url"):
         load(tmp_path / "a.json", None)
     assert not (tmp_path / "a.json").exists()
-    (folder / "b.json").write_text(json.dumps([entry()]))
+    server.files["/b.json"] = json.dumps([entry()]).encode()
     with pytest.raises(ValueError, match="sha256"):
-        load(tmp_path / "b.json", f"{address}/b.json", "0" * 64)
+        load(tmp_path / "b.json", f"{server.url}/b.json", "0" * 64)
     (tmp_path / "d.json").write_bytes(b"\xef\xbb\xbf" + json.dumps([entry()]).encode())
     assert load(tmp_path / "d.json", None) == [entry()], "a byte-order mark is no error"
 
@@ -254,25 +232,27 @@ def solutions():
 
 def test_on_colab_the_files_are_fetched_and_its_torch_stays(tmp_path, monkeypatch):
     """With a repository on the disk; what pip would install is only noted."""
-    repository, installed, run = tmp_path / "repository", [], subprocess.run
+    repository, installed, run = tmp_path / "repository", [], subprocess.check_call
     repository.mkdir()
     for name in ("requirements.txt", "gpt_download.py"):
         shutil.copy(ROOT / name, repository)
     git = ["git", "-C", repository, "-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "All"]):
-        run([*git, *command], check=True)
+        run([*git, *command])
 
-    def run_or_note(command, **options):
-        return installed.extend(command) if "pip" in command else run(command, **options)
+    def run_or_note(command):
+        return installed.extend(command) if "pip" in command else run(command)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
-    monkeypatch.setattr(subprocess, "run", run_or_note)
+    monkeypatch.setattr(subprocess, "check_call", run_or_note)
     _, cell = cells_of("code")[0]
     with pytest.raises(ValueError, match="set REPOSITORY to the address"):
         exec(cell, {})
-    exec(cell.replace('REPOSITORY = ""', f"REPOSITORY = {str(repository)!r}"), {})
-    assert Path.cwd() == tmp_path / "tutorial" and Path("gpt_download.py").exists()
+    for _ in range(2):  # the second time after the kernel was restarted
+        os.chdir(tmp_path)
+        exec(cell.replace('REPOSITORY = ""', f"REPOSITORY = {str(repository)!r}"), {})
+        assert Path.cwd() == tmp_path / "tutorial" and Path("gpt_download.py").exists()
     assert any(package.startswith("tiktoken==") for package in installed)
     assert not any(package.startswith(("torch", "tensorflow", "numpy")) for package in installed)
 
