@@ -38,7 +38,7 @@ TOKENIZER_SHA256 = {  # the same for every size; tiktoken pins the same two
 }
 READERS = {"memmap": map_tensors, "tensorflow": read_with_tensorflow}
 END_OF_TEXT = 50256  # GPT-2's only special token, which stands between the documents of its pretraining text
-# Far above any GPT-2: a damaged file shall not ask for a model that fills the memory.
+# Far above any GPT-2's: a file that says more is damaged, or something else.
 HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**4, "n_layer": 10**3}
 
 
@@ -150,10 +150,15 @@ def load_gpt2_params_from_tf_ckpt(ckpt_path, settings, reader="memmap"):
     ValueError for another one, and CheckpointError when the files are damaged or don't hold the tensors that `settings`
     asks for.
     """
-    if reader not in READERS:
-        raise ValueError(f"reader is {reader!r}: want {' or '.join(READERS)}")
+    check_reader(reader)
     tensors = {name.removeprefix("model/"): array for name, array in READERS[reader](ckpt_path).items()}
     return to_params(tensors, settings, ckpt_path)
+
+
+def check_reader(reader):
+    """Raise ValueError unless it is one of READERS."""
+    if reader not in READERS:
+        raise ValueError(f"reader is {reader!r}: want {' or '.join(READERS)}")
 
 
 def to_params(tensors, settings, path):
@@ -171,9 +176,11 @@ def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
     The model lies in the folder `models_dir`/`model_size`, in OpenAI's or Hugging Face's format; if `model_size` is one
     of OpenAI's, 124M, 355M, 774M or 1558M, files that are missing are downloaded first, and when all are there, no
     network is used. `hf:<owner>/<name>` fetches a repository of Hugging Face's hub into the cache of `huggingface_hub`.
-    `settings` is as `load_settings` gives it, `params` as `load_gpt2_params_from_tf_ckpt` does. Raises CheckpointError
-    for anything wrong with the files or the download.
+    `settings` is as `load_settings` gives it, `params` as `load_gpt2_params_from_tf_ckpt` does, which `reader`, for
+    OpenAI's format, is for. Raises ValueError for a reader that isn't one of READERS, and CheckpointError for anything
+    wrong with the files or the download.
     """
+    check_reader(reader)
     if model_size.startswith("hf:"):
         model_dir = huggingface.download_from_hub(model_size.removeprefix("hf:"))
     else:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from engine.checkpoints import Checkpoints, check_fit, read_saved_model, whole_file
 from engine.fast import Linear, count_scored, micro_batches, ready_to_train, scored_log_probs
 from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
-from engine.generation import evaluation_mode, generate, sample_text  # noqa: F401  `generate`: as above
+from engine.generation import evaluation_mode, generate, sample_text  # noqa: F401  re-exported, too
 from engine.params import check_params, flatten_params
 from engine.precision import LossScaler, mixed_precision, number_format
 from engine.training_log import TrainingLog, check_batches, check_counts
@@ -258,7 +258,7 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, precision="fl
 
     Every token counts the same, whichever batch it is in. The model's mode and torch's random state on the CPU, from
     which every pass through a loader draws a seed, are put back: evaluating changes no training run. `precision`: see
-    `train_model_simple`. Raises ValueError for a loader without batches.
+    `train_model_simple`. Raises ValueError for a loader without batches, or none wanted.
     """
     check_batches(data=data_loader)
     check_counts(num_batches=num_batches)
@@ -288,8 +288,9 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     made again goes on from there and ends as if it had never stopped (on a CPU, bit for bit).
 
     Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
-    was noted up to then. Raises ValueError for a loader without batches, for a `checkpoint_dir` with a run in it that
-    began differently, and for a loss (or a gradient to be clipped) that isn't finite, before it is applied.
+    was noted up to then. Raises ValueError for a loader without batches, an `eval_freq` or `eval_iter` below 1, a
+    `checkpoint_dir` with a run in it that began differently, and a loss (or a gradient to be clipped) that isn't
+    finite, before it is applied.
     """
     check_batches(training=train_loader, validation=val_loader)
     check_counts(eval_freq=eval_freq, eval_iter=eval_iter)

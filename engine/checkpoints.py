@@ -208,10 +208,11 @@ def read_saved_model(path):
         except Exception as error:  # whatever PyTorch's unpickler makes of foreign bytes
             raise ValueError(f"{path} is no file that save_model wrote: it is damaged, or holds more than weights, "
                              "which weights_only=True refuses to read") from error
-    if (not isinstance(saved, dict) or saved.keys() != {"config", "weights"} or not isinstance(saved["config"], dict)
-            or not saved["config"].keys() >= CONFIG_KEYS):
+    if not isinstance(saved, dict) or saved.keys() != {"config", "weights"}:
         raise ValueError(f"{path} is no file that save_model wrote, which holds a config and weights: if it is a bare "
                          "state_dict, load it into a GPTModel(cfg) with load_state_dict, and save that with save_model")
+    if missing := CONFIG_KEYS.difference(saved["config"]):
+        raise ValueError(f"{path} is no file that save_model wrote: its config lacks {', '.join(sorted(missing))}")
     return saved
 
 

@@ -4,7 +4,7 @@
 The index is a table of sorted keys (tensorflow/core/lib/io/format.cc, table/block.cc) whose values are protocol buffers
 (tensorflow/core/protobuf/tensor_bundle.proto). Every tensor carries its own checksum, so a checkpoint can vouch for
 itself. TensorFlow is needed only on request, as an independent reader, and to write. Whatever is wrong in the files is
-reported as CheckpointError; that the data file can't be opened, as OSError.
+reported as CheckpointError; a data file that can't be opened, as OSError.
 """
 
 import math

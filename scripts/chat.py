@@ -65,8 +65,8 @@ def what_it_knows(config):
 
 
 def example_questions(model_path):
-    """Four questions of different tasks, from the test answers that the notebook saved beside the model, if they are
-    there. They need no input, for which there is no place here."""
+    """Up to four questions of different tasks, from the test answers that the notebook saved beside the model, if they
+    are there. They need no input, for which there is no place here."""
     answers = model_path.with_name("responses.json")
     entries = json.loads(answers.read_text(encoding="utf-8")) if answers.exists() else []
     by_task = {str(entry.get("task", number)): entry["instruction"]

@@ -70,7 +70,7 @@ def main():
     arguments = parser.parse_args()
     model, cfg = saved_model(arguments.model)
     if not cfg["qkv_bias"]:
-        raise SystemExit(f"{arguments.model} has no biases for queries, keys and values, as GPT-2 has: qkv_bias=False")
+        sys.exit(f"{arguments.model} lacks the biases for queries, keys and values that GPT-2 has (qkv_bias=False)")
     sizes = {theirs: cfg[ours] for ours, theirs in SIZE_NAMES.items()}
     write_model(arguments.folder, openai_tensors(model.state_dict(), sizes), sizes,
                 [MINIATURE_DIR / name for name in TOKENIZER_SHA256], END_OF_TEXT, chat_template())

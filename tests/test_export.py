@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 from gpt_download import END_OF_TEXT, download_and_load_gpt2
 from previous_chapters import GPTModel, generate, gpt_config, load_model, load_weights_into_gpt, save_model
 from scripts.tutorial import ROOT
+from tests.small_models import CFG
 
 QUESTIONS = json.loads((ROOT / "data/mini-instructions.json").read_text())[935:955]
 
@@ -67,6 +68,13 @@ def test_transformers_gives_the_same_answers(exported, peer, prompts, answers):
         ids = tokenizer(prompt, return_tensors="pt")
         theirs = peer.generate(**ids, max_new_tokens=40, do_sample=False)[0, ids.input_ids.shape[1]:].tolist()
         assert theirs == (answer if len(answer) == 40 else answer + [END_OF_TEXT])
+
+
+def test_a_model_that_gpt2_is_not_is_an_error(tmp_path):
+    cfg = CFG | {"qkv_bias": False}
+    save_model(GPTModel(cfg), cfg, tmp_path / "model.pt")
+    printed = run("scripts/export.py", tmp_path / "model.pt", tmp_path / "folder")
+    assert printed.returncode == 1 and printed.stdout.endswith("that GPT-2 has (qkv_bias=False)\n")
 
 
 def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer, notebook):

@@ -306,3 +306,6 @@ def test_a_folder_with_the_checkpoints_of_another_run_is_an_error(few, monkeypat
     assert read(monkeypatch, *options, "--micro-batch-size", 2)[-1] == tmp_path / "step-1000000"
     with pytest.raises(ValueError, match=r"is of another run \(seed 5, was 123\): empty that folder or name another"):
         read(monkeypatch, *options, "--seed", 5)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"is of another run \(model 'gpt2-mini \(7M\)', was None"):
+        read(monkeypatch, *options)

@@ -234,9 +234,10 @@ def test_a_checkpoint_of_another_size(model_dir, change, message, reader):
         load(model_dir, reader)
 
 
-def test_a_reader_that_does_not_exist(model_dir):
+def test_a_reader_that_does_not_exist(server, tmp_path):
     with pytest.raises(ValueError, match="reader is 'tf': want memmap or tensorflow"):
-        load(model_dir, "tf")
+        download_and_load_gpt2("124M", tmp_path, reader="tf")
+    assert not server.requests
 
 
 @pytest.mark.parametrize("content", ['model_checkpoint_path: "/home/me/model.ckpt"\n', 'model_checkpoint_path: "other"',

@@ -224,7 +224,7 @@ def test_load_model_runs_no_code(tmp_path):
     (lambda path: torch.save(GPTModel(CFG).state_dict(), path), "bare state_dict"),
     (lambda path: torch.save({"model": {}, "optimizer": {}}, path), "a config and weights"),
     (lambda path: torch.save([1, 2], path), "a config and weights"),
-    (lambda path: torch.save({"config": {"n_layer": 12}, "weights": {}}, path), "a config and weights"),
+    (lambda path: torch.save({"config": {"n_layer": 12}, "weights": {}}, path), "its config lacks context_length, dr"),
     *((lambda path, first=first: path.write_bytes(first + b"\x00safetensors"), "damaged")
       for first in (b"h", b"a", b"X", b"R")),
     (lambda path: path.write_bytes(b""), "damaged"), (lambda path: path.write_bytes(b"<html></html>"), "damaged"),
