@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from engine.checkpoints import Checkpoints, check_fit, read_saved_model, whole_file
 from engine.fast import Linear, count_scored, micro_batches, ready_to_train, scored_log_probs
 from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
-from engine.generation import evaluation_mode, generate, sample_text  # noqa: F401  re-exported, too
+from engine.generation import evaluation_mode, generate
 from engine.params import check_params, flatten_params
 from engine.precision import LossScaler, mixed_precision, number_format
 from engine.training_log import TrainingLog, check_batches, check_counts
@@ -234,6 +234,13 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
         logits = model(idx[:, -context_size:])[:, -1]                           # (B, V), after the last token
         idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)      # (B, T + 1)
     return idx
+
+
+def sample_text(model, tokenizer, start_context):
+    """How the model continues a text, greedily, by up to 50 tokens: prompt and continuation on one line."""
+    ids = generate(model, text_to_token_ids(start_context, tokenizer), max_new_tokens=50,
+                   context_size=model.pos_emb.num_embeddings, eos_id=tokenizer.eot_token)
+    return token_ids_to_text(ids, tokenizer).replace("\n", " ")
 
 
 # --- Losses and training ---

@@ -189,13 +189,6 @@ def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None
             yield tokens[0, length[0] - 1].item()
 
 
-def sample_text(model, tokenizer, start_context):
-    """How the model continues a text, greedily, by up to 50 tokens: text and continuation on one line."""
-    ids = tokenizer.encode(start_context, allowed_special={"<|endoftext|>"})
-    (row,) = generate(model, [ids], 50, model.pos_emb.num_embeddings, eos_id=tokenizer.eot_token)
-    return tokenizer.decode(row).replace("\n", " ")
-
-
 def whole_text(ids, tokenizer):
     """The text of a stream of ids, in pieces that are whole characters: a character may take several tokens."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -20,7 +20,7 @@ from engine.generation import generate
 from gpt_download import END_OF_TEXT, load_tokenizer
 from previous_chapters import GPTModel, gpt_config, load_weights_into_gpt, save_model
 from scripts.chat import answer, change_setting, example_questions, main, prompt_ids, without_control_characters
-from scripts.tutorial import ROOT
+from scripts.tutorial import MINIATURE_DIR, ROOT
 from tests.helpers import load
 
 SCRIPT = ROOT / "scripts/chat.py"
@@ -32,8 +32,8 @@ HTML = ["<", "script", ">"]  # tokens that one of the models below says in the p
 
 def saved(model, folder, notebook):
     """A model saved as the notebook saves it, and what it answers."""
-    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
-    save_model(model, gpt_config(json.loads((ROOT / "gpt2/7M/hparams.json").read_text())), folder / "mini.pt")
+    tokenizer = load_tokenizer(MINIATURE_DIR)
+    save_model(model, gpt_config(json.loads((MINIATURE_DIR / "hparams.json").read_text())), folder / "mini.pt")
     entries = json.loads((ROOT / "data/mini-instructions.json").read_text(encoding="utf-8"))[:20]
     entries.insert(0, {"instruction": ATTACK, "input": "", "task": "attack"})
     (folder / "responses.json").write_text(json.dumps(entries))
@@ -51,7 +51,7 @@ def saved(model, folder, notebook):
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory, notebook):
     """The miniature; what it was pretrained on has ends, too."""
-    settings, params = load(ROOT / "gpt2/7M")
+    settings, params = load(MINIATURE_DIR)
     model = GPTModel(gpt_config(settings))
     load_weights_into_gpt(model, params)
     return saved(model.eval(), tmp_path_factory.mktemp("build"), notebook)

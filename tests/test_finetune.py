@@ -21,7 +21,7 @@ from engine.lora import add_lora, merge_lora
 from gpt_download import download_and_load_gpt2, load_tokenizer
 from previous_chapters import GPTModel, calc_loss_batch, gpt_config, load_model, load_weights_into_gpt
 from scripts import finetune
-from scripts.tutorial import ROOT
+from scripts.tutorial import MINIATURE_DIR, ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,7 +109,7 @@ class Plain:
         if lora_rank:
             torch.manual_seed(seed)
             add_lora(self.model, lora_rank, alpha=2 * lora_rank)
-        items = notebook["InstructionDataset"](entries, load_tokenizer(ROOT / "gpt2/7M"), mask_instruction=True)
+        items = notebook["InstructionDataset"](entries, load_tokenizer(MINIATURE_DIR), mask_instruction=True)
         count = len(items) * 85 // 100
         per_epoch = count // BATCH
         optimizer, self.steps = make_optimizer(self.model.parameters()), []
@@ -223,7 +223,7 @@ def test_two_machines_train_the_model_of_one_process(notebook, tmp_path):
     output = finish(*start_on_two_machines("--batch-size", BATCH, "--max-steps", 4, "--output-dir", tmp_path))
     assert_same(output, plain)
     model, _ = load_model(tmp_path / "gpt2-instruct.pt")
-    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    tokenizer = load_tokenizer(MINIATURE_DIR)
     answers, expected = (notebook["generate_responses"](one, DATA[935:965], tokenizer, max_new_tokens=32)
                          for one in (model, plain.model.eval()))
     assert answers == expected and len(set(answers)) > 20

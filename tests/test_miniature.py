@@ -12,7 +12,7 @@ from miniature.grammar import is_held_out, misspell, sentence_forms
 from miniature.instructions import FILE, instruction_set
 from miniature.tasks import TASKS
 from miniature.words import ADJECTIVES, PEOPLE, SCENES, SPELLINGS, TIMES
-from scripts.tutorial import ROOT
+from scripts.tutorial import MINIATURE_DIR
 
 ENTRIES = json.loads(FILE.read_text(encoding="utf-8"))
 TRAIN, TEST, VALIDATION = ENTRIES[:935], ENTRIES[935:1045], ENTRIES[1045:]
@@ -160,7 +160,7 @@ def test_pretraining_text_has_no_instruction(text):
 
 
 def test_pretraining_text_uses_all_tokens_of_the_wordings(documents_told):
-    tokenizer = load_tokenizer(ROOT / "gpt2/7M")
+    tokenizer = load_tokenizer(MINIATURE_DIR)
     used = Counter(token for ids in tokenizer.encode_ordinary_batch(documents_told) for token in ids)
     example = {"word": "horse", "a_word": "a horse", "active": "The cook eats the bread.", "a": 3, "b": 4,
                "category": "animal", "a_category": "an animal", "first": "horse", "second": "table", "third": "iron"}
@@ -186,7 +186,7 @@ def test_pretraining_text_has_no_held_out_sentence(text):
 
 def test_checkpoint_is_gpt2_and_small():
     tf = pytest.importorskip("tensorflow")
-    folder = ROOT / "gpt2/7M"
+    folder = MINIATURE_DIR
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 20e6
     settings = load_settings(folder)
     assert settings == {"n_vocab": 50257, "n_ctx": 256, "n_embd": 128, "n_head": 4, "n_layer": 4}
