@@ -30,7 +30,7 @@ def flatten_params(tree, prefix=""):
 def misfit(arrays, shapes):
     """What is wrong with arrays or tensors, {name: array}, that should have these shapes, {name: shape}: a text that
     names the first one missing, left over or of another shape, or None."""
-    for name in (*shapes, *sorted(arrays.keys() - shapes.keys())):  # the same first one, whoever read them
+    for name in shapes | arrays:
         if name not in arrays:
             return f"lacks the tensor {name}"
         if name not in shapes:

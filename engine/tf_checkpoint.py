@@ -190,11 +190,11 @@ def map_tensors(ckpt_path):
 
 
 def read_with_tensorflow(ckpt_path):
-    """The same, read by TensorFlow."""
+    """The same, in the same order, read by TensorFlow."""
     import tensorflow as tf  # only here: importing it takes seconds
     try:
         reader = tf.train.load_checkpoint(str(ckpt_path))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
     except (tf.errors.OpError, ValueError) as error:
         raise CheckpointError(f"TensorFlow can't read {ckpt_path}, it may be damaged ({error}): delete its files to "
                               "fetch them again") from error
