@@ -1,16 +1,10 @@
 """GPT-2, from its attention to its training loop: the toolbox of the earlier articles as a textbook.
 
-The architecture is OpenAI's to the last detail. Only attention mixes tokens, so it alone is exchangeable: `forward`
-takes another function that computes the same as `causal_attention`, such as one with a key/value cache.
+It needs PyTorch alone, and nothing is left out. Where a plain form is slow, `engine/` has a faster one with the same
+result; this file doesn't depend on it. Only attention mixes tokens, so it alone is exchangeable: `forward` takes
+another function in the place of `causal_attention`, such as one with a key/value cache.
 
-Padding (end-of-text tokens) needs no mask in training: it stands at the end of a row, no token sees what comes after
-it, and its own targets are -100, which no loss counts.
-
-What is fast or long-winded lives in `engine/`, whose `__init__.py` lists the modules: a faster form computes what is
-said here, up to rounding. (`Linear` is `nn.Linear` without initial weights of its own: GPTModel draws them.)
-
-Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh heads, V vocabulary size, S scored
-positions.
+Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh attention heads, V vocabulary size.
 """
 
 from itertools import islice
@@ -19,14 +13,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from engine.checkpoints import Checkpoints, check_fit, read_saved_model, whole_file
-from engine.fast import Linear, count_scored, micro_batches, ready_to_train, scored_log_probs
-from engine.figures import plot_losses  # noqa: F401  re-exported: readers of the article look for it here
-from engine.generation import evaluation_mode, generate
-from engine.params import check_params, flatten_params
-from engine.precision import LossScaler, mixed_precision, number_format
-from engine.training_log import TrainingLog, check_batches, check_counts
-
 # --- The model ---
 
 
@@ -34,7 +20,7 @@ def causal_attention(qkv, dropout=0.0):
     """Each token's weighted mean of the values of itself and earlier tokens: (B, T, 3, nh, D/nh) -> (B, T, nh, D/nh).
 
     softmax(q @ k.T / sqrt(D/nh)) @ v in each head, with the scores of later tokens at minus infinity (Vaswani et al.,
-    2017, section 3.2), in PyTorch's fused kernel. `dropout` is the share of the softmax's weights that are dropped.
+    2017, section 3.2), in PyTorch's fused kernel. `dropout` is the probability with which a weight is dropped.
     """
     q, k, v = qkv.permute(2, 0, 3, 1, 4)                                        # each (B, nh, T, D/nh)
     y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
@@ -42,16 +28,17 @@ def causal_attention(qkv, dropout=0.0):
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention, (B, T, D) -> (B, T, D): project to queries, keys, values; attend in each head; project."""
+    """Self-attention, (B, T, D) -> (B, T, D): project to queries, keys and values; attend in each head; project. Raises
+    ValueError when the heads don't divide the width."""
 
     def __init__(self, cfg):
         super().__init__()
-        if cfg["emb_dim"] % cfg["n_heads"]:
-            raise ValueError(f"emb_dim {cfg['emb_dim']} can't be divided among n_heads {cfg['n_heads']}")
-        self.n_heads = cfg["n_heads"]
-        self.qkv = Linear(cfg["emb_dim"], 3 * cfg["emb_dim"], bias=cfg["qkv_bias"])
-        self.out_proj = Linear(cfg["emb_dim"], cfg["emb_dim"])
-        self.dropout = nn.Dropout(cfg["drop_rate"])  # holds the rate, like the other ones; `attend` drops
+        D, self.n_heads = cfg["emb_dim"], cfg["n_heads"]
+        if D % self.n_heads:
+            raise ValueError(f"emb_dim {D} can't be divided among n_heads {self.n_heads}")
+        self.qkv = nn.Linear(D, 3 * D, bias=cfg["qkv_bias"])
+        self.out_proj = nn.Linear(D, D)
+        self.dropout = nn.Dropout(cfg["drop_rate"])  # holds the rate; `attend` drops
 
     def forward(self, x, attend=causal_attention):
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1))                   # (B, T, 3, nh, D/nh)
@@ -60,22 +47,19 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers applied to every token alone: D -> 4D -> D, with the GELU that GPT-2 uses (its tanh form)."""
+    """Two layers applied to each token alone: D -> 4D -> D, with the GELU that GPT-2 uses (its tanh form)."""
 
     def __init__(self, cfg):
         super().__init__()
-        self.layers = nn.Sequential(
-            Linear(cfg["emb_dim"], 4 * cfg["emb_dim"]),
-            nn.GELU(approximate="tanh"),
-            Linear(4 * cfg["emb_dim"], cfg["emb_dim"]),
-        )
+        D = cfg["emb_dim"]
+        self.layers = nn.Sequential(nn.Linear(D, 4 * D), nn.GELU(approximate="tanh"), nn.Linear(4 * D, D))
 
     def forward(self, x):
         return self.layers(x)                                                   # (B, T, D)
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward, (B, T, D) -> (B, T, D); each reads a normalised copy of the residual stream and
+    """Attention, then feed-forward, (B, T, D) -> (B, T, D). Each reads a normalised copy of the residual stream and
     adds its result to it."""
 
     def __init__(self, cfg):
@@ -92,55 +76,54 @@ class TransformerBlock(nn.Module):
 
 
 class GPTModel(nn.Module):
-    """GPT-2 (Radford et al., 2019): token and position embeddings, pre-norm blocks, a last norm, and an output head
+    """GPT-2 (Radford et al., 2019): token and position embeddings, pre-norm blocks, a final norm, and an output head
     that *is* the token embedding (one parameter, counted once).
 
     `cfg` has the keys vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate and qkv_bias. A new model has
-    random weights as `transformers` draws GPT-2's: normal with standard deviation 0.02, divided by sqrt(2 * n_layers)
-    where a block adds to the residual stream, biases zero. Raises ValueError when the heads don't divide the width.
+    random weights as GPT-2's are drawn: normal with standard deviation 0.02, biases zero, and layers that add to the
+    residual stream divided by sqrt(2 * n_layers), since so many of them add up (section 2.3 of the paper).
     """
 
     def __init__(self, cfg):
         super().__init__()
         V, D = cfg["vocab_size"], cfg["emb_dim"]
-        self.tok_emb = nn.Embedding.from_pretrained(torch.empty(V, D), freeze=False)  # nn.Embedding, not drawn yet
-        self.pos_emb = nn.Embedding.from_pretrained(torch.empty(cfg["context_length"], D), freeze=False)
+        self.tok_emb = nn.Embedding(V, D)
+        self.pos_emb = nn.Embedding(cfg["context_length"], D)
         self.drop_emb = nn.Dropout(cfg["drop_rate"])
         self.trf_blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg["n_layers"]))
         self.final_norm = nn.LayerNorm(D)
-        self.out_head = Linear(D, V, bias=False)
+        self.out_head = nn.Linear(D, V, bias=False)
         self.out_head.weight = self.tok_emb.weight  # tied: the same Parameter, not a copy
 
-        for name, parameter in self.named_parameters():
-            if parameter.is_meta:  # has shapes only; filling it would make PyTorch import its compiler, for a second
-                continue
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif parameter.dim() == 2:  # the gains of LayerNorm, with one dimension, stay at one
-                adds_to_stream = name.endswith(("out_proj.weight", "layers.2.weight"))
-                nn.init.normal_(parameter, std=0.02 / (2 * cfg["n_layers"]) ** 0.5 if adds_to_stream else 0.02)
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for block in self.trf_blocks:
+            for added_to_stream in (block.att.out_proj, block.ff.layers[2]):
+                nn.init.normal_(added_to_stream.weight, std=0.02 / (2 * cfg["n_layers"]) ** 0.5)
 
     def forward(self, idx, pos=None, attend=causal_attention, logits_at=slice(None)):
         """Token ids (B, T) -> logits (B, T, V): at each position, a score for every token that could come next.
 
         pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: called once for each block, in
-        order, as `causal_attention` is. logits_at: an index into (B, T), such as a mask with S true values, where
-        logits are wanted for some positions only: then (S, V). Raises ValueError when T exceeds the context length
+        order, as `causal_attention` is. logits_at: an index into (B, T), such as a mask with N true values, where
+        logits are wanted for some positions only: then (N, V). Raises ValueError when T exceeds the context length
         (with `pos` that is the caller's to check).
         """
         if pos is None:
-            length, context_length = idx.shape[1], self.pos_emb.num_embeddings
-            if length > context_length:
-                raise ValueError(f"{length} tokens in a row, but the context length is {context_length}: "
-                                 "shorten the text")
-            pos = torch.arange(length, device=idx.device)                       # (T,)
+            T, context_length = idx.shape[1], self.pos_emb.num_embeddings
+            if context_length < T:
+                raise ValueError(f"{T} tokens in a row, but the context length is {context_length}: shorten the text")
+            pos = torch.arange(T, device=idx.device)                            # (T,)
         x = self.drop_emb(self.tok_emb(idx) + self.pos_emb(pos))                # (B, T, D)
         for block in self.trf_blocks:
             x = block(x, attend)                                                # (B, T, D)
-        return self.out_head(self.final_norm(x[logits_at]))                     # (B, T, V) or (S, V)
+        return self.out_head(self.final_norm(x[logits_at]))                     # (B, T, V) or (N, V)
 
 
-# --- OpenAI's weights, and our own files ---
+# --- OpenAI's weights ---
 
 BLOCK_LAYERS = {  # where OpenAI's layers go in a TransformerBlock
     "ln_1": "norm1", "attn/c_attn": "att.qkv", "attn/c_proj": "att.out_proj",
@@ -159,6 +142,27 @@ def openai_names(n_layers):
     return names
 
 
+def flatten_params(params, path=""):
+    """The arrays of OpenAI's nested dictionary `params`, by their paths: {"blocks/0/attn/c_attn/w": array, ...}."""
+    arrays = {}
+    for key, value in enumerate(params) if isinstance(params, list) else params.items():
+        nested = isinstance(value, (dict, list))
+        arrays |= flatten_params(value, f"{path}{key}/") if nested else {f"{path}{key}": value}
+    return arrays
+
+
+def mismatch(tensors, shapes):
+    """What is wrong first with {name: tensor} where {name: shape} is wanted, in words; None if nothing is."""
+    for name in shapes | tensors:
+        if name not in tensors:
+            return f"lacks the tensor {name}"
+        if name not in shapes:
+            return f"has an unexpected tensor {name}"
+        if tensors[name].shape != shapes[name]:
+            return f"has {name} of shape {tuple(tensors[name].shape)}, not {tuple(shapes[name])}"
+    return None
+
+
 def load_weights_into_gpt(gpt, params):
     """Put OpenAI's weights (`params`, as `gpt_download.download_and_load_gpt2` returns them) into a GPTModel.
 
@@ -166,51 +170,19 @@ def load_weights_into_gpt(gpt, params):
     model with weights of its own gets copies; one built on the meta device, which has none, the arrays themselves.
     Raises ValueError, before the model changes, that names the first tensor missing, left over or of a wrong shape.
     """
-    arrays = {path: torch.from_numpy(array.T if path.endswith("/w") else array)
-              for path, array in flatten_params(params)}
+    tensors = {path: torch.from_numpy(array.T if path.endswith("/w") else array)
+               for path, array in flatten_params(params).items()}
+    if any(path.removeprefix("transformer.").startswith("h.0.") for path in tensors):
+        raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which "
+                         "GPT2LMHeadModel.from_pretrained of transformers takes; want those of download_and_load_gpt2")
     parameters = dict(gpt.named_parameters())
-    names = {theirs: ours for theirs, ours in openai_names(len(gpt.trf_blocks)).items()
-             if ours in parameters}  # without qkv_bias OpenAI's are left over: an error
-    check_params(arrays, {theirs: parameters[ours].shape for theirs, ours in names.items()})
-    state = {ours: arrays[theirs] for theirs, ours in names.items()}
+    names = {theirs: ours for theirs, ours in openai_names(len(gpt.trf_blocks)).items() if ours in parameters}
+    if wrong := mismatch(tensors, {theirs: parameters[ours].shape for theirs, ours in names.items()}):
+        raise ValueError(f"the checkpoint {wrong}: does the model's config fit it?")
+    state = {ours: tensors[theirs] for theirs, ours in names.items()}
     state["out_head.weight"] = state["tok_emb.weight"]
     gpt.load_state_dict(state, assign=gpt.tok_emb.weight.is_meta)
-    gpt.out_head.weight = gpt.tok_emb.weight  # with `assign` they have become two parameters: tie them again
-
-
-SIZE_NAMES = {"vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head",
-              "n_layers": "n_layer"}  # ours, and those in OpenAI's hparams.json
-
-
-def gpt_config(settings, drop_rate=0.0):
-    """A GPTModel's config from OpenAI's `settings`, as `hparams.json` has them."""
-    return {ours: settings[theirs] for ours, theirs in SIZE_NAMES.items()} | {"drop_rate": drop_rate, "qkv_bias": True}
-
-
-def save_model(model, cfg, path):
-    """Write a GPTModel's weights and its config to one file, which `load_model` reads; whole or not at all. Raises
-    ValueError for a model that isn't a plain one of this config, such as one with adapters."""
-    weights = {name.replace("_orig_mod.", ""): weight  # what torch.compile adds to the names of what it wraps
-               for name, weight in model.state_dict().items()}
-    with torch.device("meta"):
-        check_fit(weights, GPTModel(cfg))
-    with whole_file(path) as unfinished:
-        torch.save({"config": cfg, "weights": weights}, unfinished)
-
-
-def load_model(path):
-    """The GPTModel in a file that `save_model` wrote, on the CPU, in evaluation mode, with its config: (model, cfg).
-
-    Nothing in the file can run code (`weights_only=True`). Raises ValueError for one that `save_model` didn't write, or
-    that isn't whole.
-    """
-    saved = read_saved_model(path)
-    with torch.device("meta"):
-        model = GPTModel(saved["config"])
-    check_fit(saved["weights"], model)
-    model.load_state_dict(saved["weights"], assign=True)
-    model.out_head.weight = model.tok_emb.weight  # as above
-    return model.eval(), saved["config"]
+    gpt.out_head.weight = gpt.tok_emb.weight  # `assign` has made two parameters of it: tie them again
 
 
 # --- Text and generation ---
@@ -228,118 +200,129 @@ def token_ids_to_text(token_ids, tokenizer):
 
 @torch.no_grad()
 def generate_text_simple(model, idx, max_new_tokens, context_size):
-    """Continue every row of ids (B, T) by its most likely tokens: (B, T + max_new_tokens). The plain form of
-    `generate`, whose greedy continuation is the same without `eos_id`; call `model.eval()` first."""
+    """Continue every row of ids (B, T) by its most likely tokens: (B, T + max_new_tokens). Each step reads the last
+    `context_size` tokens. Call `model.eval()` first."""
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]                           # (B, V), after the last token
         idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)      # (B, T + 1)
     return idx
 
 
-def sample_text(model, tokenizer, start_context):
-    """How the model continues a text, greedily, by up to 50 tokens: prompt and continuation on one line."""
-    ids = generate(model, text_to_token_ids(start_context, tokenizer), max_new_tokens=50,
-                   context_size=model.pos_emb.num_embeddings, eos_id=tokenizer.eot_token)
-    return token_ids_to_text(ids, tokenizer).replace("\n", " ")
+@torch.no_grad()
+def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None):
+    """Continue every row of ids (B, T) by up to `max_new_tokens` tokens: (B, T + longest continuation).
+
+    A row ends before its own `eos_id` and is filled up with it while others go on. At temperature 0 the most likely
+    token is taken; above, tokens are drawn from softmax(logits / temperature), from the `top_k` most likely ones only,
+    if given. Call `model.eval()` first.
+    """
+    ended = torch.zeros(len(idx), 1, dtype=torch.bool, device=idx.device)       # (B, 1)
+    for _ in range(max_new_tokens):
+        logits = model(idx[:, -context_size:])[:, -1]                           # (B, V), after the last token
+        if top_k is not None:
+            weakest_kept = logits.topk(top_k).values[:, -1:]                    # (B, 1)
+            logits = logits.masked_fill(logits < weakest_kept, -torch.inf)
+        if temperature > 0:
+            idx_next = torch.multinomial((logits / temperature).softmax(dim=-1), num_samples=1)  # (B, 1)
+        else:
+            idx_next = logits.argmax(dim=-1, keepdim=True)                      # (B, 1)
+        if eos_id is not None:
+            ended |= idx_next == eos_id
+            if ended.all():
+                break
+            idx_next = idx_next.masked_fill(ended, eos_id)
+        idx = torch.cat((idx, idx_next), dim=1)                                 # (B, T + 1)
+    return idx
 
 
 # --- Losses and training ---
 
 
 def calc_loss_batch(input_batch, target_batch, model, device):
-    """Mean cross-entropy over the scored positions of a batch, in nats: inputs and targets (B, T) -> scalar.
+    """Mean cross-entropy of a batch, in nats per token: inputs and targets (B, T) -> scalar.
 
-    The target of a position is the token that follows it, or -100 where nothing is scored. This equals
-    F.cross_entropy(model(input_batch).flatten(0, 1), target_batch.flatten()), computed from what it depends on
-    only (`engine.fast.pack`). A batch without scored positions has loss 0, not 0/0. Raises ValueError for other
-    negative targets, and for rows longer than the context.
+    The target of a position is the token that follows it, or -100 where it doesn't count in the loss, as in padding.
+    Padding needs no other mask: it stands at the end of a row, where no token sees it.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
-    log_probs = scored_log_probs(model, input_batch, target_batch, causal_attention)  # (S,)
-    return -log_probs.sum() / max(len(log_probs), 1)
+    logits = model(input_batch)                                                 # (B, T, V)
+    return F.cross_entropy(logits.flatten(0, 1), target_batch.flatten())
 
 
 @torch.no_grad()
-def calc_loss_loader(data_loader, model, device, num_batches=None, precision="float32"):
-    """Mean loss per scored token over the first `num_batches` batches of a loader (all, if None), in nats: a float.
+def calc_loss_loader(data_loader, model, device, num_batches=None):
+    """Mean loss over the first `num_batches` batches of a loader (all, if None), in nats per token: a float.
 
-    Every token counts the same, whichever batch it is in. The model's mode and torch's random state on the CPU, from
-    which every pass through a loader draws a seed, are put back: evaluating changes no training run. `precision`: see
-    `train_model_simple`. Raises ValueError for a loader without batches, or none wanted.
+    Every token that counts has the same weight, whichever batch it is in. The model's mode and torch's random state,
+    from which a pass through a loader draws, are put back, so that evaluating changes no training run. Raises
+    ValueError for a loader without batches.
     """
-    check_batches(data=data_loader)
-    check_counts(num_batches=num_batches)
-    loss_sum, scored_sum = 0.0, 0
-    with evaluation_mode(model), torch.random.fork_rng(devices=[]), mixed_precision(device, precision):
+    if len(data_loader) == 0:
+        raise ValueError("the data loader has no batches: fewer entries than one batch, with drop_last=True?")
+    was_training, loss_sum, tokens = model.training, 0.0, 0
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
         for input_batch, target_batch in islice(data_loader, num_batches):
-            scored = count_scored(target_batch)
-            loss_sum += calc_loss_batch(input_batch, target_batch, model, device).item() * scored
-            scored_sum += scored
-    return loss_sum / max(scored_sum, 1)
+            count = int((target_batch != -100).sum())
+            if count:
+                loss_sum += count * calc_loss_batch(input_batch, target_batch, model, device).item()
+                tokens += count
+    model.train(was_training)
+    return loss_sum / max(tokens, 1)
 
 
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
-                       start_context, tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None,
-                       checkpoint_minutes=10.0, precision="float32", micro_batch_size=None):
-    """Train a model that is on `device`, in one process, printing losses as it goes and, after each epoch, how it
-    continues `start_context`, unless that is "".
+                       start_context, tokenizer):
+    """Train a model that is on `device`, printing losses and, after each epoch, how it continues `start_context`.
 
-    Loaders yield (inputs, targets), both (B, T). After step 0 and every `eval_freq` steps it notes the mean training
-    loss per scored token since the last note, the validation loss over `eval_iter` batches (all, if None), and the
-    tokens read so far, without end-of-text and padding. `scheduler`, of torch.optim.lr_scheduler, steps after every
-    step; with `max_norm` gradients are clipped to that norm. `precision`, of the matrix products, is "float32",
-    "bfloat16", "float16" or "auto", the device's fastest. `micro_batch_size` rows are computed at a time, in less
-    memory; their gradients add up to the batch's.
-
-    With `checkpoint_dir` the training is saved there after each epoch and every `checkpoint_minutes`; the same call
-    made again goes on from there and ends as if it had never stopped (on a CPU, bit for bit).
-
-    Returns (train_losses, val_losses, tokens_seen), three lists with one item per note; after a KeyboardInterrupt, what
-    was noted up to then. Raises ValueError for a loader without batches, an `eval_freq` or `eval_iter` below 1, a
-    `checkpoint_dir` with a run in it that began differently, and a loss (or a gradient to be clipped) that isn't
-    finite, before it is applied.
+    Loaders yield inputs and targets, both (B, T). After step 0 and every `eval_freq` steps it notes the mean training
+    loss per token since the last note, the validation loss over `eval_iter` batches (all, if None), and the tokens
+    read so far, without padding. Returns these notes as three lists: train_losses, val_losses, tokens_seen.
     """
-    check_batches(training=train_loader, validation=val_loader)
-    check_counts(eval_freq=eval_freq, eval_iter=eval_iter)
-    log = TrainingLog(num_epochs, len(train_loader), tokenizer)
-    precision = number_format(precision, device)
-    scaler = LossScaler(device, precision)  # float16 only: enlarges the loss, lest small gradients vanish
-    stateful = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])  # what a checkpoint restores
-    checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
-                              num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
-                              precision=precision, micro_batch_size=micro_batch_size)
-    ready_to_train(model, optimizer)  # lays out weights, and the process's memory until it ends, for speed
-    checkpoints.resume()
+    train_losses, val_losses, tokens_seen = [], [], []
+    step, tokens_read, loss_sum, tokens = 0, 0, 0.0, 0
+    for epoch in range(num_epochs):
+        model.train()
+        for input_batch, target_batch in train_loader:
+            optimizer.zero_grad()
+            loss = calc_loss_batch(input_batch, target_batch, model, device)
+            loss.backward()
+            optimizer.step()
 
-    with log.shown():  # a progress bar; a notebook's stop button ends the block quietly
-        for _ in log.remaining_epochs():
-            model.train()
-            for input_batch, target_batch in checkpoints.batches(train_loader, log.step % len(train_loader)):
-                optimizer.zero_grad()
-                loss = 0.0
-                with mixed_precision(device, precision):  # around all parts: no weight is cast twice
-                    for inputs, targets, share in micro_batches(input_batch, target_batch, micro_batch_size):
-                        part_loss = share * calc_loss_batch(inputs, targets, model, device)
-                        scaler.scale(part_loss).backward()
-                        loss += part_loss.detach()
-                log.check_finite("loss", loss, input_batch)
-                if max_norm is not None:
-                    scaler.unscale_(optimizer)
-                    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-                    if not scaler.is_enabled():  # which leaves out such a step itself
-                        log.check_finite("gradient's norm", norm, input_batch)
-                scaler.step(optimizer)
-                if scheduler is not None:
-                    scheduler.step()
+            count = int((target_batch != -100).sum())
+            loss_sum, tokens = loss_sum + count * loss.item(), tokens + count
+            tokens_read += int((input_batch != tokenizer.eot_token).sum())
+            if step % eval_freq == 0:
+                train_losses.append(loss_sum / tokens)
+                val_losses.append(calc_loss_loader(val_loader, model, device, eval_iter))
+                tokens_seen.append(tokens_read)
+                loss_sum, tokens = 0.0, 0
+                print(f"Ep {epoch + 1} (Step {step:06d}): "
+                      f"Train loss {train_losses[-1]:.3f}, Val loss {val_losses[-1]:.3f}")
+            step += 1
 
-                log.count(loss, input_batch, target_batch)
-                if log.step % eval_freq == 0:
-                    log.note(calc_loss_loader(val_loader, model, device, eval_iter, precision))
-                log.step += 1
-                checkpoints.save_when_due(log.step)
-            checkpoints.save(log.step)
-            if scaler.skipped:
-                log.say(scaler.report())
-            if start_context:
-                log.say(sample_text(model, tokenizer, start_context))
-    return log.history()
+        if start_context:
+            model.eval()
+            ids = text_to_token_ids(start_context, tokenizer).to(device)
+            ids = generate(model, ids, 50, context_size=model.pos_emb.num_embeddings, eos_id=tokenizer.eot_token)
+            print(token_ids_to_text(ids, tokenizer).replace("\n", " "))
+    return train_losses, val_losses, tokens_seen
+
+
+def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):
+    """Training and validation loss on a logarithmic axis, over epochs (lower axis) and tokens (upper axis). Returns the
+    matplotlib figure."""
+    import matplotlib.pyplot as plt  # only here: all else needs PyTorch alone
+    from matplotlib.ticker import LogLocator
+    fig, ax = plt.subplots(figsize=(6, 3.5))
+    ax.plot(epochs_seen, train_losses, label="training")
+    ax.plot(epochs_seen, val_losses, linestyle="--", label="validation")
+    ax.set(xlabel="epochs", ylabel="loss per token (nats)", yscale="log")
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter="")
+    ax.locator_params(axis="x", integer=True)
+    ax.legend()
+    tokens_axis = ax.twiny()
+    tokens_axis.plot(tokens_seen, train_losses, alpha=0)  # invisible: it only gives the upper axis its range
+    tokens_axis.set_xlabel("tokens read, without padding")
+    fig.tight_layout()
+    return fig

@@ -1,19 +1,13 @@
-"""The engine behind the textbook: what is faster than the plain form, and what keeps a run from being lost.
+"""The engine: faster and safer forms of what the textbook, `previous_chapters.py`, does. Each is called by name.
 
-    fast            batches without padding, the loss, the linear layer for few rows, memory that is kept
+    fast            packed_loss for calc_loss_batch: batches without padding; fast linear layers; memory that is kept
+    generation      generate for generate: a key/value cache, ragged prompts in one batch, sampling, streams of tokens
+    trainer         train for train_model_simple: the full loop, for one process and many; evaluate for calc_loss_loader
+    checkpoints     saving and resuming a training run
+    distributed     a model in parts on several processes
     precision       bfloat16 and float16 where the hardware has them
     lora            low-rank adapters: added, trained, merged
-    generation      the key/value cache, prompts of different lengths in one batch, sampling, streams of tokens
-    training_log    what a run has noted so far, what it prints, and when it must stop
-    distributed     a model in parts on several processes: dealt out, trained, saved and gathered
-    checkpoints     saving and resuming a training run; files that are written whole or not at all
-    entries         people's data files as checked entries; the scores of answers
-    fetch           downloads that go on where they stopped
-    tf_checkpoint   TensorFlow's checkpoint format, read by memory map
-    huggingface     GPT-2 from and to Hugging Face's format
-    params          OpenAI's nested weights: made, flattened, checked
-    settings        settings that come from the environment
-    figures         the tutorial's drawings
 
-They import only each other, never the modules beside the notebook.
+`fast` and `generation` try out whether they compute what the textbook computes, for whatever has become of a model, and
+take the plain form where they don't. The modules import each other, the textbook and `weights/`.
 """

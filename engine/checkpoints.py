@@ -2,40 +2,26 @@
 
 A checkpoint gets its name when all of it is on the disk, so there are whole checkpoints only, and the last two are
 kept: a damaged one is noticed by its checksums and passed over for the one before it. Only tensors and plain values are
-read back (`weights_only=True`), so that a file from a stranger can't run code.
+read back (`weights_only=True`), so that a file from a stranger can't run code. Several processes save one file, as one
+does, and any number of them can go on from it; all must see the same folder.
 """
 
 import hashlib
-import os
 import time
 import zlib
-from contextlib import contextmanager
 from itertools import islice
 from math import inf
 from pathlib import Path
+from weakref import WeakKeyDictionary
 from zipfile import BadZipFile, ZipFile
 
 import torch
+from torch.nn.modules.dropout import _DropoutNd  # of which all classes of dropout are
 
-from .params import misfit
+from engine.distributed import all_gather, broadcast, full, rank, shard_like, start_epoch, world_size
+from weights.saved import atomic_write, plain
 
-CONFIG_KEYS = {"vocab_size", "context_length", "emb_dim", "n_heads", "n_layers", "drop_rate", "qkv_bias"}
-
-
-@contextmanager
-def whole_file(path):
-    """Gives a path to write to in the `with` block; what was written there gets the name `path` at its end. After an
-    error, or if the process dies, a file that had that name is still there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        yield unfinished
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+BEGINNINGS = WeakKeyDictionary()  # model, optimiser or schedule: {folder: what its run there began with}
 
 
 class Checkpoints:
@@ -43,42 +29,47 @@ class Checkpoints:
 
     stateful: what the run changes, objects with `state_dict` and `load_state_dict`, the model first; train_loader,
     val_loader: the loaders it draws from; minutes: how long after a checkpoint the next one is due; settings: what else
-    decides the run's result, plain values. A folder with the checkpoints of a run that began differently is an error.
+    decides the run's result. A folder with the checkpoints of a run that began differently is an error.
     """
 
     def __init__(self, folder, stateful, train_loader=None, val_loader=None, minutes=inf, **settings):
-        self.folder = Path(folder) if folder else None
+        self.folder = Path(folder).resolve() if folder else None
         self.stateful, self.minutes, self.saved_at = stateful, minutes, time.monotonic()
         # What a run draws from: PyTorch's generator on the CPU, the loaders' own if they have any, those on CUDA GPUs.
         own = [loader.generator for loader in (train_loader, val_loader) if getattr(loader, "generator", None)]
         self.generators = [torch.default_generator, *own, *torch.cuda.default_generators]
         self.epoch_start = self.random_states()
-        self.run = settings
         if self.folder:
-            self.run |= {"generators": [str(generator.device) for generator in self.generators]}
-            for name, loader in (("training", train_loader), ("validation", val_loader)):
-                if loader is not None:
-                    self.run |= {f"{name} data": hash_of(getattr(loader, "dataset", loader)),
-                                 f"{name} batch size": getattr(loader, "batch_size", None),
-                                 f"{name} batches": len(loader)}
-            for number, one in enumerate(stateful):
-                self.run |= {f"{key} ({number})" if key in self.run else key: value for key, value in describe(one)}
+            self.run = plain(settings | {"generators": [str(generator.device) for generator in self.generators]}
+                             | describe_loader("training", train_loader) | describe_loader("validation", val_loader))
+            for number, item in enumerate(stateful):
+                for key, value in self.beginning_of(item).items():
+                    self.run[f"{key} ({number})" if key in self.run else key] = value
+
+    def beginning_of(self, item):
+        """What the run began with in a model, an optimiser or a schedule. One that has been trained in this process and
+        stopped goes on with its run, so that what it began with is kept in mind while there are checkpoints."""
+        known = BEGINNINGS.setdefault(item, {})
+        if self.folder not in known or not numbered(self.folder):
+            known[self.folder] = plain(dict(describe(item)))
+        return known[self.folder]
 
     def random_states(self):
-        """The states of the random generators."""
+        """The states of this process's random generators."""
         return [generator.get_state() for generator in self.generators]
 
     def set_random_states(self, states):
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state)
 
-    def batches(self, train_loader, taken):
+    def batches(self, train_loader, epoch, taken):
         """The batches of an epoch, without those that had been `taken` when the run stopped."""
         now = self.random_states()
         if taken:  # the order of the batches was drawn at the start of the epoch
             self.set_random_states(self.epoch_start)
         else:
             self.epoch_start = now
+        start_epoch(train_loader, epoch)
         batches = iter(train_loader)
         for _ in islice(batches, taken):
             pass
@@ -87,8 +78,8 @@ class Checkpoints:
         yield from batches
 
     def save_when_due(self, step):
-        """Save after this step if the last checkpoint is so many minutes old."""
-        if self.folder and time.monotonic() - self.saved_at >= 60 * self.minutes:
+        """Save after this step if rank 0's last checkpoint is so many minutes old."""
+        if self.folder and self.minutes < inf and broadcast(time.monotonic() - self.saved_at >= 60 * self.minutes):
             self.save(step)
 
     def save(self, step):
@@ -98,19 +89,22 @@ class Checkpoints:
         """
         if self.folder is None:
             return
-        states = [changing_state(one) for one in self.stateful]
+        states = [whole_state(item) for item in self.stateful]
+        generators, epoch_starts = all_gather(self.random_states()), all_gather(self.epoch_start)
+        self.saved_at = time.monotonic()
+        if rank() > 0:
+            return
         if not all(weight.isfinite().all() for weight in states[0].values()):
             raise ValueError(f"after step {step} the weights aren't finite, so they aren't saved: try a lower learning "
                              f"rate or max_norm=1.0, and go on from the checkpoint before, in {self.folder}")
         path = self.folder / f"step-{step}.pt"
-        with whole_file(path) as unfinished, open(unfinished, "wb") as file:
-            torch.save({"run": self.run, "states": states, "generators": self.random_states(),
-                        "epoch_start": self.epoch_start}, file)
-        self.saved_at = time.monotonic()
+        with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
+            torch.save({"run": self.run, "states": states, "generators": generators, "epoch_starts": epoch_starts},
+                       file)
         for leftover in self.folder.glob("step-*.pt.part"):  # of a process that died while it wrote
             leftover.unlink()
         # Newer ones that are there, too, were damaged: the run would have gone on from them.
-        saved = numbered(self.folder, ".pt")
+        saved = numbered(self.folder)
         kept = [path, *(older for older in saved if number_of(older) < step)][:2]
         for other in set(saved) - set(kept):
             other.unlink()
@@ -120,27 +114,28 @@ class Checkpoints:
 
         Raises ValueError, saying what differs, if the checkpoint is of another run.
         """
-        for path in numbered(self.folder, ".pt") if self.folder else ():
-            if not is_sound(path):
-                print(f"{path} is damaged: trying the one before it")
-                continue
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            if difference := differences(self.run, saved["run"]):
-                raise ValueError(f"{path} is of another run ({difference}): empty that folder or name another. To "
-                                 "train a saved model further, begin with it (in the notebook, set START_FROM)")
-            for one, state in zip(self.stateful, saved["states"], strict=True):
-                one.load_state_dict(state, **({"strict": False} if isinstance(one, torch.nn.Module) else {}))
-            self.set_random_states(saved["generators"])
-            self.epoch_start = saved["epoch_start"]
-            print(f"Going on from {path}")
+        path = broadcast(newest_sound(self.folder) if self.folder and rank() == 0 else None)
+        if path is None:
             return
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=world_size() > 1)
+        if difference := differences(self.run, saved["run"]):
+            raise ValueError(f"{path} is of another run ({difference}): empty that folder or name another. To train a "
+                             "saved model further, begin with it (in the notebook, set START_FROM)")
+        for item, state in zip(self.stateful, saved["states"], strict=True):
+            restore(item, state)
+        if rank() < len(saved["generators"]):  # more processes than before: new ones go on with what they have
+            self.set_random_states(saved["generators"][rank()])
+            self.epoch_start = saved["epoch_starts"][rank()]
+        print(f"Going on from {path}")
 
 
-def numbered(folder, ending):
-    """The checkpoints in a folder, `step-<number>` and this ending, the newest first."""
-    paths = Path(folder).glob(f"step-*{ending}")
-    return sorted((path for path in paths if path.name.removeprefix("step-").removesuffix(ending).isdecimal()),
-                  key=number_of, reverse=True)
+# --- Files ---
+
+
+def numbered(folder):
+    """The checkpoints in a folder, the newest first."""
+    paths = Path(folder).glob("step-*.pt")
+    return sorted((path for path in paths if path.stem.removeprefix("step-").isdecimal()), key=number_of, reverse=True)
 
 
 def number_of(path):
@@ -148,80 +143,13 @@ def number_of(path):
     return int(path.stem.removeprefix("step-"))
 
 
-def differences(run, saved):
-    """In which settings, {name: value}, a run differs from a saved one: a text, empty if in none."""
-    return "; ".join(f"{name} {run.get(name)!r}, was {saved.get(name)!r}"
-                     for name in saved | run if run.get(name) != saved.get(name))
-
-
-def changing_state(one):
-    """The `state_dict` of a model, an optimiser or the like, without a model's frozen weights."""
-    frozen = set()
-    if isinstance(one, torch.nn.Module):
-        frozen = {name for name, weight in one.named_parameters(remove_duplicate=False) if not weight.requires_grad}
-    return {name: value for name, value in one.state_dict().items() if name not in frozen}
-
-
-def describe(one):
-    """What a run begins with in a model, an optimiser or a schedule: pairs of a name and a plain value."""
-    name = type(one).__name__
-    if isinstance(one, torch.nn.Module):
-        checksum = 0
-        for weight in one.state_dict().values():
-            checksum = zlib.crc32(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), checksum)
-        yield "initial weights", f"{checksum:08x}"
-        yield "dropout", [module.p for module in one.modules() if isinstance(module, torch.nn.Dropout)]
-        yield "trained parameters", sum(parameter.numel() for parameter in one.parameters() if parameter.requires_grad)
-    elif isinstance(one, torch.optim.Optimizer):
-        for number, group in enumerate(one.param_groups):
-            for key, value in group.items():
-                if key not in ("params", "initial_lr"):
-                    yield f"{name} {key}" + f" of group {number}" * (len(one.param_groups) > 1), value
-    elif isinstance(one, torch.optim.lr_scheduler.LRScheduler):
-        for key, value in one.state_dict().items():
-            if not key.startswith("_") and key not in ("base_lrs", "last_epoch"):
-                yield f"{name} {key}", value
-
-
-def hash_of(items):
-    """A short hash of what a list or a data set holds, in order: numbers, texts, tensors, and what is made of them."""
-    digest = hashlib.sha256()
-    for number in range(len(items)):
-        digest.update(repr(plain(items[number])).encode())
-    return digest.hexdigest()[:16]
-
-
-def plain(item):
-    """Tensors and arrays, also within tuples, lists and dictionaries, as lists of numbers."""
-    if isinstance(item, dict):
-        item = list(item.items())
-    if isinstance(item, (tuple, list)):
-        return list(map(plain, item))
-    return item.tolist() if hasattr(item, "tolist") else item
-
-
-def read_saved_model(path):
-    """What `save_model` wrote to a file: {"config": ..., "weights": ...}. Raises ValueError for any other file."""
-    with open(path, "rb") as file:
-        try:
-            saved = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever PyTorch's unpickler makes of foreign bytes
-            raise ValueError(f"{path} is no file that save_model wrote: it is damaged, or holds more than weights, "
-                             "which weights_only=True refuses to read") from error
-    if not isinstance(saved, dict) or saved.keys() != {"config", "weights"}:
-        raise ValueError(f"{path} is no file that save_model wrote, which holds a config and weights: if it is a bare "
-                         "state_dict, load it into a GPTModel(cfg) with load_state_dict, and save that with save_model")
-    if missing := CONFIG_KEYS.difference(saved["config"]):
-        raise ValueError(f"{path} is no file that save_model wrote: its config lacks {', '.join(sorted(missing))}")
-    return saved
-
-
-def check_fit(weights, model):
-    """Raise ValueError unless weights, {name: tensor}, are as in `model`: none missing, left over or of another
-    shape."""
-    if fault := misfit(weights, {name: weight.shape for name, weight in model.state_dict().items()}):
-        raise ValueError(f"the model {fault}, so it is no GPTModel of its config. To save a model, merge adapters "
-                         "first and take it out of wrappers such as DistributedDataParallel")
+def newest_sound(folder):
+    """The newest undamaged checkpoint, or None."""
+    for path in numbered(folder):
+        if is_sound(path):
+            return path
+        print(f"{path} is damaged: trying the one before it")
+    return None
 
 
 def is_sound(path):
@@ -231,3 +159,92 @@ def is_sound(path):
             return archive.testzip() is None
     except (BadZipFile, EOFError, RuntimeError, ValueError, zlib.error):  # what zipfile raises for damaged contents
         return False
+
+
+# --- States ---
+
+
+def changing(model):
+    """What training changes in a model, {name: tensor}: not its frozen weights, and tied ones once."""
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    return trained | dict(model.named_buffers())
+
+
+def whole_state(item):
+    """The state of a model, an optimiser or the like, put together from all processes on rank 0's CPU."""
+    return on_rank_0(changing(item) if isinstance(item, torch.nn.Module) else item.state_dict())
+
+
+def on_rank_0(state):
+    """Whole tensors on the CPU, and plain numbers, also within dictionaries and lists; None for tensors elsewhere."""
+    if isinstance(state, dict):
+        return {key: on_rank_0(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(map(on_rank_0, state))
+    if torch.is_tensor(state):
+        whole = full(state.detach())
+        return whole.cpu() if rank() == 0 else None
+    return plain(state)
+
+
+def restore(item, state):
+    """Put a whole state into a model, an optimiser or the like."""
+    if isinstance(item, torch.nn.Module):
+        there = changing(item)
+        item.load_state_dict({name: shard_like(tensor, there[name]) for name, tensor in state.items()}, strict=False)
+        return
+    if isinstance(item, torch.optim.Optimizer):
+        parameters = [parameter for group in item.param_groups for parameter in group["params"]]
+        moments = {number: {name: shard_like(value, parameters[number]) if torch.is_tensor(value) else value
+                            for name, value in values.items()} for number, values in state["state"].items()}
+        state = state | {"state": moments}
+    item.load_state_dict(state)
+
+
+# --- What a run begins with ---
+
+
+def differences(run, saved):
+    """In which settings, {name: value}, a run differs from a saved one: a text, empty if in none."""
+    return "; ".join(f"{name} {run.get(name)!r}, was {saved.get(name)!r}"
+                     for name in saved | run if run.get(name) != saved.get(name))
+
+
+def describe(item):
+    """What a run begins with in a model, an optimiser or a schedule: pairs of a name and a value."""
+    name = type(item).__name__
+    if isinstance(item, torch.nn.Module):
+        checksum = 0
+        for weight in item.state_dict().values():
+            content = full(weight.detach()).cpu().contiguous().flatten().view(torch.uint8)
+            checksum = zlib.crc32(content.numpy(), checksum)
+        yield "initial weights", f"{checksum:08x}"
+        yield "dropout", [module.p for module in item.modules() if isinstance(module, _DropoutNd)]
+        yield "trained parameters", sum(parameter.numel() for parameter in item.parameters() if parameter.requires_grad)
+    elif isinstance(item, torch.optim.Optimizer):
+        for number, group in enumerate(item.param_groups):
+            for key, value in group.items():
+                if key not in ("params", "initial_lr"):
+                    yield f"{name} {key}" + f" of group {number}" * (len(item.param_groups) > 1), value
+    elif isinstance(item, torch.optim.lr_scheduler.LRScheduler):
+        for key, value in item.state_dict().items():
+            if not key.startswith("_") and key not in ("base_lrs", "last_epoch"):
+                yield f"{name} {key}", value
+
+
+def describe_loader(name, loader):
+    """What a run draws from a loader: {name: value}. The batch size is that of all processes together."""
+    if loader is None:
+        return {}
+    batch_size, seed = getattr(loader, "batch_size", None), getattr(getattr(loader, "sampler", None), "seed", None)
+    return {f"{name} data": hash_of(getattr(loader, "dataset", loader)),
+            f"{name} batch size": batch_size and batch_size * world_size(),
+            f"{name} batches": len(loader)} | ({"seed": seed} if name == "training" and seed is not None else {})
+
+
+def hash_of(items):
+    """A short hash of what a list or a data set holds, in order: numbers, texts, tensors, and what is made of them."""
+    digest = hashlib.sha256()
+    for number in range(len(items)):
+        digest.update(repr(plain(items[number])).encode())
+    return digest.hexdigest()[:16]

@@ -1,168 +1,110 @@
-"""What saves time or memory and changes no result: each form here gives what the textbook's plain one gives, up to
-rounding, and a test holds it to that.
+"""The loss and the linear layers, faster and in less memory, with the textbook's results up to rounding.
 
-Why it is fast, in the order of what it saves (`benchmarks/tricks.md` has the figures):
-
-- A batch is mostly tokens whose logits nobody asks for. `pack` keeps what the scored positions depend on: no padding,
-  and what all rows begin with only once. The output head, the model's largest matrix product, sees scored positions
-  alone.
-- A few rows through a large matrix wait for the memory, not for the processor. `Linear` then reads its weights in
-  slices.
-- A training step asks for the memory that the step before it freed. `keep_freed_memory` keeps it.
-
-A large batch in little memory is read in parts: `micro_batches`.
+`packed_loss` gives what the textbook's `calc_loss_batch` gives. A batch is mostly tokens whose logits nobody asks for,
+so a `Packing` keeps what the targets depend on: no padding, and what all rows begin with only once. The output head,
+the model's largest matrix product, reads only positions that count in the loss.
 
 Packing rests on one property of GPT-2: only attention looks along a row; every other part treats each token alone. So a
 packed batch goes through the model as one long row, and `Packing.around` puts the tokens back in their rows for
-attention.
+attention. Whether a model has this property is not assumed but tried out (`computes_the_same`): a layer of the
+reader's own, a hook or an edited textbook may look along the row. Then the plain form is taken, and a line says so.
 """
 
 import ctypes
 import sys
-from typing import NamedTuple
+from contextlib import contextmanager
+from math import inf, isfinite
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
+from torch.nn.modules import module as torch_modules
+from tqdm import tqdm
+
+from previous_chapters import calc_loss_batch, causal_attention
 
 IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
-FEW_ROWS = 64        # up to so many rows, reading the weights takes longer than multiplying by them
-SLICE = 1024         # so many columns of logits, for a batch's few hundred rows, stay in the processor's cache
+PROBE_LENGTH = 16    # tokens in a row on which the fast form is compared with the plain one
+SLICE_ROWS = 8       # so many rows of logits stay in the processor's cache
 
 
-class Linear(nn.Linear):
-    """PyTorch's linear layer, faster for few rows on a CPU, with less memory for the output head in training, and
-    without initial weights: GPTModel fills them in."""
-
-    def reset_parameters(self):
-        pass
-
-    def forward(self, x):
-        """x (..., D_in) -> (..., D_out)."""
-        rows = x.shape[:-1].numel()
-        if 0 < rows <= FEW_ROWS and self.can_be_sliced(x):
-            y = self.in_slices(x.reshape(rows, -1)).view(*x.shape[:-1], -1)     # (..., D_out)
-            return y if self.bias is None else y + self.bias
-        if self.bias is None and x.dim() == 2 and x.is_cpu:
-            # Chosen positions before the output head: with the weights first, autograd adds the token embedding's
-            # gradient to the head's in place. It would make a third copy of the largest matrix otherwise.
-            return (self.weight @ x.T).T                                        # (rows, D_out)
-        return super().forward(x)
-
-    def can_be_sliced(self, x):
-        """Only float32 gains from it. A tensor subclass, or a part of a matrix, may have no view in slices."""
-        return (x.is_cpu and x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-                and type(self.weight) in (torch.Tensor, nn.Parameter)
-                and (self.weight.is_contiguous() or self.weight.mT.is_contiguous()))
-
-    def in_slices(self, x):
-        """x (rows, D_in) @ weight.T -> (rows, D_out), as a batch of small products: the weights are then read by all
-        cores at once, each in the order of the memory, up to three times faster."""
-        if self.weight.is_contiguous():
-            slices = largest_divisor(self.out_features, 32)
-            weights = self.weight.view(slices, -1, self.in_features).mT         # (slices, D_in, D_out/slices)
-            y = torch.bmm(x.expand(slices, -1, -1), weights)                    # (slices, rows, D_out/slices)
-            return y.transpose(0, 1).reshape(len(x), -1)
-        # As OpenAI's files have them, input first: slices of the inputs, whose products add up.
-        slices = largest_divisor(self.in_features, 8)
-        weights = self.weight.mT.view(slices, -1, self.out_features)            # (slices, D_in/slices, D_out)
-        return torch.bmm(x.view(len(x), slices, -1).transpose(0, 1), weights).sum(0)
+# --- The loss without padding ---
 
 
-def largest_divisor(number, limit):
-    """The largest divisor of a number that is at most `limit`."""
-    return next(n for n in range(limit, 0, -1) if number % n == 0)
+def packed_loss(input_batch, target_batch, model, device):
+    """Mean cross-entropy of a batch, in nats per token: inputs and targets (B, T) -> scalar, on `device`.
+
+    It has the loss and the gradients of the textbook's `calc_loss_batch`. With dropout they are as random as there, but
+    not the same numbers. Where nothing counts, the loss is 0 and not 0/0. Batches should lie on the CPU, where they are
+    packed: a GPU would have to wait for what is counted. Raises ValueError for rows longer than the context, and for a
+    negative target other than IGNORE_INDEX.
+    """
+    if packing_works(model, input_batch, device):
+        return loss_of_packed(input_batch, target_batch, model, device)
+    return calc_loss_batch(input_batch, target_batch, model, device)
 
 
-# --- Batches without padding ---
+def loss_of_packed(input_batch, target_batch, model, device):
+    """The packed form itself, without the check that it fits the model."""
+    input_batch, target_batch = input_batch.cpu(), target_batch.cpu()
+    if input_batch.shape[1] > context_length(model):
+        raise ValueError(f"{input_batch.shape[1]} tokens in a row, but the context length is {context_length(model)}: "
+                         "shorten the text")
+    counts = target_batch != IGNORE_INDEX                                       # (B, T), S of them true
+    targets = target_batch[counts]                                              # (S,)
+    if (targets < 0).any():
+        raise ValueError(f"target {int(targets.min())}: want token ids, or {IGNORE_INDEX} where nothing counts")
+    packing = Packing(input_batch, counts, share=not has_dropout(model))
+    read, which = packing.source[counts].unique(return_inverse=True)            # (P,), (S,)
+    logits = packing.to(device).run(model, causal_attention, read.to(device))   # (P, V)
+    log_probs = TargetLogProbs.apply(logits, which.to(device), targets.to(device))  # (S,)
+    return -log_probs.sum() / max(len(log_probs), 1)
 
 
-class Packing(NamedTuple):
-    """Which positions of a batch of token ids (B, T) are computed, N in all, as `pack` chooses them."""
+class Packing:
+    """Which positions of token ids (B, T) are computed, N in all, so that the `wanted` ones, a mask (B, T), are right:
+    each row up to its last wanted one, since no token sees what comes after it. What all rows begin with is computed
+    once, since the same tokens in the same places give the same hidden states; with `share=False` each row has its own,
+    as dropout wants it. Ids and mask lie on the CPU.
+    """
 
-    computed: torch.Tensor  # (B, T), true at those N
-    source: torch.Tensor    # (B, T), for each position the number of the computed one that it equals, 0 to N - 1
+    def __init__(self, idx, wanted, share=True):
+        needed = wanted.flip(1).cumsum(dim=1).flip(1) > 0                       # (B, T)
+        common = int(((idx == idx[:1]) & needed).all(dim=0).cumprod(dim=0).sum()) if share else 0
+        needed[1:, :common] = False
+        needed[0, 0] = True  # so that there is something to compute even where nothing is wanted
+        self.computed = needed.flatten().nonzero()[:, 0]                        # (N,), among the B·T positions
+        self.ids = idx.flatten()[self.computed]                                 # (N,)
+        self.pos = self.computed % idx.shape[1]                                 # (N,)
+        # For each position the number, 0 to N - 1, of the computed one that it equals; any number where none does.
+        self.source = needed.flatten().cumsum(dim=0).view_as(needed) - 1        # (B, T)
+        self.source[:, :common] = torch.arange(common)
+
+    def to(self, device):
+        """Move all of it to a device."""
+        for name, tensor in vars(self).items():
+            setattr(self, name, tensor.to(device))
+        return self
 
     def around(self, attend):
-        """The attention that puts the tokens back in their rows, attends there, and takes the computed ones out
-        again."""
+        """The attention that puts the tokens back in their rows, attends there, and takes the computed ones out."""
         def attend_in_rows(qkv, dropout=0.0):
             # A lookup, since its gradient is summed faster than that of an index.
             rows = F.embedding(self.source, qkv[0].flatten(1)).unflatten(2, qkv.shape[2:])  # (B, T, 3, nh, D/nh)
-            return attend(rows, dropout)[self.computed][None]                   # (1, N, nh, D/nh)
+            return attend(rows, dropout).flatten(0, 1).index_select(0, self.computed)[None]  # (1, N, nh, D/nh)
         return attend_in_rows
 
-    def run(self, model, idx, attend, chosen):
-        """Logits of chosen ones, by number (P,), of the computed positions of the ids (B, T) that were packed: (P, V).
-        """
-        pos = torch.arange(idx.shape[1], device=idx.device).expand_as(idx)      # (B, T)
-        return model(idx[self.computed][None], pos=pos[self.computed][None], attend=self.around(attend),
-                     logits_at=(0, chosen))
+    def run(self, model, attend, read):
+        """The model's logits at the computed positions with the numbers `read` (P,): (P, V)."""
+        return model(self.ids[None], pos=self.pos[None], attend=self.around(attend), logits_at=(0, read))
 
 
-def pack(idx, wanted, share=True):
-    """The Packing of token ids (B, T) that computes what the `wanted` positions, a mask (B, T), depend on: each row up
-    to its last wanted one, since no token sees what comes after it. What all rows begin with is computed once: the same
-    tokens in the same places give the same hidden states. With `share=False` each row has its own, as dropout wants it.
-    """
-    computed = wanted.flip(1).cumsum(dim=1).flip(1) > 0                         # (B, T)
-    shared = int(((idx == idx[:1]) & computed).all(dim=0).cumprod(dim=0).sum()) if share else 0
-    computed[1:, :shared] = False
-    computed[0, 0] = True  # so that there is something to compute even where nothing is wanted, and no source is -1
-    source = computed.flatten().cumsum(dim=0).view_as(computed) - 1  # where nothing is computed: any number
-    source[:, :shared] = torch.arange(shared, device=idx.device)
-    return Packing(computed, source)
-
-
-def scored_log_probs(model, idx, targets, attend):
-    """The log-probability of every scored target, one after another: ids and targets (B, T) -> (S,), in nats.
-
-    Raises ValueError for a negative target other than IGNORE_INDEX.
-    """
-    scored = targets != IGNORE_INDEX                                            # (B, T), S of them true
-    targets = targets[scored]                                                   # (S,)
-    if (targets < 0).any():
-        raise ValueError(f"target {int(targets.min())}: want token ids, or {IGNORE_INDEX} where nothing is scored")
+def context_length(model):
+    """The most tokens in a row that a model reads; infinity if it doesn't say."""
     gpt = getattr(model, "module", model)  # inside DistributedDataParallel
-    if idx.shape[1] > gpt.pos_emb.num_embeddings or has_hooks(model):  # the plain way; too long a row is an error there
-        logits = model(idx, attend=attend, logits_at=scored)                    # (S, V)
-        which = torch.arange(len(targets), device=idx.device)                   # (S,)
-    else:
-        packing = pack(idx, scored, share=not has_dropout(model))
-        chosen, which = packing.source[scored].unique(return_inverse=True)      # (P,), (S,)
-        logits = packing.run(model, idx, attend, chosen)                        # (P, V)
-    return TargetLogProbs.apply(logits, which, targets)
-
-
-class TargetLogProbs(torch.autograd.Function):
-    """log_softmax(logits, dim=-1)[which, targets]: logits (P, V), which and targets (S,) -> (S,).
-
-    Logits are the largest tensor of a step. They are read here in columns, as the head makes them, in slices that fit
-    the processor's cache; neither log-probabilities nor a float32 copy of 16-bit logits is made of them as a whole.
-    """
-
-    @staticmethod
-    def forward(ctx, logits, which, targets):
-        columns = logits.T                                                      # (V, P)
-        largest = columns.amax(dim=0).to(torch.promote_types(logits.dtype, torch.float32))  # (P,)
-        total = sum((some - largest).exp_().sum(dim=0) for some in columns.split(SLICE))
-        log_total = largest + total.log()                                       # (P,)
-        ctx.save_for_backward(logits, log_total, which, targets)
-        return columns[targets, which] - log_total[which]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        logits, log_total, which, targets = ctx.saved_tensors
-        # The gradient of log_softmax(logits)[target] is 1 at the target, less softmax(logits) everywhere.
-        row_grads = grad.new_zeros(len(logits)).index_add_(0, which, grad)      # (P,), summed over a row's targets
-        columns = logits.T                                                      # (V, P)
-        grads = torch.empty_like(columns)
-        for some, their_grads in zip(columns.split(SLICE), grads.split(SLICE)):
-            their_grads.copy_((some - log_total).exp_().mul_(-row_grads))
-        grads.index_put_((targets, which), grad.to(grads.dtype), accumulate=True)
-        return grads.T, None, None
+    return getattr(getattr(gpt, "pos_emb", None), "num_embeddings", inf)
 
 
 def has_dropout(model):
@@ -170,47 +112,196 @@ def has_dropout(model):
     return any(isinstance(module, nn.Dropout) and module.training and module.p for module in model.modules())
 
 
-def has_hooks(model):
-    """Whether somebody has hooked a module: a hook may look along the rows, so it must see them. PyTorch's own hooks,
-    such as those of sharded modules, do not."""
-    hooks = (hook for module in model.modules() for registered in (
-        module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-             for hook in registered.values())
-    return any(not (getattr(hook, "__module__", None) or "").startswith("torch.") for hook in hooks)
+class TargetLogProbs(torch.autograd.Function):
+    """log_softmax(logits, dim=-1)[which, targets]: logits (P, V), which and targets (S,) -> (S,), in nats.
+
+    Logits are the largest tensor of a step. They are read in slices that fit the processor's cache; neither
+    log-probabilities nor a float32 copy of 16-bit logits is made of them as a whole.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, which, targets):
+        log_totals = torch.cat([rows.float().logsumexp(dim=1) if rows.dtype in (torch.float16, torch.bfloat16)
+                                else rows.logsumexp(dim=1) for rows in logits.split(SLICE_ROWS)])  # (P,)
+        ctx.save_for_backward(logits, log_totals, which, targets)
+        return logits[which, targets] - log_totals[which]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        logits, log_totals, which, targets = ctx.saved_tensors
+        # The gradient of log_softmax(logits)[target] is 1 at the target, less softmax(logits) everywhere.
+        row_grads = grad.new_zeros(len(logits)).index_add_(0, which, grad)      # (P,), summed over a row's targets
+        grads = torch.empty_like(logits)                                        # (P, V)
+        for rows, log_total, row_grad, out in zip(*(
+                tensor.split(SLICE_ROWS) for tensor in (logits, log_totals[:, None], row_grads[:, None], grads))):
+            out.copy_((rows - log_total).exp_().mul_(-row_grad))
+        grads.index_put_((which, targets), grad.to(grads.dtype), accumulate=True)
+        return grads, None, None
+
+
+# --- Is it the same? ---
+
+CHECKED = WeakKeyDictionary()  # model: {(what was checked, how the model was composed): whether fast equals plain}
+
+
+def computes_the_same(model, what, fast, plain):
+    """Whether `fast()` gives for a model what `plain()` gives, both lists of tensors. `what` they compute, in words, is
+    compared once for each state in which the model is met, and a line says so if they differ."""
+    known, key = CHECKED.setdefault(model, {}), (what, composition(model))
+    if key not in known:
+        known[key] = True  # `fast` may come here again
+        difference = difference_between(fast, plain)
+        if difference:
+            tqdm.write(f"{what}: the plain form is taken, which is slower, since the fast one {difference}"
+                       f"{what_is_special(model)}", file=sys.stdout)
+        known[key] = not difference
+    return known[key]
+
+
+def difference_between(fast, plain):
+    """How the fast form fails, in words; "" if it gives the same up to rounding."""
+    expected = plain()
+    try:
+        found = fast()
+    except Exception as error:  # a model of the reader's own may not know `attend`, `pos` or `logits_at`
+        return f"raised {type(error).__name__}: {error}"
+    error = sum(float((ours - theirs).square().sum()) for ours, theirs in zip(found, expected)) ** 0.5
+    size = sum(float(tensor.square().sum()) for tensor in expected) ** 0.5
+    if not isfinite(size):  # a model with broken weights: there is nothing to compare
+        return ""
+    return "" if error <= torch.finfo(expected[0].dtype).eps ** 0.5 * size else "gives something else"
+
+
+def composition(model):
+    """What a model's result depends on besides its weights, as a number: its parts, their modes, classes, `forward`
+    methods and hooks."""
+    parts = [(id(module), module.training, id(type(module)), id(type(module).forward), id(vars(module).get("forward")),
+              *hooks_of(module)) for module in model.modules()]
+    return hash((*parts, *hooks_of(torch_modules, "_global")))
+
+
+def hooks_of(module, prefix=""):
+    """The numbers of a module's hooks, which differ from hook to hook; those that all modules have are "_global"."""
+    return [number for kind in ("forward_pre", "forward", "backward_pre", "backward")
+            for number in getattr(module, f"{prefix}_{kind}_hooks")]
+
+
+def what_is_special(model):
+    """Which parts of a model are neither the textbook's nor PyTorch's, and which have hooks, in words."""
+    found = ["every module has a hook"] if hooks_of(torch_modules, "_global") else []
+    for name, module in model.named_modules():
+        if not type(module).forward.__module__.startswith(("torch.", "previous_chapters", "engine.")):
+            found.append(f"{name} is a {type(module).__name__} with a forward of its own")
+        if "forward" in vars(module):
+            found.append(f"{name}.forward was replaced")
+        if hooks_of(module):
+            found.append(f"{name} has a hook")
+    return f" ({', '.join(found[:3])}{', …' * (len(found) > 3)})" if found else ""
+
+
+def packing_works(model, input_batch, device):
+    """Whether the packed loss of this very model, and in training every gradient, are the plain one's. Two rows of the
+    batch's tokens tell, which have a common beginning and padding at an end."""
+    inputs = probe_rows(input_batch.cpu())                                      # (2, T)
+    targets = inputs.roll(-1, dims=1)
+    targets[1, -len(targets[1]) // 4:] = IGNORE_INDEX
+
+    def compute(loss_of):
+        return lambda: loss_and_gradients(loss_of, inputs, targets, model, device)
+
+    what = "Loss and gradients" if torch.is_grad_enabled() else "Loss"
+    return computes_the_same(model, what, compute(loss_of_packed), compute(calc_loss_batch))
+
+
+def probe_rows(idx):
+    """Two rows of ids, (2, T), that begin with the same tokens and go on with others, made of the ids (B, T)."""
+    row = idx.flatten()[:min(PROBE_LENGTH, idx.shape[1])]
+    common = len(row) // 3
+    return torch.stack((row, torch.cat((row[:common], row[common:].flip(0)))))
+
+
+def loss_and_gradients(loss_of, inputs, targets, model, device):
+    """[loss, and every gradient if they are wanted] in the weights' own number format and without dropout. Gradients
+    that were there before stay."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    before, gpus = [parameter.grad for parameter in trained], [device] if torch.device(device).type == "cuda" else []
+    with without_dropout(model), torch.random.fork_rng(devices=gpus), torch.autocast(
+            torch.device(device).type, enabled=False):
+        for parameter in trained:
+            parameter.grad = None
+        try:
+            loss = loss_of(inputs, targets, model, device)
+            if loss.requires_grad:
+                loss.backward()
+            found = [loss.detach(), *(parameter.grad for parameter in trained if parameter.grad is not None)]
+        finally:
+            for parameter, grad in zip(trained, before):
+                parameter.grad = grad
+    return [getattr(tensor, "to_local", lambda tensor=tensor: tensor)() for tensor in found]
+
+
+@contextmanager
+def without_dropout(model):
+    """Dropout off inside the `with` block, and nothing else that training mode does."""
+    rates = {module: module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+    try:
+        for module in rates:
+            module.p = 0.0
+        yield
+    finally:
+        for module, rate in rates.items():
+            module.p = rate
+
+
+# --- Linear layers ---
+
+
+class OneDNNLinear(torch.autograd.Function):
+    """F.linear, forward by oneDNN and backward by PyTorch's own product, each where it is the faster one on a CPU."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        rows = grad.flatten(0, -2)                                              # (rows, D_out)
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        return ((rows @ weight).view_as(x) if need_x else None,
+                rows.T @ x.flatten(0, -2) if need_weight else None, rows.sum(0) if need_bias else None)
+
+
+class FastLinear(nn.Linear):
+    """nn.Linear with oneDNN's product, in float32 on a CPU."""
+
+    def forward(self, x):
+        """x (..., D_in) -> (..., D_out)."""
+        if not (x.is_cpu and x.dtype == self.weight.dtype == torch.float32 and x.dim() > 1 and x.numel() and not
+                torch.is_autocast_enabled("cpu") and type(self.weight) in (torch.Tensor, nn.Parameter)):
+            return super().forward(x)
+        if torch.is_grad_enabled():
+            return OneDNNLinear.apply(x, self.weight, self.bias)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+@contextmanager
+def fast_layers(model):
+    """Have a model's linear layers be FastLinear inside the `with` block, and nn.Linear again afterwards."""
+    changed = [module for module in model.modules() if type(module) is nn.Linear]
+    try:
+        for module in changed if torch.backends.mkldnn.is_available() else ():
+            module.__class__ = FastLinear
+        yield
+    finally:
+        for module in changed:
+            module.__class__ = nn.Linear
 
 
 # --- Memory ---
-
-
-def count_scored(targets):
-    """The number of targets that are scored: an int."""
-    return int((targets != IGNORE_INDEX).sum())
-
-
-def micro_batches(input_batch, target_batch, size=None, scored=None):
-    """A batch, inputs and targets (B, T), in parts of at most `size` rows (all, if None): (inputs, targets, share), ...
-
-    `share` is the part's share of the batch's scored tokens. So the batch's mean loss, and its gradients, are the sum
-    of share * mean loss over the parts. `scored` is the number of tokens that the mean is over, if that isn't the
-    batch's: in n processes that average their gradients, the number of all their scored tokens divided by n. Raises
-    ValueError for a size below 1.
-    """
-    size = len(input_batch) if size is None else size
-    if size < 1:
-        raise ValueError(f"{size} rows at a time: want 1 or more")
-    scored = scored or max(count_scored(target_batch), 1)
-    for inputs, targets in zip(input_batch.split(size), target_batch.split(size)):
-        yield inputs, targets, count_scored(targets) / scored
-
-
-def ready_to_train(model, optimizer):
-    """Before the first step: each trained weight gets memory of its own, and what a step frees is kept for the next
-    one."""
-    if not optimizer.state:  # moments that exist already lie as the weights do
-        own_memory(model)
-    # Not before the first step, in which AdamW makes its moments: they would come to lie among what is kept for reuse,
-    # and cut it into pieces too small for the largest gradient.
-    optimizer.register_step_post_hook(lambda *_: keep_freed_memory())
 
 
 def own_memory(model):
@@ -221,11 +312,24 @@ def own_memory(model):
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
 
-def keep_freed_memory():
-    """Have the process keep the memory that it frees, until it ends (with glibc, the usual C library on Linux;
-    elsewhere nothing happens). Fetching it from the system again, page after page, each zeroed first, takes 5 to 15% of
-    a training step. See mallopt(3) for the two switches."""
+@contextmanager
+def freed_memory():
+    """Gives a function: from its call to the end of the `with` block the process keeps the memory that it frees.
+
+    Fetching it from the system again, page after page, each zeroed first, takes 5 to 15% of a training step. This needs
+    glibc, the usual C library on Linux; elsewhere nothing happens. The two switches and their usual values: mallopt(3).
+    """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the heap's free end back
-        libc.mallopt(-4, 0)   # M_MMAP_MAX: large tensors, too, come from the heap
+
+    def switch(trim_threshold, largest_number_of_maps):
+        libc.mallopt(-1, trim_threshold)          # M_TRIM_THRESHOLD: when the heap's free end is given back
+        libc.mallopt(-4, largest_number_of_maps)  # M_MMAP_MAX: how many large tensors lie outside the heap
+
+    if not hasattr(libc, "mallopt"):
+        yield lambda: None
+        return
+    try:
+        yield lambda: switch(-1, 0)
+    finally:
+        switch(128 * 1024, 65536)
+        libc.malloc_trim(0)

@@ -1,9 +1,9 @@
 """Text generation: a key/value cache, prompts of different lengths in one batch, sampling, and answers as they come.
 
-At temperature 0 `generate` gives what the textbook's `generate_text_simple` gives for each row alone, up to its end. It
-is faster for three reasons: keys and values of earlier tokens are kept, so that a step costs one token and not the
-whole text; what the prompts begin with is read once for all of them, and their padding not at all; and rows that ended
-are dropped.
+`generate` gives for each row what the textbook's `generate` gives for it alone. It is faster for three reasons: keys
+and values of earlier tokens are kept, so that a step costs one token and not the whole text; what the prompts begin
+with is read once for all of them, and their padding not at all; and rows that ended are dropped. Whether the cache fits
+a model is tried out first: where it doesn't, each row is read anew at each step, and a line says so.
 """
 
 import codecs
@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from .fast import pack
+from engine.fast import Packing, computes_the_same, context_length, fast_layers, probe_rows
 
-DROP_AT = 0.75  # rows that ended are dropped when at most this share goes on: not one by one, since dropping copies
+DROP_AT = 0.75    # rows that ended are dropped when at most this share goes on: not one by one, since dropping copies
+PROBE_LENGTH = 6  # tokens in a row on which the cache is compared with the plain form
 
 
 @contextmanager
@@ -66,37 +67,67 @@ class KeyValueCache:
         self.layers = [layer[:, rows] for layer in self.layers]
 
 
-def read_windows(model, tokens, length, context_size, cache):
-    """Logits (B, V) for what follows the first `length` (B,) of the tokens (B, S), read from the start of each row's
-    window: its last `context_size` tokens, which take the positions from 0."""
+# --- Steps, each giving logits (B, V) for what follows the first `length` (B,) of the tokens (B, S) ---
+
+
+def prefill(model, tokens, length, context_size, cache):
+    """Read each row's window from its start: its last `context_size` tokens, which take the positions from 0."""
     T = min(int(length.max()), context_size)
     start = (length - context_size).clamp(min=0)                                # (B,)
     pos = torch.arange(T, device=tokens.device).repeat(len(tokens), 1)          # (B, T)
-    window = tokens.gather(1, start[:, None] + pos)                             # (B, T)
-    last = (length - start - 1)[:, None]                                        # (B, 1)
-    packing = pack(window, pos <= last)
-    return packing.run(model, window, cache.attend_at(pos, T), packing.source.gather(1, last)[:, 0])
+    window = tokens.gather(1, start[:, None] + pos).cpu()                       # (B, T)
+    last = (length - start - 1)[:, None].cpu()                                  # (B, 1)
+    packing = Packing(window, pos.cpu() <= last)
+    read = packing.source.gather(1, last)[:, 0].to(tokens.device)               # (B,)
+    return packing.to(tokens.device).run(model, cache.attend_at(pos, T), read)
 
 
-def read_newest(model, tokens, length, cache):
-    """Logits (B, V) for what follows the first `length` (B,) of the tokens (B, S), all but the last in the cache."""
+def decode_step(model, tokens, length, cache):
+    """Read the last of those tokens; the others are in the cache."""
     pos = length[:, None] - 1                                                   # (B, 1)
     return model(tokens.gather(1, pos), pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]
 
 
-def extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+def recompute(model, tokens, length, context_size):
+    """Read each row's window by itself, as the textbook does."""
+    windows = (row[:n][-context_size:] for row, n in zip(tokens, length.tolist()))
+    return torch.cat([model(window[None])[:, -1] for window in windows])
+
+
+def cache_works(model, tokens):
+    """Whether the cache gives the plain form's logits for this very model: tried on two short rows of the tokens."""
+    rows = probe_rows(tokens)[:, :PROBE_LENGTH]                                 # (2, T)
+    T = rows.shape[1]
+    prompt = torch.tensor([max(T - 1, 1), max(T - 2, 1)], device=rows.device)   # of unequal lengths, if there is room
+    row = torch.arange(2, device=rows.device)
+
+    def plain():
+        logits = model(rows)                                                    # (2, T, V)
+        return [logits[row, prompt - 1], logits[row, (prompt + 1).clamp(max=T) - 1]]
+
+    def fast():
+        cache = KeyValueCache(T)
+        logits = prefill(model, rows, prompt, T, cache)                         # (2, V)
+        return [logits, decode_step(model, rows, prompt + 1, cache) if T > 1 else logits]
+
+    return computes_the_same(model, "Generation", fast, plain)
+
+
+def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
     """Write up to `max_new_tokens` tokens into each row of `tokens` (B, S), after its first `length` (B,), which grow
     with them; `pick` takes them from logits (B, V). A row ends before its own `eos_id`. A generator that yields
     after each step."""
-    cache = KeyValueCache(min(tokens.shape[1], context_size))
+    cache = KeyValueCache(min(tokens.shape[1], context_size)) if max_new_tokens and cache_works(model, tokens) else None
     active = torch.arange(len(tokens), device=tokens.device)                    # the rows in the cache
     going_on = torch.ones_like(active, dtype=torch.bool)                        # those that haven't ended
     for step in range(max_new_tokens):
-        if step == 0 or length[active].max() > context_size:
+        if cache is None:
+            logits = recompute(model, tokens[active], length[active], context_size)
+        elif step == 0 or length[active].max() > context_size:
             # Once a window moves, every token's position, and with it all that is kept, changes at each step.
-            logits = read_windows(model, tokens[active], length[active], context_size, cache)
+            logits = prefill(model, tokens[active], length[active], context_size, cache)
         else:
-            logits = read_newest(model, tokens[active], length[active], cache)
+            logits = decode_step(model, tokens[active], length[active], cache)
         picked = pick(logits)                                                   # (B,)
         if eos_id is not None:
             going_on &= picked != eos_id
@@ -107,11 +138,15 @@ def extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
         length[extended] += 1
         yield
         if going_on.sum() <= DROP_AT * len(active):
-            cache.keep(going_on)
+            if cache is not None:
+                cache.keep(going_on)
             active, going_on = extended, going_on[going_on]
 
 
-def pick_next(logits, temperature, top_k, top_p):
+# --- The next token ---
+
+
+def sample(logits, temperature, top_k, top_p):
     """The next token of each row: logits (B, V) -> ids (B,). The most likely one where temperature is 0, else drawn."""
     if temperature == 0:
         return logits.argmax(dim=-1)
@@ -120,7 +155,7 @@ def pick_next(logits, temperature, top_k, top_p):
     if top_k is not None:
         weakest_kept = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]  # (B, 1)
         logits = logits.masked_fill(logits < weakest_kept, -torch.inf)
-    if top_p is not None:  # nucleus sampling (Holtzman et al., 2020): the fewest tokens that together reach top_p
+    if top_p is not None and top_p < 1:  # nucleus sampling (Holtzman et al., 2020): the fewest tokens that reach top_p
         ordered, order = logits.sort(descending=True)                           # (B, V)
         probs = ordered.softmax(dim=-1)
         ordered = ordered.masked_fill(probs.cumsum(dim=-1) - probs >= top_p, -torch.inf)
@@ -131,14 +166,17 @@ def pick_next(logits, temperature, top_k, top_p):
 def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
     """Raise ValueError for no or an empty prompt, a context_size below 1 or above the model's, a negative
     max_new_tokens, or a sampling argument out of its range."""
-    if not 0 < context_size <= model.pos_emb.num_embeddings:
-        raise ValueError(f"context_size is {context_size}, but the model reads {model.pos_emb.num_embeddings}")
+    if not 0 < context_size <= context_length(model):
+        raise ValueError(f"context_size is {context_size}, but the model reads {context_length(model)}")
     if not temperature >= 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
         raise ValueError(f"want temperature >= 0, top_k >= 1 and 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}: want 0 or more")
     if len(idx) == 0 or not all(len(row) for row in idx):
         raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
+
+
+# --- Whole answers, and answers as they come ---
 
 
 @torch.inference_mode()
@@ -153,19 +191,16 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     from torch's global random state: the same seed and the same batch give the same tokens.
 
     A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
-    again; from then on each step reads that whole window.
-
-    A hook on one of the model's parts sees the prompts packed in one row, and then each newest token alone; what looks
-    along a row needs `generate_text_simple`. Raises ValueError for what `check_arguments` names.
+    again; from then on each step reads that whole window. Dropout is off. Raises ValueError as `check_arguments` says.
     """
     check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
     device = next(model.parameters()).device
     rows = [torch.as_tensor(row, dtype=torch.long, device=device) for row in idx]
     length = torch.tensor([len(row) for row in rows], device=device)            # (B,)
     tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
-    pick = partial(pick_next, temperature=temperature, top_k=top_k, top_p=top_p)
-    with evaluation_mode(model):
-        for _ in extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+    pick = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
+    with evaluation_mode(model), fast_layers(model):
+        for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             pass
     if not torch.is_tensor(idx):
         return [row[:n].tolist() for row, n in zip(tokens, length, strict=True)]
@@ -183,9 +218,9 @@ def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None
     device = next(model.parameters()).device
     length = torch.tensor([len(ids)], device=device)                            # (1,)
     tokens = torch.tensor([[*ids, *[0] * max_new_tokens]], device=device)       # (1, T + new)
-    pick = partial(pick_next, temperature=temperature, top_k=top_k, top_p=top_p)
-    with evaluation_mode(model):
-        for _ in extend(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+    pick = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
+    with evaluation_mode(model), fast_layers(model):
+        for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             yield tokens[0, length[0] - 1].item()
 
 

@@ -35,11 +35,12 @@ class LoRALinear(nn.Module):
 def add_lora(model, rank, alpha):
     """Freeze a GPTModel and give each linear layer of its blocks an adapter, which alone is trained from now on.
 
-    The adapters' change is scaled by alpha / rank, so that another rank wants about the same learning rate. Raises
-    ValueError for a rank below 1.
+    The adapters' change is scaled by alpha / rank, so that another rank wants about the same learning rate. Adapters
+    that are there already are merged first. Raises ValueError for a rank below 1.
     """
     if rank < 1:
         raise ValueError(f"rank is {rank}: want 1 or more")
+    merge_lora(model)
     model.requires_grad_(False)
     for name, layer in list(model.named_modules()):
         if name.startswith("trf_blocks.") and isinstance(layer, nn.Linear):

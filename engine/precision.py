@@ -38,9 +38,8 @@ def number_format(precision, device):
 def mixed_precision(device, precision):
     """Inside this `with` block matrix products are computed in the format that `number_format` gives.
 
-    A trained weight is cast when it is first used, and what was cast is kept until the outermost such block ends: put
-    one around all of a step that reads the same weights. (Not so under FSDP2, which makes its weights anew in each
-    pass: there, open one for each pass, or gradients get lost.)
+    Open one for each forward pass. A weight is cast when it is first used, and the cast weight is kept until the block
+    ends; FSDP2, which makes its weights anew in each pass, would lose the gradients of later passes.
     """
     precision = number_format(precision, device)
     return nullcontext() if precision == "float32" else torch.autocast(torch.device(device).type, FORMATS[precision])

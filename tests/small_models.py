@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from llms_from_scratch import ch04, ch05
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from engine.params import nest_params
-from previous_chapters import GPTModel, load_weights_into_gpt, train_model_simple
+from engine import trainer
+from gpt_download import nest_params
+from previous_chapters import GPTModel, load_weights_into_gpt
 from tests.helpers import random_tensors, transformers_state
 
 V, D, LAYERS, CONTEXT, EOT = 97, 16, 3, 24, 96
@@ -127,7 +128,7 @@ def train(model, loader=BATCHES, epochs=2, eval_freq=3, eval_iter=1, optimizer=N
     """A call as readers of the book write it."""
     if optimizer is None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
-    return train_model_simple(model, loader, val_loader, optimizer, "cpu", epochs, eval_freq, eval_iter, "start",
+    return trainer.train(model, loader, val_loader, optimizer, "cpu", epochs, eval_freq, eval_iter, "start",
                               TOY_TOKENIZER, **options)
 
 

@@ -3,18 +3,20 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 from pickle import UnpicklingError
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-import previous_chapters
-from engine.checkpoints import Checkpoints, whole_file
+from engine import trainer
+from engine.checkpoints import Checkpoints
 from previous_chapters import GPTModel
-from scripts.tutorial import ROOT
 from tests.helpers import flip, truncate
 from tests.small_models import CFG, equal, float32_model, instruction_batch, train
+from tutorial import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +26,8 @@ import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 import torch
-from previous_chapters import GPTModel, train_model_simple
+from engine.trainer import train
+from previous_chapters import GPTModel
 
 folder, moment, result = sys.argv[1:]
 torch.set_num_threads(1)
@@ -48,8 +51,8 @@ if moment == "written":
     os.fsync = kill
 if moment == "renamed":
     Path.unlink = kill
-history = train_model_simple(model, loader, loader, optimizer, "cpu", 4, 2, 2, "x", tokenizer, scheduler=scheduler,
-                                max_norm=1.0, checkpoint_dir=folder)
+history = train(model, loader, loader, optimizer, "cpu", 4, 2, 2, "x", tokenizer, scheduler=scheduler, max_norm=1.0,
+                checkpoint_dir=folder)
 torch.save((model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()), result)
 """
 
@@ -121,7 +124,7 @@ def test_a_new_checkpoint_is_kept_beside_damaged_newer_ones(saved_run):
     for path in folder.glob("*.pt"):
         path.write_bytes(b"no checkpoint")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyError):
-        patch.setattr("previous_chapters.sample_text", lambda *args: {}["stopped after the first save"])
+        patch.setattr("engine.trainer.sample_text", lambda *args: {}["stopped after the first save"])
         again()
     assert [path.name for path in folder.iterdir()] == ["step-4.pt"]
     assert equal(again(), result)
@@ -148,7 +151,6 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     ({"epochs": 4}, "num_epochs 4, was 3"), ({"optimizer": "other rate"}, "AdamW lr 5e-05, was 0.01"),
     ({"max_norm": 1.0}, "max_norm 1.0, was None"), ({"eval_freq": 2}, "eval_freq 2, was 3"),
     ({"precision": "bfloat16"}, "precision 'bfloat16', was 'float32'"),
-    ({"micro_batch_size": 1}, "micro_batch_size 1, was None"),
     ({"data_seed": 1}, "training data '[0-9a-f]{16}', was '[0-9a-f]{16}'"),
     ({"batch_size": 4}, "training batch size 4, was 2; training batches 2, was 4"),
     ({"drop_rate": 0.2}, r"dropout \[0.2.*\], was \[0.1.*\]"),
@@ -160,6 +162,84 @@ def test_a_folder_with_another_run_is_an_error(saved_run, changes, difference):
     _, again, _ = saved_run
     with pytest.raises(ValueError, match=rf"step-12.pt is of another run \({difference}\): empty that folder or name"):
         again(**changes)
+
+
+def test_another_size_of_micro_batches_may_go_on(saved_run, capsys):
+    """It changes no result but by rounding, and may be what a smaller machine needs."""
+    folder, again, (weights, (losses, *_), _) = saved_run
+    (folder / "step-12.pt").unlink()
+    other_weights, (other_losses, *_), _ = again(micro_batch_size=1)
+    assert f"Going on from {folder / 'step-8.pt'}" in capsys.readouterr().out
+    assert other_losses == pytest.approx(losses, rel=1e-5) and other_losses != losses
+    torch.testing.assert_close(other_weights, weights, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("what", ["lr", "max_norm", "epochs", "eval_freq"])
+@pytest.mark.parametrize("number", [np.float64, partial(torch.tensor, dtype=torch.float64)])
+def test_numbers_of_other_libraries_are_saved_as_plain_ones(tmp_path, what, number):
+    """A run with them goes on, and ends as one with Python's numbers."""
+    plain = {"lr": 1e-3, "max_norm": 1.0, "epochs": 2, "eval_freq": 3}
+
+    def run(folder, numbers, stop=None):
+        model = float32_model()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=numbers["lr"])
+        steps = iter(range(100))
+        optimizer.register_step_pre_hook(lambda *_: {}["stopped"] if next(steps) == stop else None)
+        history = train(model, optimizer=optimizer, checkpoint_dir=folder, checkpoint_minutes=0,
+                        **{name: value for name, value in numbers.items() if name != "lr"})
+        return model.state_dict(), history
+
+    value = number(plain[what]) if what in ("lr", "max_norm") else np.int64(plain[what])
+    with pytest.raises(KeyError, match="stopped"):
+        run(tmp_path, plain | {what: value}, stop=5)
+    torch.load(tmp_path / "step-5.pt", weights_only=True)
+    assert equal(run(tmp_path, plain), run(tmp_path / "whole", plain))
+
+
+@pytest.mark.parametrize("after", [3, 6])
+@pytest.mark.parametrize("new_optimizer", [False, True])
+def test_the_same_call_goes_on_after_the_stop_button(tmp_path, capsys, after, new_optimizer):
+    """In the same process, with the very model, and the optimizer's cell run again or not."""
+    def prepare(model):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        return {"optimizer": optimizer, "scheduler": torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 12),
+                "epochs": 3, "checkpoint_dir": tmp_path / "run", "checkpoint_minutes": 0}
+
+    whole = float32_model()
+    expected = train(whole, **(prepare(whole) | {"checkpoint_dir": None}))
+    model = float32_model()
+    options, steps = prepare(model), iter(range(100))
+
+    def press_stop(*_):
+        if next(steps) == after:
+            raise KeyboardInterrupt
+
+    hook = options["optimizer"].register_step_post_hook(press_stop)
+    train(model, **options)
+    assert "Interrupted" in capsys.readouterr().out
+    hook.remove()
+    options = prepare(model) if new_optimizer else options
+    assert train(model, **options) == expected
+    assert f"Going on from {tmp_path / 'run' / f'step-{after}.pt'}" in capsys.readouterr().out
+    assert equal(dict(model.state_dict()), dict(whole.state_dict()))
+    with pytest.raises(ValueError, match="num_epochs 4, was 3"):
+        train(model, **(options | {"epochs": 4}))
+
+
+def test_a_stop_before_the_first_checkpoint_begins_anew_with_what_was_learned(tmp_path, capsys):
+    model, steps = float32_model(), iter(range(100))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+
+    def press_stop(*_):
+        if next(steps) == 1:
+            raise KeyboardInterrupt
+
+    hook = optimizer.register_step_post_hook(press_stop)
+    train(model, optimizer=optimizer, checkpoint_dir=tmp_path)
+    hook.remove()
+    once = train(model, optimizer=optimizer, checkpoint_dir=tmp_path)
+    assert "Going on" not in capsys.readouterr().out and sorted(path.name for path in tmp_path.iterdir())
+    assert train(model, optimizer=optimizer, checkpoint_dir=tmp_path) == once
 
 
 @pytest.mark.parametrize("stopped_after", [1, 3, 4, 6, 11])
@@ -213,22 +293,12 @@ def test_what_a_killed_process_was_writing_is_removed(saved_run):
 def test_a_run_that_was_interrupted_in_validation_goes_on(tmp_path, monkeypatch):
     whole = train(float32_model(), checkpoint_dir=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        right, calls = previous_chapters.calc_loss_loader, iter(range(9))
-        patch.setattr(previous_chapters, "calc_loss_loader", lambda *args, **options: (
+        right, calls = trainer.evaluate, iter(range(9))
+        patch.setattr(trainer, "evaluate", lambda *args, **options: (
             {}["interrupted"] if next(calls) == 1 else right(*args, **options)))
         with pytest.raises(KeyError, match="interrupted"):
             train(float32_model(), checkpoint_dir=tmp_path / "run", checkpoint_minutes=0)
     assert train(float32_model(), checkpoint_dir=tmp_path / "run") == whole
-
-
-def test_a_failed_write_leaves_what_was_there(tmp_path):
-    path = tmp_path / "result.json"
-    with whole_file(path) as unfinished:
-        unfinished.write_text("old")
-    with pytest.raises(KeyError), whole_file(path) as unfinished:
-        unfinished.write_text("new, but")
-        raise KeyError
-    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_a_checkpoint_runs_no_code(saved_run, tmp_path):

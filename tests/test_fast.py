@@ -1,4 +1,4 @@
-"""Each fast form against the plain one, and for whatever a model has become: wrapped, hooked, sharded, compiled."""
+"""Each fast form against the plain one, for whatever a model has become: changed, hooked, sharded, compiled."""
 
 import platform
 import subprocess
@@ -7,38 +7,45 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.modules import module as torch_modules
 
 import engine.fast
-from engine.fast import Linear, keep_freed_memory, micro_batches, pack
-from previous_chapters import calc_loss_batch, causal_attention, load_model, save_model
-from scripts.tutorial import ROOT
+import previous_chapters
+from engine.fast import FastLinear, Packing, fast_layers, freed_memory, packed_loss
+from engine.generation import generate
+from engine.lora import add_lora
+from previous_chapters import GPTModel, MultiHeadAttention, calc_loss_batch, causal_attention
 from tests.small_models import (
     CFG,
+    CONTEXT,
     LAYERS,
+    PROMPTS,
     D,
     V,
+    continue_naively,
     cross_entropy_by_torch,
     float32_model,
     instruction_batch,
-    mean_per_token,
     our_model,
     positions_computed,
-    train,
 )
+from tutorial import ROOT
+from weights.saved import load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("beginning", [0, 3])
-def test_batch_loss_and_gradients_equal_cross_entropy(float64, beginning):
+def test_batch_loss_and_gradients_equal_cross_entropy(float64, capsys, beginning):
     inputs, targets = instruction_batch(0, beginning=beginning)
     ours, plain = our_model(), our_model()
-    loss, expected = calc_loss_batch(inputs, targets, ours, "cpu"), cross_entropy_by_torch(plain, inputs, targets)
+    loss, expected = packed_loss(inputs, targets, ours, "cpu"), cross_entropy_by_torch(plain, inputs, targets)
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
     (3 * loss).backward()
     (3 * expected).backward()
     for (name, parameter), other in zip(ours.named_parameters(), plain.parameters()):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=0, atol=1e-12, msg=name)
+    assert capsys.readouterr().out == "", "the packed form was taken"
 
 
 @pytest.mark.parametrize("beginning", [0, 3])
@@ -51,46 +58,160 @@ def test_positions_that_cannot_matter_are_not_computed(float64, masked, beginnin
     for row, at in (targets != -100).nonzero().tolist():
         needed[row, :at + 1] = True
     shapes = positions_computed(model)
-    loss = calc_loss_batch(inputs, targets, model, "cpu")
+    packed_loss(inputs, targets, model, "cpu")  # the first time, it is checked
+    shapes.clear()
+    loss = packed_loss(inputs, targets, model, "cpu")
     assert shapes == [(1, int(needed.sum()) - (len(inputs) - 1) * beginning,)] and needed.sum() < inputs.numel()
     torch.testing.assert_close(loss, cross_entropy_by_torch(model, inputs, targets), rtol=0, atol=1e-12)
-    packing = pack(inputs, needed)
-    logits = packing.run(model, inputs, causal_attention, packing.source[needed])
+    packing = Packing(inputs, needed)
+    logits = packing.run(model, causal_attention, packing.source[needed])
     torch.testing.assert_close(logits, model(inputs)[needed], rtol=0, atol=1e-12)
 
 
 def test_with_dropout_rows_share_nothing_in_training():
     model, (inputs, targets) = our_model(drop_rate=0.1), instruction_batch(0, beginning=3)
     shapes = positions_computed(model)
+    computed = []
     for mode in (model.train, model.eval):
         mode()
-        calc_loss_batch(inputs, targets, model, "cpu")
-    assert shapes[1][1] == shapes[0][1] - 2 * 3
+        packed_loss(inputs, targets, model, "cpu")
+        computed.append(shapes[-1][1])
+    assert computed[1] == computed[0] - 2 * 3
 
 
-# --- One way through the model, whatever it has become ---
+def test_dropout_is_as_strong_as_in_the_plain_form():
+    """The mean of many packed losses is that of many plain ones."""
+    torch.manual_seed(0)
+    model, batch = float32_model().train(), instruction_batch(0, beginning=3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.2
+    means, errors = [], []
+    for loss_of in (packed_loss, calc_loss_batch):
+        losses = torch.stack([loss_of(*batch, model, "cpu").detach() for _ in range(400)])
+        means.append(losses.mean().item())
+        errors.append(losses.std().item() / 20)
+    assert means[0] == pytest.approx(means[1], abs=4 * sum(errors)) and errors[0] == pytest.approx(errors[1], rel=0.3)
+
+
+# --- Whatever a model has become: loss, every gradient and greedy ids are the plain form's ---
 
 
 def gradients(model, loss):
     loss.backward()
     return {name.replace("module.", "").replace("_orig_mod.", ""): parameter.grad
-            for name, parameter in model.named_parameters()}
+            for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def assert_equals_cross_entropy(model, plain):
-    """Loss and every gradient, against `F.cross_entropy` of another copy of the model."""
+def assert_equals_plain_form(model, plain):
+    """The loss and every gradient of a model against `F.cross_entropy` of another copy, and greedy ids against its
+    plain loop."""
     for masked in (False, True):
         inputs, targets = instruction_batch(0, rows=4, beginning=3)
         if masked:
             targets[:, :3] = -100
-        loss, expected = calc_loss_batch(inputs, targets, model, "cpu"), cross_entropy_by_torch(plain, inputs, targets)
+        loss = packed_loss(inputs, targets, model, "cpu")
+        expected = cross_entropy_by_torch(plain, inputs, targets)
         torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
         ours, theirs = gradients(model, loss), gradients(plain, expected)
-        assert ours.keys() == theirs.keys()
+        assert ours.keys() == theirs.keys() and ours
         for name in ours:
             torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-12, msg=name)
         model.zero_grad()
         plain.zero_grad()
+    rows = generate(model, PROMPTS, 8, CONTEXT)
+    assert rows == [continue_naively(plain.eval(), row, 8, CONTEXT, None) for row in PROMPTS]
+
+
+class OwnAttention(torch.nn.Module):
+    """What a reader writes who leaves `attend` unused: the very same function of one text."""
+
+    def __init__(self, att):
+        super().__init__()
+        self.qkv, self.out_proj, self.n_heads = att.qkv, att.out_proj, att.n_heads
+
+    def forward(self, x, attend=None):
+        B, T, width = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+        scores = scores.masked_fill(torch.ones(T, T).triu(diagonal=1).bool(), -torch.inf)
+        return self.out_proj((scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(B, T, width))
+
+
+class WithoutArguments(OwnAttention):
+    def forward(self, x):
+        return super().forward(x)
+
+
+def own_attention(kind):
+    def change(model, monkeypatch):
+        for block in model.trf_blocks:
+            block.att = kind(block.att)
+            if kind is WithoutArguments:
+                block.forward = lambda x, attend=None, block=block: (
+                    (y := x + block.att(block.norm1(x))) + block.ff(block.norm2(y)))
+    return change
+
+
+def attention_of_the_class(model, monkeypatch):
+    monkeypatch.setattr(MultiHeadAttention, "forward", OwnAttention.forward)
+
+
+def patched_forward(model, monkeypatch):
+    feed_forward = model.trf_blocks[1].ff
+    plain = feed_forward.forward
+    feed_forward.forward = lambda x: plain(x) + x.cumsum(1)
+
+
+class LooksBack(torch.nn.Module):
+    """A feed-forward that sees the token before."""
+
+    def __init__(self, ff):
+        super().__init__()
+        self.ff = ff
+
+    def forward(self, x):
+        before = torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), dim=1)
+        return self.ff(x + before)
+
+
+def looks_back(model, monkeypatch):
+    model.trf_blocks[0].ff = LooksBack(model.trf_blocks[0].ff)
+
+
+def forward_hook(change):
+    return lambda model, monkeypatch: model.trf_blocks[1].register_forward_hook(lambda module, args, out: change(out))
+
+
+def hook_on_the_whole(model, monkeypatch):
+    model.register_forward_hook(lambda module, args, out: out + out.mean(dim=0, keepdim=True))
+
+
+def backward_hook(model, monkeypatch):
+    model.trf_blocks[1].register_full_backward_hook(lambda module, grads, _: (grads[0].cumsum(1), *grads[1:]))
+
+
+def global_hook(model, monkeypatch):
+    """One for all modules, which `no_global_hooks` removes."""
+    if not torch_modules._global_forward_hooks:
+        torch_modules.register_module_forward_hook(
+            lambda module, args, out: out.cumsum(1) if isinstance(module, previous_chapters.FeedForward) else None)
+
+
+@pytest.fixture(autouse=True)
+def no_global_hooks():
+    yield
+    torch_modules._global_forward_hooks.clear()
+
+
+def another_head(model, monkeypatch):
+    torch.manual_seed(0)
+    model.out_head = torch.nn.Linear(D, V, bias=True)
+
+
+def capped_logits(model, monkeypatch):
+    """A head whose backward pass needs its result, the logits: nothing may write over them."""
+    model.out_head = torch.nn.Sequential(model.out_head, torch.nn.Tanh())
 
 
 class Adapter(torch.nn.Module):
@@ -107,43 +228,183 @@ class Adapter(torch.nn.Module):
         return self.linear(x) + x @ self.A @ self.B
 
 
-def wrap_linear_layers(model):
+def wrap_linear_layers(model, monkeypatch):
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     assert len(linear) == 4 * LAYERS + 1
     for name, module in linear:
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, Adapter(module))
+        model.set_submodule(name, Adapter(module))
 
 
-def another_head(model):
+class AdapterThatLooksBack(Adapter):
+    """At first it changes nothing, but its gradient depends on the token before."""
+
+    def __init__(self, linear):
+        super().__init__(linear)
+        torch.nn.init.zeros_(self.B)
+
+    def forward(self, x):
+        before = torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), dim=1)
+        return self.linear(x) + before @ self.A @ self.B
+
+
+def looks_back_with_zero_weights(model, monkeypatch):
+    model.trf_blocks[1].att.out_proj = AdapterThatLooksBack(model.trf_blocks[1].att.out_proj)
+
+
+def low_rank_adapters(model, monkeypatch):
     torch.manual_seed(0)
-    model.out_head = torch.nn.Linear(D, V, bias=True)
+    add_lora(model, rank=2, alpha=4)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".B"):
+            torch.nn.init.normal_(parameter, std=0.1)
 
 
-def capped_logits(model):
-    """A head whose backward pass needs its result, the logits: nothing may write over them."""
-    model.out_head = torch.nn.Sequential(model.out_head, torch.nn.Tanh())
+class OtherPositions(GPTModel):
+    """A model with a forward of its own, which knows none of the textbook's arguments."""
+
+    def forward(self, idx):
+        x = self.tok_emb(idx) + self.pos_emb(torch.arange(idx.shape[1])).flip(1)
+        for block in self.trf_blocks:
+            x = block(x)
+        return self.out_head(self.final_norm(x))
 
 
-def hook(change):
-    return lambda model: model.trf_blocks[1].register_forward_hook(lambda module, args, output: change(output))
+def another_class(model, monkeypatch):
+    model.__class__ = OtherPositions
 
 
-CHANGES = {"wrapped layers": wrap_linear_layers, "another head": another_head, "capped logits": capped_logits,
-           "a hook that scales": hook(lambda x: 1.5 * x),
-           "a hook that looks along the rows": hook(lambda x: x.cumsum(1))}
+FITTING = {"wrapped layers": wrap_linear_layers, "LoRA": low_rank_adapters, "another head": another_head,
+           "capped logits": capped_logits, "a hook that scales": forward_hook(lambda x: 1.5 * x)}
+NOT_FITTING = {
+    "own attention": own_attention(OwnAttention), "own attention of one argument": own_attention(WithoutArguments),
+    "own attention as a method of the class": attention_of_the_class, "a forward patched on one instance":
+    patched_forward, "a feed-forward that looks back": looks_back, "a hook that looks along the rows":
+    forward_hook(lambda x: x.cumsum(1)), "a hook on the whole model": hook_on_the_whole, "a backward hook":
+    backward_hook, "a global hook": global_hook, "an adapter that looks back": looks_back_with_zero_weights,
+    "another forward": another_class}
 
 
-def test_gradients_that_a_hook_changes_are_seen_in_their_rows(float64):
-    ours, plain = our_model(), our_model()
+def changed_models(change, monkeypatch):
+    """Two copies of a model, both changed in the same way."""
+    models = [our_model().train() for _ in range(2)]
+    for model in models:
+        change(model, monkeypatch)
+    return models
+
+
+@pytest.mark.parametrize("change", FITTING)
+def test_a_changed_model_is_computed_packed_where_that_is_the_same(float64, monkeypatch, capsys, change):
+    ours, plain = changed_models(FITTING[change], monkeypatch)
+    inputs, _ = instruction_batch(0)
+    assert not ours(inputs).allclose(our_model()(inputs))
+    assert_equals_plain_form(ours, plain)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("change", NOT_FITTING)
+def test_a_model_that_packing_does_not_fit_is_computed_plainly_and_it_is_said(float64, monkeypatch, capsys, change):
+    assert_equals_plain_form(*changed_models(NOT_FITTING[change], monkeypatch))
+    lines = capsys.readouterr().out.splitlines()
+    assert 1 <= len(lines) <= 2 and all("the plain form is taken, which is slower" in line for line in lines)
+    assert lines[0].startswith("Loss and gradients: ")
+
+
+@pytest.mark.parametrize("change", NOT_FITTING)
+def test_a_change_after_a_check_is_noticed(float64, monkeypatch, change):
+    """The model was fine, trained and generated, and then a reader changes it."""
+    ours, plain = our_model().train(), our_model().train()
+    assert_equals_plain_form(ours, plain)
+    plain.train()
     for model in (ours, plain):
-        model.trf_blocks[1].register_full_backward_hook(lambda module, grad_in, _: (grad_in[0].cumsum(1), *grad_in[1:]))
-    assert_equals_cross_entropy(ours, plain)
+        NOT_FITTING[change](model, monkeypatch)
+    assert_equals_plain_form(ours, plain)
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ("own attention", "trf_blocks.0.att is a OwnAttention with a forward of its own"),
+    ("a forward patched on one instance", "trf_blocks.1.ff.forward was replaced"),
+    ("a backward hook", "trf_blocks.1 has a hook"), ("a global hook", "every module has a hook"),
+    ("another forward", "raised TypeError")])
+def test_the_reason_is_said_as_far_as_it_is_known(float64, monkeypatch, capsys, change, reason):
+    model, _ = changed_models(NOT_FITTING[change], monkeypatch)
+    for _ in range(3):
+        packed_loss(*instruction_batch(0), model, "cpu")
+    printed = capsys.readouterr().out
+    assert reason in printed and printed.count("\n") == 1, "said once"
+
+
+def test_an_edited_textbook_is_noticed(float64, monkeypatch, capsys):
+    """A file in which attention ignores `attend`."""
+    source = (ROOT / "previous_chapters.py").read_text(encoding="utf-8")
+    edited = source.replace("y = attend(qkv,", "y = causal_attention(qkv,")
+    assert edited != source
+    namespace = {"__name__": "previous_chapters"}
+    exec(compile(edited, "previous_chapters.py", "exec"), namespace)
+    models = [namespace["GPTModel"](CFG) for _ in range(2)]
+    for model in models:
+        model.load_state_dict(our_model().state_dict())
+    assert_equals_plain_form(*models)
+    assert "the fast one gives something else\n" in capsys.readouterr().out
+
+
+class Noisy(torch.nn.Module):
+    """Noise of the reader's own in training: one number for each row of a batch."""
+
+    def __init__(self, ff):
+        super().__init__()
+        self.ff = ff
+
+    def forward(self, x):
+        return self.ff(x) * (1 + torch.randn(len(x), 1, 1) if self.training else 1)
+
+
+@pytest.mark.parametrize("noise", [
+    Noisy, lambda ff: torch.nn.Sequential(ff, torch.nn.AlphaDropout(0.3)),
+    lambda ff: torch.nn.Sequential(ff, torch.nn.Dropout1d(0.3))])
+def test_noise_in_training_is_drawn_as_in_the_plain_form(float64, capsys, noise):
+    models = [our_model().train() for _ in range(2)]
+    for model in models:
+        model.trf_blocks[1].ff = noise(model.trf_blocks[1].ff)
+    batch, results = instruction_batch(0, rows=4, beginning=3), []
+    for model, loss_of in zip(models, (packed_loss, calc_loss_batch)):
+        torch.manual_seed(3)
+        loss = loss_of(*batch, model, "cpu")
+        results.append((loss, gradients(model, loss), torch.get_rng_state()))
+    assert "the plain form is taken" in capsys.readouterr().out
+    torch.testing.assert_close(*results, rtol=0, atol=1e-12)
+    assert_equals_plain_form(*(model.eval() for model in models))
+
+
+def test_the_check_leaves_no_trace(float64):
+    """Neither in gradients that are there already, nor in the random state, nor in the rates of dropout."""
+    model = our_model(drop_rate=0.1).train()
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    with torch.no_grad():
+        packed_loss(*instruction_batch(0), model, "cpu")
+    state = torch.get_rng_state()
+    engine.fast.CHECKED.clear()
+    assert engine.fast.packing_works(model, instruction_batch(0)[0], "cpu")
+    assert torch.get_rng_state().equal(state)
+    assert all((parameter.grad == 3).all() for parameter in model.parameters())
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.1}
+
+
+def test_a_model_is_checked_once_for_each_mode(float64, monkeypatch):
+    model, checks = our_model(), []
+    right = engine.fast.difference_between
+    monkeypatch.setattr(engine.fast, "difference_between", lambda *args: checks.append(args) or right(*args))
+    for _ in range(3):
+        packed_loss(*instruction_batch(0), model.train(), "cpu")
+        with torch.no_grad():
+            packed_loss(*instruction_batch(0), model.eval(), "cpu")
+        generate(model, PROMPTS, 2, CONTEXT)
+    assert len(checks) == 3
 
 
 def test_a_second_backward_pass_gives_the_same(float64):
     model = our_model()
-    loss = calc_loss_batch(*instruction_batch(0), model, "cpu")
+    loss = packed_loss(*instruction_batch(0), model, "cpu")
     loss.backward(retain_graph=True)
     once = [parameter.grad.clone() for parameter in model.parameters()]
     loss.backward()
@@ -156,36 +417,44 @@ def test_another_negative_target_is_an_error(target):
     inputs, targets = instruction_batch(0)
     targets[1, 2] = target
     with pytest.raises(ValueError, match=f"target {target}: want token ids, or -100"):
-        calc_loss_batch(inputs, targets, float32_model(), "cpu")
+        packed_loss(inputs, targets, float32_model(), "cpu")
 
 
 def test_a_row_too_long_is_an_error():
     ids = torch.zeros(1, CFG["context_length"] + 1, dtype=torch.long)
     with pytest.raises(ValueError, match="25 tokens in a row, but the context length is 24"):
-        calc_loss_batch(ids, ids, float32_model(), "cpu")
+        packed_loss(ids, ids, float32_model(), "cpu")
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_model_gives_cross_entropy_of_its_own_logits(float64, change):
-    ours, plain, unchanged = our_model().train(), our_model().train(), our_model()
-    for model in (ours, plain):
-        CHANGES[change](model)
-    inputs, _ = instruction_batch(0)
-    assert not ours(inputs).allclose(unchanged(inputs))
-    assert_equals_cross_entropy(ours, plain)
+def test_a_batch_in_which_nothing_counts_has_loss_zero():
+    inputs, targets = instruction_batch(0)
+    model = float32_model()
+    loss = packed_loss(inputs, torch.full_like(targets, -100), model, "cpu")
+    loss.backward()
+    assert loss.item() == 0
+    assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_the_loss_of_large_logits_does_not_overflow():
+    model, (inputs, targets) = our_model(), instruction_batch(0)
+    with torch.no_grad():
+        model.final_norm.weight *= 1000
+    loss, expected = packed_loss(inputs, targets, model, "cpu"), cross_entropy_by_torch(model, inputs, targets)
+    assert expected > 100
+    torch.testing.assert_close(loss, expected)
 
 
 def test_a_compiled_model_gives_the_same_and_can_be_saved(float64, tmp_path):
     model = our_model()
     compiled = torch.compile(model, backend="eager")
-    assert_equals_cross_entropy(compiled, our_model())
+    assert_equals_plain_form(compiled, our_model())
     save_model(compiled, CFG, tmp_path / "model.pt")
     again, _ = load_model(tmp_path / "model.pt")
     inputs, _ = instruction_batch(0)
     assert again(inputs).equal(model(inputs)) and again.out_head.weight is again.tok_emb.weight
 
 
-# Two processes, each with a batch of its own: as many rows, but other numbers of scored tokens.
+# Two processes, each with a batch of its own: as many rows, but other numbers of tokens that count.
 RANK = """
 import sys
 import torch
@@ -193,9 +462,8 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.distributed import leave
-from engine.fast import has_hooks
-from previous_chapters import calc_loss_batch
+from engine import fast
+from engine.distributed import cleanup
 from tests.small_models import cross_entropy_by_torch, instruction_batch, our_model
 
 how, rank, address = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -212,9 +480,10 @@ else:
     for block in model.trf_blocks:
         fully_shard(block)
     fully_shard(model)
-    assert model.out_head.weight is model.tok_emb.weight and not has_hooks(model), "PyTorch's own hooks are no obstacle"
+    assert model.out_head.weight is model.tok_emb.weight
 
-loss = calc_loss_batch(*batches[rank], model, "cpu")
+loss = fast.packed_loss(*batches[rank], model, "cpu")
+assert fast.packing_works(model, batches[rank][0], "cpu")
 loss.backward()
 expected = [cross_entropy_by_torch(plain, *batch) for batch in batches]
 torch.testing.assert_close(loss, expected[rank], rtol=0, atol=1e-12)
@@ -222,7 +491,7 @@ sum(expected).backward()  # each process's gradients are the mean of both
 for (name, parameter), other in zip(model.named_parameters(), plain.parameters(), strict=True):
     grad = parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
     torch.testing.assert_close(grad, other.grad / 2, rtol=0, atol=1e-12, msg=name)
-leave()
+cleanup()
 """
 
 
@@ -240,115 +509,66 @@ def test_in_two_processes_gradients_are_the_mean_of_both(how, tmp_path):
     assert [rank.returncode for rank in ranks] == [0, 0], errors
 
 
-# --- Few rows ---
+# --- Linear layers ---
 
 
 def random_layer(d_in, d_out, bias=True, input_first=False):
-    """A layer with random weights; with `input_first` they lie in the memory as in OpenAI's files."""
-    layer = Linear(d_in, d_out, bias=bias)
+    """A fast layer with random weights; with `input_first` they lie in the memory as in OpenAI's files."""
+    layer = torch.nn.Linear(d_in, d_out, bias=bias)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter)
     if input_first:
         layer.weight = torch.nn.Parameter(layer.weight.data.T.contiguous().T)
+    layer.__class__ = FastLinear
     return layer
 
 
-@pytest.mark.parametrize("d_out", [7, 10, 32, 58])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("rows", [(), (0,), (1,), (2, 1), (3,), (5,), (4, 4), (8, 8), (65,)])
-@pytest.mark.parametrize(("d_in", "input_first"), [(6, False), (6, True), (11, True), (32, True)])
-def test_few_rows_give_what_many_give(rows, bias, d_in, d_out, input_first):
-    layer, x = random_layer(d_in, d_out, bias, input_first), torch.randn(*rows, d_in, requires_grad=True)
+@pytest.mark.parametrize("rows", [(), (0,), (1,), (2, 1), (3,), (4, 4), (8, 8), (65,), (2, 0)])
+@pytest.mark.parametrize(("d_in", "d_out"), [(6, 7), (6, 32), (11, 10), (32, 58)])
+@pytest.mark.parametrize("input_first", [False, True])
+@pytest.mark.parametrize("trained", ["all", "input", "none"])
+def test_a_fast_layer_gives_what_a_plain_one_gives(rows, bias, d_in, d_out, input_first, trained):
+    layer, x = random_layer(d_in, d_out, bias, input_first), torch.randn(*rows, d_in, requires_grad=trained != "none")
+    layer.requires_grad_(trained == "all")
     ours, plain = layer(x), F.linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(ours, plain)
-    leaves = [x, *layer.parameters()]
-    grads = [torch.autograd.grad(y.square().sum(), leaves) for y in (ours, plain)]
-    for mine, other in zip(*grads):
-        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+    if trained != "none":
+        leaves = [leaf for leaf in (x, *layer.parameters()) if leaf.requires_grad]
+        grads = [torch.autograd.grad(y.square().sum(), leaves) for y in (ours, plain)]
+        for mine, other in zip(*grads):
+            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("input_first", [False, True])
-def test_only_few_rows_are_read_in_slices(input_first, monkeypatch):
-    layer = random_layer(6, 32, input_first=input_first)
-    monkeypatch.setattr(torch, "bmm", None)
-    layer(torch.randn(65, 6))
-    with pytest.raises(TypeError):
-        layer(torch.randn(64, 6))
+def test_layers_are_fast_inside_the_block_alone():
+    model = float32_model()
+    kinds = [type(module) for module in model.modules()]
+    with pytest.raises(KeyError), fast_layers(model):
+        assert sum(type(module) is FastLinear for module in model.modules()) == 4 * LAYERS + 1
+        raise KeyError
+    assert [type(module) for module in model.modules()] == kinds
 
 
 class Wrapped(torch.Tensor):
-    """A tensor type of somebody else's, whose memory has no view in slices."""
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        if function is torch.Tensor.view:
-            raise RuntimeError("no view")
-        return super().__torch_function__(function, types, args, kwargs or {})
+    """A tensor type of somebody else's."""
 
 
 @pytest.mark.parametrize("change", [
     lambda layer: layer.bfloat16(), lambda layer: layer.double(),
-    lambda layer: layer.__setattr__("weight", torch.nn.Parameter(torch.randn(64, 6)[::2])),
     lambda layer: layer.__setattr__("weight", torch.nn.Parameter(layer.weight.data.as_subclass(Wrapped)))])
 def test_other_weights_are_left_to_pytorch(change, monkeypatch):
     layer = random_layer(6, 32)
     change(layer)
-    monkeypatch.setattr(torch, "bmm", None)
+    monkeypatch.setattr(engine.fast, "OneDNNLinear", None)
     x = torch.randn(3, 6, dtype=layer.weight.dtype)
     assert layer(x).equal(F.linear(x, layer.weight, layer.bias))
 
 
-# --- A batch in parts ---
-
-
-@pytest.mark.parametrize("size", [None, 1, 2, 3, 8, 99])
-def test_parts_of_a_batch_give_its_loss_and_gradients(float64, size):
-    """Rows with unequal numbers of scored tokens, one with none."""
-    inputs, targets = instruction_batch(0, rows=8, beginning=3)
-    targets[:3, :5], targets[5] = -100, -100
-    ours, plain = our_model(), our_model()
-    total = 0.0
-    parts = list(micro_batches(inputs, targets, size))
-    assert [len(part) for part, _, _ in parts] == [len(part) for part in inputs.split(size or 8)]
-    for part_inputs, part_targets, share in parts:
-        loss = share * calc_loss_batch(part_inputs, part_targets, ours, "cpu")
-        loss.backward()
-        total += loss.detach()
-    expected = cross_entropy_by_torch(plain, inputs, targets)
-    expected.backward()
-    torch.testing.assert_close(total, expected.detach(), rtol=0, atol=1e-12)
-    for (name, parameter), other in zip(ours.named_parameters(), plain.parameters()):
-        torch.testing.assert_close(parameter.grad, other.grad, rtol=0, atol=1e-12, msg=name)
-
-
-def test_parts_in_two_processes_give_the_mean_of_all(float64):
-    """Each process's gradients are the average of both, so the mean is over half of all scored tokens."""
-    batches = [instruction_batch(0, rows=5), instruction_batch(1, rows=2)]
-    scored = sum(int((targets != -100).sum()) for _, targets in batches)
-    model = our_model()
-    loss = sum(share * calc_loss_batch(inputs, targets, model, "cpu") for batch in batches
-               for inputs, targets, share in micro_batches(*batch, 2, scored / 2)) / 2
-    assert loss.item() == pytest.approx(mean_per_token(our_model(), batches), rel=1e-12)
-
-
-def test_nothing_scored_is_no_error():
-    inputs, targets = instruction_batch(0)
-    shares = [share for _, _, share in micro_batches(inputs, torch.full_like(targets, -100), 1)]
-    assert shares == [0, 0, 0]
-
-
-@pytest.mark.parametrize("size", [0, -1])
-def test_parts_of_no_rows_are_an_error(size):
-    with pytest.raises(ValueError, match=f"{size} rows at a time: want 1 or more"):
-        train(float32_model(), micro_batch_size=size)
-
-
-@pytest.mark.parametrize("max_norm", [None, 0.1])
-def test_training_in_parts_is_training(float64, max_norm):
-    runs = [train(our_model(), micro_batch_size=size, max_norm=max_norm) for size in (None, 1, 2)]
-    for run in runs[1:]:
-        for mine, other in zip(run, runs[0]):
-            assert mine == pytest.approx(other, rel=1e-9)
+def test_without_onednn_layers_stay_pytorchs(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    model = float32_model()
+    with fast_layers(model):
+        assert not any(isinstance(module, FastLinear) for module in model.modules())
 
 
 # --- Memory ---
@@ -356,31 +576,37 @@ def test_training_in_parts_is_training(float64, max_norm):
 
 RESIDENT = """
 import sys, torch
-from engine.fast import keep_freed_memory
+from engine.fast import freed_memory
 
 def resident():
     lines = dict(line.split(":") for line in open("/proc/self/status"))
     return int(lines["VmRSS"].split()[0])
 
-if sys.argv[1] == "kept":
+def growth():
+    before = resident()
+    torch.ones(25_000_000)
+    return resident() - before
+
+with freed_memory() as keep_freed_memory:
+    print(growth())
     keep_freed_memory()
-before = resident()
-torch.ones(25_000_000)
-print(resident() - before)
+    before = resident()
+    print(growth())
+print(resident() - before, growth())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the switches are glibc's")
-@pytest.mark.parametrize("kept", [True, False])
-def test_freed_memory_is_kept(kept):
+def test_freed_memory_is_kept_from_the_call_to_the_end_of_the_block():
     """By how many kB a process has grown that has filled 100 MB and freed them."""
-    run = subprocess.run([sys.executable, "-c", RESIDENT, "kept" if kept else "freed"], capture_output=True, text=True,
-                         cwd=ROOT, check=True)
-    assert int(run.stdout) > 90_000 if kept else int(run.stdout) < 10_000
+    run = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, cwd=ROOT, check=True)
+    before, kept, given_back, after = map(int, run.stdout.split())
+    assert kept > 90_000 and max(before, given_back, after) < 10_000
 
 
 def test_without_glibc_nothing_is_switched(monkeypatch):
     """macOS has no mallopt, and Windows not even a C library under that name."""
     monkeypatch.setattr(engine.fast.sys, "platform", "win32")
     monkeypatch.setattr(engine.fast.ctypes, "CDLL", None)
-    keep_freed_memory()
+    with freed_memory() as keep_freed_memory:
+        keep_freed_memory()

@@ -18,10 +18,13 @@ import pytest
 import torch
 
 from engine.lora import add_lora, merge_lora
-from gpt_download import download_and_load_gpt2, load_tokenizer
-from previous_chapters import GPTModel, calc_loss_batch, gpt_config, load_model, load_weights_into_gpt
+from engine.precision import number_format
+from gpt_download import load_gpt2, load_tokenizer
+from previous_chapters import calc_loss_batch
 from scripts import finetune
-from scripts.tutorial import MINIATURE_DIR, ROOT
+from tutorial import MINIATURE_DIR, ROOT
+from tutorial.instructions import MINIATURE, InstructionDataset, custom_collate_fn, generate_responses
+from weights.saved import load_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,15 +49,16 @@ finetune.main()
 WITH_OVERFLOW = """
 import os
 import torch
+from engine import trainer
 from scripts import finetune
 
-class Overflowing(finetune.LossScaler):
+class Overflowing(trainer.LossScaler):
     def unscale_(self, optimizer):
         if os.environ["RANK"] == "1" and not optimizer.state:
             optimizer.param_groups[0]["params"][0].grad.to_local().fill_(torch.inf)
         super().unscale_(optimizer)
 
-finetune.LossScaler = Overflowing
+trainer.LossScaler = Overflowing
 finetune.main()
 """
 
@@ -69,9 +73,9 @@ def temporary_files(tmp_path, monkeypatch):
 def start(processes, *options, script=SCRIPT, machine=(), precision="float32"):
     """Start the script alone, or by torchrun in so many processes. Its output can be read as it comes."""
     launcher = ["-m", "torch.distributed.run", *(machine or ["--standalone"]), "--nproc-per-node", str(processes)]
+    options = ["--precision", precision, *options]
     command = [sys.executable, *(launcher if processes > 1 or machine else []), str(script), *map(str, options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PRECISION": precision,
-                                "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -101,15 +105,13 @@ def start_on_two_machines(*options, **changes):
 class Plain:
     """The same fine-tuning as a loop over whole batches in this process, with the textbook's loss."""
 
-    def __init__(self, entries, notebook, steps, make_optimizer, epochs=None, lora_rank=0, seed=123, left_out=()):
-        epochs = epochs or notebook["MINIATURE"]["num_epochs"]
-        settings, params = download_and_load_gpt2("7M", ROOT / "gpt2")
-        self.model = GPTModel(gpt_config(settings))
-        load_weights_into_gpt(self.model, params)
+    def __init__(self, entries, steps, make_optimizer, epochs=None, lora_rank=0, seed=123, left_out=()):
+        epochs = epochs or MINIATURE["num_epochs"]
+        self.model, _ = load_gpt2("7M", ROOT / "gpt2")
         if lora_rank:
             torch.manual_seed(seed)
             add_lora(self.model, lora_rank, alpha=2 * lora_rank)
-        items = notebook["InstructionDataset"](entries, load_tokenizer(MINIATURE_DIR), mask_instruction=True)
+        items = InstructionDataset(entries, load_tokenizer(MINIATURE_DIR), mask_instruction=True)
         count = len(items) * 85 // 100
         per_epoch = count // BATCH
         optimizer, self.steps = make_optimizer(self.model.parameters()), []
@@ -117,7 +119,7 @@ class Plain:
         for step in range(steps):
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + step // per_epoch)).tolist()
             first = step % per_epoch * BATCH
-            batch = notebook["custom_collate_fn"]([items[i] for i in order[first:first + BATCH]])
+            batch = custom_collate_fn([items[i] for i in order[first:first + BATCH]])
             optimizer.param_groups[0]["lr"] = rate * (1 - step / (epochs * per_epoch))
             optimizer.zero_grad()
             loss = calc_loss_batch(*batch, self.model, "cpu")
@@ -127,7 +129,7 @@ class Plain:
                 optimizer.step()
             self.steps.append((step + 1, loss.item(), norm.item(), int((batch[1] != -100).sum())))
         with torch.no_grad():
-            rows = [notebook["custom_collate_fn"]([item]) for item in items[count + len(items) // 10:]]
+            rows = [custom_collate_fn([item]) for item in items[count + len(items) // 10:]]
             scored = [int((targets != -100).sum()) for _, targets in rows]
             loss_sum = sum(calc_loss_batch(*row, self.model, "cpu").item() * n for row, n in zip(rows, scored))
             self.val = loss_sum / sum(scored), sum(scored)
@@ -137,13 +139,14 @@ def adamw(parameters, lr=2.5e-4):
     return torch.optim.AdamW(parameters, lr, weight_decay=0.1)
 
 
-def assert_same(output, plain, first=0):
-    """The lines of all steps and, at the end, of the validation."""
+def assert_same(output, plain, first=0, rel=1e-4):
+    """The lines of all steps and, at the end, of the validation. AdamW makes whole steps of the rounding, which the
+    packed and the plain loss have in other places."""
     steps = [(int(step), float(loss), float(norm), int(tokens)) for step, loss, norm, tokens in LINE.findall(output)]
     for ours, expected in zip(steps, plain.steps[first:], strict=True):
-        assert ours == pytest.approx(expected, rel=1e-5)
+        assert ours == pytest.approx(expected, rel=rel)
     loss, tokens = re.findall(r"^validation loss (\d+\.\d{6}) tokens (\d+)$", output, re.MULTILINE)[-1]
-    assert (float(loss), int(tokens)) == pytest.approx(plain.val, rel=1e-5)
+    assert (float(loss), int(tokens)) == pytest.approx(plain.val, rel=rel)
 
 
 # --- As in one process ---
@@ -158,8 +161,8 @@ def few(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def plain_sgd(notebook):
-    return Plain(FEW, notebook, EPOCH + 1, lambda parameters: torch.optim.SGD(parameters, lr=RATE))
+def plain_sgd():
+    return Plain(FEW, EPOCH + 1, lambda parameters: torch.optim.SGD(parameters, lr=RATE))
 
 
 @pytest.mark.slow
@@ -170,7 +173,7 @@ def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batc
     output = finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", micro_batch,
                           "--max-steps", EPOCH + 1, "--learning-rate", RATE, "--output-dir", tmp_path,
                           script=tmp_path / "sgd.py"))
-    assert_same(output, plain_sgd)
+    assert_same(output, plain_sgd, rel=1e-5)
     model, _ = load_model(tmp_path / "gpt2-instruct.pt")
     for (name, ours), expected in zip(model.named_parameters(), plain_sgd.model.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6, msg=name)
@@ -186,7 +189,7 @@ def test_in_bfloat16_no_part_of_the_gradient_is_lost(plain_sgd, few, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few, notebook, tmp_path):
+def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few, tmp_path):
     """In float16; also when the run was stopped and goes on."""
     (tmp_path / "overflow.py").write_text(WITH_OVERFLOW)
     options = ["--data-file", few, "--batch-size", BATCH, "--checkpoint-dir", tmp_path / "checkpoints",
@@ -195,15 +198,15 @@ def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few
     assert "step 000001 loss " in output and " norm inf " in output
     output += finish(start(2, *options, "--max-steps", 3, precision="float16"))
     assert output.count("steps left out so far, since their float16 gradients overflowed: 1") == 2
-    plain = Plain(FEW, notebook, 3, adamw, left_out=[1])
+    plain = Plain(FEW, 3, adamw, left_out=[1])
     losses = [float(loss) for loss in re.findall(r"^step \d+ loss (\S+)", output, re.MULTILINE)]
     assert losses == pytest.approx([loss for _, loss, _, _ in plain.steps], rel=0.03)
 
 
 @pytest.mark.slow
-def test_adapters_are_trained_as_in_one_process(few, notebook, tmp_path):
+def test_adapters_are_trained_as_in_one_process(few, tmp_path):
     """Also with another seed, and when another number of processes goes on in the middle of an epoch."""
-    plain = Plain(FEW, notebook, 3, partial(adamw, lr=2.5e-3), lora_rank=4, seed=5)
+    plain = Plain(FEW, 3, partial(adamw, lr=2.5e-3), lora_rank=4, seed=5)
     merge_lora(plain.model)
     output = "".join(finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--max-steps", steps,
                                   "--lora-rank", 4, "--seed", 5, "--checkpoint-dir", tmp_path / "checkpoints",
@@ -212,19 +215,20 @@ def test_adapters_are_trained_as_in_one_process(few, notebook, tmp_path):
     model, _ = load_model(tmp_path / "gpt2-instruct.pt")
     for (name, ours), expected in zip(model.named_parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4, msg=name)
-    size = sum(path.stat().st_size for path in (tmp_path / "checkpoints").rglob("*.distcp"))
-    assert size < 2e6, "frozen weights are not saved"
+    saved = list((tmp_path / "checkpoints").iterdir())
+    assert {path.name for path in saved} == {"step-2.pt", "step-3.pt"}
+    assert all(path.stat().st_size < 1e6 for path in saved), "frozen weights are not saved"
 
 
 @pytest.mark.slow
-def test_two_machines_train_the_model_of_one_process(notebook, tmp_path):
+def test_two_machines_train_the_model_of_one_process(tmp_path):
     """Same losses, and the same answers; 55 validation entries can't be divided by 2."""
-    plain = Plain(DATA, notebook, 4, adamw)
+    plain = Plain(DATA, 4, adamw)
     output = finish(*start_on_two_machines("--batch-size", BATCH, "--max-steps", 4, "--output-dir", tmp_path))
     assert_same(output, plain)
     model, _ = load_model(tmp_path / "gpt2-instruct.pt")
     tokenizer = load_tokenizer(MINIATURE_DIR)
-    answers, expected = (notebook["generate_responses"](one, DATA[935:965], tokenizer, max_new_tokens=32)
+    answers, expected = (generate_responses(one, DATA[935:965], tokenizer, max_new_tokens=32)
                          for one in (model, plain.model.eval()))
     assert answers == expected and len(set(answers)) > 20
 
@@ -233,14 +237,14 @@ def test_two_machines_train_the_model_of_one_process(notebook, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_all_and_one_alone_goes_on(few, notebook, tmp_path):
+def test_a_killed_process_ends_all_and_one_alone_goes_on(few, tmp_path):
     """One of two machines' processes. There is a checkpoint after each epoch."""
     folder = tmp_path / "checkpoints"
     options = ["--data-file", few, "--batch-size", BATCH, "--epochs", 3, "--output-dir", tmp_path, "--checkpoint-dir"]
     machines = start_on_two_machines(*options, folder)
     with ThreadPoolExecutor() as pool:
         outputs = [pool.submit(machine.communicate, timeout=600) for machine in machines]
-        while not (folder / "step-000004/.metadata").exists():
+        while not (folder / "step-4.pt").exists():
             assert all(machine.poll() is None for machine in machines), [output.result() for output in outputs]
             time.sleep(0.01)
         processes = [psutil.Process(machine.pid).children()[0] for machine in machines]
@@ -248,10 +252,10 @@ def test_a_killed_process_ends_all_and_one_alone_goes_on(few, notebook, tmp_path
     assert all(output.result() and machine.returncode != 0 for output, machine in zip(outputs, machines))
     assert not any(process.is_running() for process in processes) and not (tmp_path / "gpt2-instruct.pt").exists()
 
-    (folder / "step-000011").mkdir()  # another that wasn't written to its end
-    plain = Plain(FEW, notebook, 12, adamw, epochs=3)
+    (folder / "step-11.pt.part").write_bytes(b"half")  # another that wasn't written to its end
+    plain = Plain(FEW, 12, adamw, epochs=3)
     assert_same(finish(start(1, *options, folder)), plain, first=4)
-    assert sorted(path.name for path in folder.iterdir()) == ["run.json", "step-000008", "step-000012"]
+    assert sorted(path.name for path in folder.iterdir()) == ["step-12.pt", "step-8.pt"]
 
 
 # A process that leaves while one of gloo's threads waits for Python, to free the tensor of its last exchange.
@@ -259,16 +263,16 @@ LATE = """
 import sys, time
 import torch
 import torch.distributed as dist
-from engine.distributed import leave, meet
+from engine.distributed import cleanup, init_process_group
 
-meet("cpu", None)
+init_process_group("cpu")
 kept = dist.group.WORLD  # as FSDP2 keeps it
 sys.setswitchinterval(1000)  # seconds until others may have their turn
 dist.all_reduce(torch.ones(1), async_op=True)
 end = time.monotonic() + 0.5
 while time.monotonic() < end:
     pass
-leave()
+cleanup()
 """
 
 
@@ -297,15 +301,39 @@ def test_too_few_entries_are_an_error(few, monkeypatch):
         read(monkeypatch, "--data-file", few, "--batch-size", 64)
 
 
-def test_a_folder_with_the_checkpoints_of_another_run_is_an_error(few, monkeypatch, tmp_path):
-    options = ["--data-file", few, "--checkpoint-dir", tmp_path]
-    assert read(monkeypatch, *options)[-1] is None, "nothing to go on from yet"
-    for name in ("step-999999", "step-1000000"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / ".metadata").touch()
-    assert read(monkeypatch, *options, "--micro-batch-size", 2)[-1] == tmp_path / "step-1000000"
-    with pytest.raises(ValueError, match=r"is of another run \(seed 5, was 123\): empty that folder or name another"):
-        read(monkeypatch, *options, "--seed", 5)
-    (tmp_path / "run.json").unlink()
-    with pytest.raises(ValueError, match=r"is of another run \(model 'gpt2-mini \(7M\)', was None"):
-        read(monkeypatch, *options)
+def test_options_are_the_recipes_where_they_are_silent(monkeypatch):
+    def parse(*options):
+        monkeypatch.setattr("sys.argv", ["finetune.py", *options])
+        return finetune.parse_options()
+
+    silent, given = parse(), parse("--epochs", "3", "--learning-rate", "0.5", "--precision", "bfloat16",
+                                   "--skip-bad-entries", "--lora-rank", "4")
+    assert (silent.num_epochs, silent.learning_rate) == (MINIATURE["num_epochs"], MINIATURE["learning_rate"])
+    assert (silent.precision, silent.skip_bad_entries, silent.url) == ("float32", False, None)
+    assert (given.num_epochs, given.learning_rate, given.precision) == (3, 0.5, "bfloat16") and given.skip_bad_entries
+    assert parse("--lora-rank", "4").learning_rate == 10 * MINIATURE["learning_rate"]
+    assert parse("--precision", "auto").precision == number_format("auto", "cpu")
+    published = parse("--model", "gpt2-medium (355M)")
+    assert published.learning_rate == 5e-5 and published.url.startswith("https://") and published.max_norm is None
+
+
+def test_entries_at_fault_are_left_out_when_asked(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([*FEW, {"instruction": "Say nothing.", "input": "", "output": " "}]))
+    with pytest.raises(ValueError, match="1 of 61 entries can.t be used"):
+        read(monkeypatch, "--data-file", path)
+    _, _, train_data, _ = read(monkeypatch, "--data-file", path, "--skip-bad-entries")
+    assert len(train_data) == 51 and "left out: 1 with an empty output" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_folder_with_the_checkpoints_of_another_run_is_an_error(few, tmp_path):
+    options = ["--data-file", few, "--batch-size", BATCH, "--max-steps", 1, "--checkpoint-dir", tmp_path / "run",
+               "--output-dir", tmp_path]
+    finish(start(1, *options))
+    for changes, difference in ((["--seed", 5], "seed 5, was 123"),
+                                (["--learning-rate", 0.125], "AdamW lr 0.125, was 0.00025")):
+        run = start(1, *options, *changes)
+        output, _ = run.communicate(timeout=600)
+        assert run.returncode == 1
+        assert f"step-1.pt is of another run ({difference}): empty that folder or name another" in output

@@ -7,7 +7,7 @@ import torch
 from llms_from_scratch import ch05
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from engine.generation import generate, pick_next, stream, whole_text
+from engine.generation import generate, sample, stream, whole_text
 from previous_chapters import GPTModel
 from tests.small_models import (
     CFG,
@@ -60,6 +60,8 @@ def test_rows_with_a_common_beginning_equal_one_by_one_recomputation(float64, ro
 def test_a_common_beginning_is_read_once():
     model = float32_model()
     shapes = positions_computed(model)
+    generate(model, PROMPTS, 1, CONTEXT)  # the first time, the cache is checked
+    shapes.clear()
     generate(model, [[1, 2, 3, 4], [1, 2, 3, 5, 6], [1, 2, 3, 6]], 2, CONTEXT)
     assert shapes == [(1, 3 + 1 + 2 + 1), (3, 1)]
 
@@ -116,19 +118,30 @@ def test_sampling_draws_from_what_transformers_leaves(temperature, top_k, top_p)
         expected = TopPLogitsWarper(top_p)(None, expected)
     expected = expected.softmax(dim=-1)[0]
     torch.manual_seed(0)
-    drawn = pick_next(logits.repeat(20_000, 1), temperature, top_k, top_p)
+    drawn = sample(logits.repeat(20_000, 1), temperature, top_k, top_p)
     assert set(drawn.tolist()) == set(expected.nonzero().flatten().tolist())
     torch.testing.assert_close(drawn.bincount(minlength=8) / 20_000, expected, rtol=0, atol=0.02)
+
+
+def test_all_of_the_probability_is_no_limit(monkeypatch):
+    """Though the sum of the first probabilities is rounded to 1 long before the last."""
+    drawn_from, logits = [], torch.tensor([[0.0, *[-20.0] * 20]])
+    monkeypatch.setattr(torch, "multinomial",
+                        lambda probs, num_samples: drawn_from.append(probs) or probs[:, :1].long())
+    for top_p in (None, 1.0):
+        sample(logits, 1.0, None, top_p)
+    assert drawn_from[0].equal(drawn_from[1]) and (drawn_from[1] > 0).all()
+    assert logits.softmax(dim=-1).cumsum(dim=-1)[0, 0] == 1
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-40, 5e-324])
 def test_a_tiny_temperature_is_as_good_as_greedy(temperature):
     logits = torch.tensor([[0.0, 2.0, 1.5], [-80.0, 90.0, 89.0]])
-    assert pick_next(logits, temperature, None, 0.9).tolist() == [1, 1]
+    assert sample(logits, temperature, None, 0.9).tolist() == [1, 1]
 
 
 def test_temperature_zero_takes_the_most_likely():
-    assert pick_next(torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]]), 0, 2, 0.5).tolist() == [1, 0]
+    assert sample(torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]]), 0, 2, 0.5).tolist() == [1, 0]
 
 
 def test_the_seed_decides_the_draws():
@@ -174,6 +187,8 @@ def test_a_stream_has_the_tokens_of_generate(options, context_size, stops):
 def test_a_stream_gives_each_token_at_once_and_can_be_closed():
     model = GPTModel(CFG).train()
     shapes = positions_computed(model)
+    generate(model, PROMPTS, 1, CONTEXT)  # the first time, the cache is checked
+    shapes.clear()
     tokens = stream(model, [1, 2, 3], 20, CONTEXT)
     assert shapes == []
     next(tokens)

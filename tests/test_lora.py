@@ -7,10 +7,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-import previous_chapters
+from engine import trainer
+from engine.fast import packed_loss
 from engine.lora import LoRALinear, add_lora, merge_lora
-from engine.params import flatten_params
-from previous_chapters import BLOCK_LAYERS, GPTModel, calc_loss_batch, load_model, save_model
+from previous_chapters import BLOCK_LAYERS, GPTModel, flatten_params, load_weights_into_gpt
 from tests.small_models import (
     BATCHES,
     CFG,
@@ -25,6 +25,7 @@ from tests.small_models import (
     train,
     transformers_model,
 )
+from weights.saved import load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RANK, ALPHA = 4, 8
@@ -67,7 +68,7 @@ def test_training_equals_peft(float64):
     optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-2) for model in (ours, theirs)]
     losses = []
     for inputs, targets in BATCHES * 2:
-        both = calc_loss_batch(inputs, targets, ours, "cpu"), cross_entropy_by_torch(theirs, inputs, targets)
+        both = packed_loss(inputs, targets, ours, "cpu"), cross_entropy_by_torch(theirs, inputs, targets)
         for loss, optimizer in zip(both, optimizers):
             optimizer.zero_grad()
             loss.backward()
@@ -90,7 +91,7 @@ def test_adapters_change_nothing_at_first():
 def test_the_loss_and_all_gradients_are_cross_entropys(float64):
     ours, plain = adapted(our_model(), random=True), adapted(our_model(), random=True)
     inputs, targets = instruction_batch(0, beginning=3)
-    loss, expected = calc_loss_batch(inputs, targets, ours, "cpu"), cross_entropy_by_torch(plain, inputs, targets)
+    loss, expected = packed_loss(inputs, targets, ours, "cpu"), cross_entropy_by_torch(plain, inputs, targets)
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
     for one in (loss, expected):
         one.backward()
@@ -106,17 +107,17 @@ def test_frozen_weights_keep_nothing_and_stay_in_the_file(precision):
     params = random_params(np.float32)
     with torch.device("meta"):
         model = GPTModel(CFG)
-    previous_chapters.load_weights_into_gpt(model, params)
+    load_weights_into_gpt(model, params)
     add_lora(model, RANK, ALPHA)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
     train(model, optimizer=optimizer, max_norm=1.0, precision=precision)
-    arrays = {array.ctypes.data for _, array in flatten_params(params)}
+    arrays = {array.ctypes.data for array in flatten_params(params).values()}
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     assert {parameter.data_ptr() for parameter in frozen} == arrays and len(frozen) == len(arrays)
     assert all(parameter.grad is None and parameter not in optimizer.state for parameter in frozen)
     assert optimizer.state.keys() == set(trained(model))
-    expected = dict(flatten_params(random_params(np.float32)))
-    assert all((array == expected[name]).all() for name, array in flatten_params(params))
+    expected = flatten_params(random_params(np.float32))
+    assert all((array == expected[name]).all() for name, array in flatten_params(params).items())
 
 
 def test_a_merged_model_is_a_plain_one(tmp_path):
@@ -141,7 +142,7 @@ def test_a_stopped_run_goes_on_from_checkpoints_of_the_adapters(tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             if epochs_until_error:
                 texts = iter([""] * epochs_until_error)
-                patch.setattr(previous_chapters, "sample_text", lambda *_: next(texts))
+                patch.setattr(trainer, "sample_text", lambda *_: next(texts))
             history = train(model, epochs=3, checkpoint_dir=folder)
         return model.state_dict(), history
 

