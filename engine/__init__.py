@@ -4,6 +4,7 @@
     generation      generate for generate: a key/value cache, ragged prompts in one batch, sampling, streams of tokens
     trainer         train for train_model_simple: the full loop, for one process and many; evaluate for calc_loss_loader
     checkpoints     saving and resuming a training run
+    randomness      what a run draws random numbers from, saved and restored
     distributed     a model in parts on several processes
     precision       bfloat16 and float16 where the hardware has them
     lora            low-rank adapters: added, trained, merged

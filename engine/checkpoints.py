@@ -6,7 +6,6 @@ read back (`weights_only=True`), so that a file from a stranger can't run code. 
 does, and any number of them can go on from it; all must see the same folder.
 """
 
-import hashlib
 import time
 import zlib
 from itertools import islice
@@ -19,6 +18,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd  # of which all classes of dropout are
 
 from engine.distributed import all_gather, broadcast, full, rank, shard_like, start_epoch, world_size
+from engine.randomness import Randomness
 from weights.saved import atomic_write, plain
 
 BEGINNINGS = WeakKeyDictionary()  # model, optimiser or schedule: {folder: what its run there began with}
@@ -35,13 +35,14 @@ class Checkpoints:
     def __init__(self, folder, stateful, train_loader=None, val_loader=None, minutes=inf, **settings):
         self.folder = Path(folder).resolve() if folder else None
         self.stateful, self.minutes, self.saved_at = stateful, minutes, time.monotonic()
-        # What a run draws from: PyTorch's generator on the CPU, the loaders' own if they have any, those on CUDA GPUs.
-        own = [loader.generator for loader in (train_loader, val_loader) if getattr(loader, "generator", None)]
-        self.generators = [torch.default_generator, *own, *torch.cuda.default_generators]
-        self.epoch_start = self.random_states()
+        self.randomness = Randomness(train_loader, val_loader)
+        self.epoch_start = self.randomness.states()
         if self.folder:
-            self.run = plain(settings | {"generators": [str(generator.device) for generator in self.generators]}
-                             | describe_loader("training", train_loader) | describe_loader("validation", val_loader))
+            generators = [str(generator.device) for generator in self.randomness.generators]
+            self.run = plain(settings | {"generators": generators})
+            for name, loader in (("training", train_loader), ("validation", val_loader)):
+                if loader is not None:
+                    self.run |= {f"{name} data": self.randomness.hash_of_data(name, loader)} | sizes_of(name, loader)
             for number, item in enumerate(stateful):
                 for key, value in self.beginning_of(item).items():
                     self.run[f"{key} ({number})" if key in self.run else key] = value
@@ -54,19 +55,11 @@ class Checkpoints:
             known[self.folder] = plain(dict(describe(item)))
         return known[self.folder]
 
-    def random_states(self):
-        """The states of this process's random generators."""
-        return [generator.get_state() for generator in self.generators]
-
-    def set_random_states(self, states):
-        for generator, state in zip(self.generators, states, strict=True):
-            generator.set_state(state)
-
     def batches(self, train_loader, epoch, taken):
         """The batches of an epoch, without those that had been `taken` when the run stopped."""
-        now = self.random_states()
+        now = self.randomness.states()
         if taken:  # the order of the batches was drawn at the start of the epoch
-            self.set_random_states(self.epoch_start)
+            self.randomness.restore(self.epoch_start)
         else:
             self.epoch_start = now
         start_epoch(train_loader, epoch)
@@ -74,7 +67,7 @@ class Checkpoints:
         for _ in islice(batches, taken):
             pass
         if taken:
-            self.set_random_states(now)
+            self.randomness.restore(now)
         yield from batches
 
     def save_when_due(self, step):
@@ -90,7 +83,7 @@ class Checkpoints:
         if self.folder is None:
             return
         states = [whole_state(item) for item in self.stateful]
-        generators, epoch_starts = all_gather(self.random_states()), all_gather(self.epoch_start)
+        generators, epoch_starts = all_gather(self.randomness.states()), all_gather(self.epoch_start)
         self.saved_at = time.monotonic()
         if rank() > 0:
             return
@@ -124,7 +117,7 @@ class Checkpoints:
         for item, state in zip(self.stateful, saved["states"], strict=True):
             restore(item, state)
         if rank() < len(saved["generators"]):  # more processes than before: new ones go on with what they have
-            self.set_random_states(saved["generators"][rank()])
+            self.randomness.restore(saved["generators"][rank()])
             self.epoch_start = saved["epoch_starts"][rank()]
         print(f"Going on from {path}")
 
@@ -232,19 +225,9 @@ def describe(item):
                 yield f"{name} {key}", value
 
 
-def describe_loader(name, loader):
-    """What a run draws from a loader: {name: value}. The batch size is that of all processes together."""
-    if loader is None:
-        return {}
+def sizes_of(name, loader):
+    """How a loader divides its data: {name: value}. The batch size is that of all processes together; the seed is that
+    of a DistributedSampler."""
     batch_size, seed = getattr(loader, "batch_size", None), getattr(getattr(loader, "sampler", None), "seed", None)
-    return {f"{name} data": hash_of(getattr(loader, "dataset", loader)),
-            f"{name} batch size": batch_size and batch_size * world_size(),
-            f"{name} batches": len(loader)} | ({"seed": seed} if name == "training" and seed is not None else {})
-
-
-def hash_of(items):
-    """A short hash of what a list or a data set holds, in order: numbers, texts, tensors, and what is made of them."""
-    digest = hashlib.sha256()
-    for number in range(len(items)):
-        digest.update(repr(plain(items[number])).encode())
-    return digest.hexdigest()[:16]
+    return {f"{name} batch size": batch_size and batch_size * world_size(), f"{name} batches": len(loader)} | (
+        {"seed": seed} if name == "training" and seed is not None else {})

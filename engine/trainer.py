@@ -29,11 +29,11 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     """Train a model that is on `device`. The first ten arguments, what is noted and printed, and the three lists that
     come back, train_losses, val_losses and tokens_seen, are those of the textbook's `train_model_simple`.
 
-    eval_freq: with None nothing is noted. scheduler, of torch.optim.lr_scheduler, steps after every step. max_norm:
-    gradients are clipped to that norm. precision, of the matrix products: "float32", "bfloat16", "float16" or "auto",
-    the device's fastest. micro_batch_size: so many rows are computed at a time, in less memory; their gradients add up
-    to the batch's. max_steps: the run stops after so many. on_step: called after each step, in the place of the bar,
-    with its number, from 1, its loss, its gradient's norm before clipping, and its number of tokens that count.
+    eval_freq: with None nothing is noted, and no bar is shown. scheduler, of torch.optim.lr_scheduler, steps after
+    every step. max_norm: gradients are clipped to that norm. precision, of the matrix products: "float32", "bfloat16",
+    "float16" or "auto", the device's fastest. micro_batch_size: so many rows are computed at a time, in less memory;
+    their gradients add up to the batch's. max_steps: the run stops after so many. on_step: called after each step with
+    its number, from 1, its loss, its gradient's norm before clipping, and its number of tokens that count.
 
     checkpoint_dir: the training is saved there after each epoch and every `checkpoint_minutes`; the same call made
     again, in this process or another one, goes on from there and ends as if it had never stopped (on a CPU, bit for
@@ -62,7 +62,7 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
 
     first_step = log.step
     # A notebook's stop button ends the block quietly.
-    with fast_layers(model), freed_memory() as keep_freed_memory, log.shown(bar=on_step is None):
+    with fast_layers(model), freed_memory() as keep_freed_memory, log.shown(bar=eval_freq is not None):
         for epoch in log.remaining_epochs():
             model.train()
             for inputs, targets in checkpoints.batches(train_loader, epoch, log.step % len(train_loader)):

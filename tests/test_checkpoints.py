@@ -1,5 +1,6 @@
 """A run that was killed, or whose checkpoints are damaged, ends as one that was not."""
 
+import random
 import signal
 import subprocess
 import sys
@@ -165,13 +166,13 @@ def test_a_folder_with_another_run_is_an_error(saved_run, changes, difference):
 
 
 def test_another_size_of_micro_batches_may_go_on(saved_run, capsys):
-    """It changes no result but by rounding, and may be what a smaller machine needs."""
-    folder, again, (weights, (losses, *_), _) = saved_run
+    """It changes no result but by rounding and by what dropout draws, and may be what a smaller machine needs."""
+    folder, again, (_, (losses, *_), _) = saved_run
     (folder / "step-12.pt").unlink()
-    other_weights, (other_losses, *_), _ = again(micro_batch_size=1)
+    _, (other_losses, *_), _ = again(micro_batch_size=1)
     assert f"Going on from {folder / 'step-8.pt'}" in capsys.readouterr().out
-    assert other_losses == pytest.approx(losses, rel=1e-5) and other_losses != losses
-    torch.testing.assert_close(other_weights, weights, rtol=0, atol=1e-3)
+    assert other_losses[:3] == losses[:3] and other_losses == pytest.approx(losses, rel=1e-3)
+    assert other_losses != losses
 
 
 @pytest.mark.parametrize("what", ["lr", "max_norm", "epochs", "eval_freq"])
@@ -269,6 +270,112 @@ def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_afte
     with pytest.raises(KeyError, match="stopped"):  # a second time, so that what is saved after resuming counts too
         run(tmp_path / "run", stop=1 if stopped_after == 11 else 2)
     assert equal(run(tmp_path / "run"), whole)
+
+
+class OwnGenerator(torch.utils.data.Sampler):
+    """A sampler of somebody else's that shuffles with a generator of its own."""
+
+    def __init__(self, count):
+        self.count, self.rng = count, torch.Generator().manual_seed(7)
+
+    def __iter__(self):
+        return iter(torch.randperm(self.count, generator=self.rng).tolist())
+
+    def __len__(self):
+        return self.count
+
+
+class GlobalRandom(OwnGenerator):
+    """One that draws from Python's global state, and a data set that draws from NumPy's."""
+
+    def __iter__(self):
+        return iter(random.sample(range(self.count), self.count))
+
+
+class Augmented(torch.utils.data.Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        inputs, targets = self.items[index]
+        return inputs, targets.masked_fill(torch.from_numpy(np.random.random(targets.shape) < 0.1), -100)
+
+
+class Counting(OwnGenerator):
+    """A sampler that counts its epochs by itself, which nobody can save."""
+
+    epoch = 0
+
+    def __iter__(self):
+        self.epoch += 1
+        return iter(torch.randperm(self.count, generator=torch.Generator().manual_seed(self.epoch)).tolist())
+
+
+class Unseen(OwnGenerator):
+    """One whose generator of NumPy's is hidden from us."""
+
+    def __init__(self, count):
+        self.count, self.rng = count, np.random.default_rng(1)
+
+    def __iter__(self):
+        return iter(self.rng.permutation(self.count).tolist())
+
+
+def run_with(make_loader, folder, stop=None):
+    """A run of three epochs of four batches; or one that is stopped in a step, counted from 0."""
+    torch.manual_seed(123)
+    random.seed(5)
+    np.random.seed(6)
+    model = float32_model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    steps = iter(range(100))
+    optimizer.register_step_pre_hook(lambda *_: {}["stopped"] if next(steps) == stop else None)
+    history = train(model, make_loader(), optimizer=optimizer, epochs=3, checkpoint_dir=folder, checkpoint_minutes=0)
+    return model.state_dict(), history
+
+
+ITEMS = list(zip(*instruction_batch(0, rows=8)))
+BATCH_SAMPLER = torch.utils.data.BatchSampler
+LOADERS = {
+    "a sampler's generator": lambda: DataLoader(ITEMS, batch_size=2, sampler=OwnGenerator(8)),
+    "PyTorch's sampler": lambda: DataLoader(ITEMS, batch_size=2, sampler=torch.utils.data.RandomSampler(
+        ITEMS, generator=torch.Generator().manual_seed(3))),
+    "a batch sampler's sampler": lambda: DataLoader(ITEMS, batch_sampler=BATCH_SAMPLER(OwnGenerator(8), 2, False)),
+    "Python's and NumPy's global states": lambda: DataLoader(Augmented(ITEMS), batch_size=2, sampler=GlobalRandom(8))}
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("stopped_after", [3, 4, 6])
+def test_a_loader_with_randomness_of_its_own_goes_on_the_same(tmp_path, loader, stopped_after):
+    whole = run_with(LOADERS[loader], tmp_path / "whole")
+    with pytest.raises(KeyError, match="stopped"):
+        run_with(LOADERS[loader], tmp_path / "run", stop=stopped_after)
+    random.random(), np.random.random(), torch.rand(1)
+    assert equal(run_with(LOADERS[loader], tmp_path / "run"), whole)
+    assert equal(run_with(LOADERS[loader], None), whole), "the checkpoints change nothing"
+
+
+@pytest.mark.parametrize(("sampler", "what"), [(Counting, "order"), (Unseen, "order")])
+def test_a_loader_whose_randomness_can_not_be_saved_is_an_error(tmp_path, sampler, what):
+    with pytest.raises(ValueError, match=f"the {what} of the training loader can't be repeated.*torch.Generator"):
+        run_with(lambda: DataLoader(ITEMS, batch_size=2, sampler=sampler(8)), tmp_path)
+    assert not list(tmp_path.iterdir())
+    run_with(lambda: DataLoader(ITEMS, batch_size=2, sampler=sampler(8)), None)  # without checkpoints nobody minds
+
+
+def test_data_that_can_not_be_repeated_are_an_error(tmp_path):
+    rng = np.random.default_rng(0)
+
+    class Noisy(Augmented):
+        def __getitem__(self, index):
+            inputs, targets = self.items[index]
+            return inputs, targets.masked_fill(torch.from_numpy(rng.random(targets.shape) < 0.3), -100)
+
+    with pytest.raises(ValueError, match="the data of the training loader can't be repeated"):
+        run_with(lambda: DataLoader(Noisy(ITEMS), batch_size=2), tmp_path)
 
 
 def test_checkpoints_come_every_so_many_minutes(tmp_path, monkeypatch):

@@ -1,0 +1,82 @@
+"""What a training run draws random numbers from, saved and restored, so that a resumed run draws the same."""
+
+import hashlib
+import random
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from weights.saved import plain
+
+
+class Randomness:
+    """The random generators of a run in this process: PyTorch's on the CPU and on CUDA GPUs, the global ones of Python
+    and NumPy, and those that loaders, their data sets and their samplers hold."""
+
+    def __init__(self, *loaders):
+        held = {id(generator): generator for loader in loaders for generator in generators_of(loader)}
+        self.generators = [torch.default_generator, *held.values(), *torch.cuda.default_generators]
+
+    def states(self):
+        """The states of all generators, tensors and plain values."""
+        return {"torch": [generator.get_state() for generator in self.generators],
+                "python": plain(random.getstate()), "numpy": plain(np.random.get_state(legacy=False))}
+
+    def restore(self, states):
+        """Put back what `states` gave."""
+        for generator, state in zip(self.generators, states["torch"], strict=True):
+            generator.set_state(state)
+        version, numbers, gauss = states["python"]
+        random.setstate((version, tuple(numbers), gauss))
+        np.random.set_state(states["numpy"])
+
+    @contextmanager
+    def fixed(self):
+        """Inside the `with` block all generators begin at the same point; afterwards they are where they were."""
+        states = self.states()
+        try:
+            for generator in self.generators:
+                generator.manual_seed(0)
+            random.seed(0)
+            np.random.seed(0)
+            yield
+        finally:
+            self.restore(states)
+
+    def hash_of_data(self, name, loader):
+        """A short hash of what a loader reads, in the order of its data set. Raises ValueError if data or order are
+        others the second time, though all generators begin at the same point: then a run could not be resumed."""
+        hashes = []
+        for _ in range(2):
+            with self.fixed():
+                hashes.append({"data": hash_of(getattr(loader, "dataset", loader)), "order": hash_of(order_of(loader))})
+        for what, value in hashes[0].items():
+            if value != hashes[1][what]:
+                raise ValueError(f"the {what} of the {name} loader can't be repeated, so the run could not be resumed: "
+                                 "it depends on something that can't be saved. Have it draw from a torch.Generator "
+                                 "that data set or sampler hold, or from a global random state, and count nothing")
+        return hashes[0]["data"]
+
+
+def generators_of(loader):
+    """The torch.Generators that a loader, its data set and its samplers hold, each as often as it is held."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    holders = (loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler,
+               getattr(batch_sampler, "sampler", None))
+    return [value for holder in holders for value in getattr(holder, "__dict__", {}).values()
+            if isinstance(value, torch.Generator)]
+
+
+def order_of(loader):
+    """The order in which a loader gives its items, as its samplers draw it: a list."""
+    sampler = getattr(loader, "batch_sampler", None)
+    return list(getattr(loader, "sampler", ()) if sampler is None else sampler)
+
+
+def hash_of(items):
+    """A short hash of what a list or a data set holds, in order: numbers, texts, tensors, and what is made of them."""
+    digest = hashlib.sha256()
+    for number in range(len(items)):
+        digest.update(repr(plain(items[number])).encode())
+    return digest.hexdigest()[:16]

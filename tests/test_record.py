@@ -1,0 +1,85 @@
+"""The record of a run, and the comparison of two."""
+
+import copy
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.small_models import float32_model
+from tutorial import ROOT
+from tutorial.record import hash_of_code, hash_of_weights, write_record
+
+RUN = {"settings": {"learning_rate": 2.5e-4, "batch_size": 8}, "hashes": {"data": "ab" * 32, "weights": "cd" * 32},
+       "losses": [2.0, 1.5, 1.25, 1.0], "scores": {"exact": 0.9}}
+
+
+def write(folder, name, **changes):
+    write_record(folder / name, **(copy.deepcopy(RUN) | changes))
+    return folder / name
+
+
+def compare(*paths):
+    command = [sys.executable, "scripts/compare.py", *map(str, paths)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_record_holds_what_made_the_result(tmp_path):
+    path = write(tmp_path, "run.json", scores={"exact": np.float64(0.9)}, losses=[torch.tensor(2.0)])
+    record = json.loads(path.read_text())
+    assert record["settings"] == RUN["settings"] and record["scores"] == {"exact": 0.9} and record["losses"] == [2.0]
+    assert record["versions"]["torch"] == torch.__version__ and record["versions"]["numpy"] == np.__version__
+    assert record["hashes"] == RUN["hashes"] | {"code": hash_of_code()}
+
+
+def test_equal_runs(tmp_path):
+    run = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json"))
+    assert run.stdout == "losses: equal in all of 4 steps\nscores: exact 0.9 and 0.9\n" and run.returncode == 0
+
+
+def test_what_differs_is_said(tmp_path):
+    other = {"settings": {"learning_rate": 5e-4, "batch_size": 8, "seed": 1}, "losses": [2.0, 1.5, 1.26, 0.5, 0.25],
+             "scores": {"exact": 0.8}, "hashes": RUN["hashes"] | {"data": "ef" * 32}}
+    run = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", **other))
+    assert run.stdout.splitlines() == [
+        "settings: learning_rate is 0.00025 and 0.0005", "settings: seed is None and 1",
+        "hashes: data is 'abababababab' and 'efefefefefef'",
+        "losses: equal in 2 steps; in step 3 1.250000 and 1.260000", "losses: 4 steps and 5 steps",
+        "scores: exact 0.9 and 0.8"]
+
+
+@pytest.mark.parametrize("content", [None, "rubbish", "[]", '{"settings": {}}'])
+def test_another_file_is_named(tmp_path, content):
+    if content:
+        (tmp_path / "b.json").write_text(content)
+    run = compare(write(tmp_path, "a.json"), tmp_path / "b.json")
+    assert run.returncode == 1 and "b.json" in run.stderr and run.stderr.count("\n") == 1
+
+
+def test_hashes_of_weights_tell_models_apart():
+    model = float32_model()
+    before = hash_of_weights(model)
+    assert before == hash_of_weights(float32_model())
+    digest = hashlib.sha256()
+    for name, weight in float32_model().state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.numpy().tobytes())
+    assert before == digest.hexdigest()
+    with torch.no_grad():
+        model.final_norm.bias[0] += 1e-6
+    assert hash_of_weights(model) != before
+
+
+def test_the_hash_of_the_code_ignores_the_notebooks_outputs(tmp_path, monkeypatch):
+    monkeypatch.setattr("tutorial.record.ROOT", tmp_path)
+
+    def hash_with(source, outputs):
+        cells = [{"cell_type": "code", "source": source, "outputs": outputs}]
+        (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+        return hash_of_code()
+
+    assert hash_with("x = 1", []) == hash_with("x = 1", ["1"]) != hash_with("x = 2", [])
