@@ -27,7 +27,7 @@ from previous_chapters import calc_loss_batch, causal_attention
 
 IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
 PROBE_LENGTH = 16    # tokens in a row on which the fast form is compared with the plain one
-SLICE_ROWS = 8       # so many rows of logits stay in the processor's cache
+SLICE_ROWS = 8       # so many rows of logits stay in a processor's cache
 
 
 # --- The loss without padding ---
@@ -109,7 +109,7 @@ def context_length(model):
 
 def has_dropout(model):
     """Whether the same token would come out different in different rows."""
-    return any(isinstance(module, nn.Dropout) and module.training and module.p for module in model.modules())
+    return any(type(module) is nn.Dropout and module.training and module.p for module in model.modules())
 
 
 class TargetLogProbs(torch.autograd.Function):
@@ -121,8 +121,8 @@ class TargetLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits, which, targets):
-        log_totals = torch.cat([rows.float().logsumexp(dim=1) if rows.dtype in (torch.float16, torch.bfloat16)
-                                else rows.logsumexp(dim=1) for rows in logits.split(SLICE_ROWS)])  # (P,)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        log_totals = torch.cat([rows.to(dtype).logsumexp(dim=1) for rows in in_slices(logits)])  # (P,)
         ctx.save_for_backward(logits, log_totals, which, targets)
         return logits[which, targets] - log_totals[which]
 
@@ -133,11 +133,16 @@ class TargetLogProbs(torch.autograd.Function):
         # The gradient of log_softmax(logits)[target] is 1 at the target, less softmax(logits) everywhere.
         row_grads = grad.new_zeros(len(logits)).index_add_(0, which, grad)      # (P,), summed over a row's targets
         grads = torch.empty_like(logits)                                        # (P, V)
-        for rows, log_total, row_grad, out in zip(*(
-                tensor.split(SLICE_ROWS) for tensor in (logits, log_totals[:, None], row_grads[:, None], grads))):
+        for rows, log_total, row_grad, out in zip(*map(in_slices, (
+                logits, log_totals[:, None], row_grads[:, None], grads))):
             out.copy_((rows - log_total).exp_().mul_(-row_grad))
         grads.index_put_((which, targets), grad.to(grads.dtype), accumulate=True)
         return grads, None, None
+
+
+def in_slices(tensor):
+    """A tensor (P, ...) as slices of rows: few on a CPU, and enough to keep a GPU busy."""
+    return tensor.split(SLICE_ROWS if tensor.is_cpu else 64 * SLICE_ROWS)
 
 
 # --- Is it the same? ---
@@ -154,18 +159,17 @@ def computes_the_same(model, what, fast, plain):
         difference = difference_between(fast, plain)
         if difference:
             tqdm.write(f"{what}: the plain form is taken, which is slower, since the fast one {difference}"
-                       f"{what_is_special(model)}", file=sys.stdout)
+                       f"{special_parts(model)}", file=sys.stdout)
         known[key] = not difference
     return known[key]
 
 
 def difference_between(fast, plain):
     """How the fast form fails, in words; "" if it gives the same up to rounding."""
-    expected = plain()
     try:
-        found = fast()
+        expected, found = plain(), fast()
     except Exception as error:  # a model of the reader's own may not know `attend`, `pos` or `logits_at`
-        return f"raised {type(error).__name__}: {error}"
+        return f"fails ({type(error).__name__}: {error})"
     error = sum(float((ours - theirs).square().sum()) for ours, theirs in zip(found, expected)) ** 0.5
     size = sum(float(tensor.square().sum()) for tensor in expected) ** 0.5
     if not isfinite(size):  # a model with broken weights: there is nothing to compare
@@ -187,17 +191,18 @@ def hooks_of(module, prefix=""):
             for number in getattr(module, f"{prefix}_{kind}_hooks")]
 
 
-def what_is_special(model):
+def special_parts(model):
     """Which parts of a model are neither the textbook's nor PyTorch's, and which have hooks, in words."""
-    found = ["every module has a hook"] if hooks_of(torch_modules, "_global") else []
+    found = ["all modules have a hook"] if hooks_of(torch_modules, "_global") else []
     for name, module in model.named_modules():
-        if not type(module).forward.__module__.startswith(("torch.", "previous_chapters", "engine.")):
-            found.append(f"{name} is a {type(module).__name__} with a forward of its own")
+        name = f"{name or 'the model'} ({type(module).__name__})"
         if "forward" in vars(module):
-            found.append(f"{name}.forward was replaced")
+            found.append(f"{name} has another forward")
+        elif not type(module).forward.__module__.startswith(("torch.", "previous_chapters", "engine.")):
+            found.append(f"{name} has a forward of its own")
         if hooks_of(module):
             found.append(f"{name} has a hook")
-    return f" ({', '.join(found[:3])}{', …' * (len(found) > 3)})" if found else ""
+    return f": {', '.join(found[:3])}{', …' * (len(found) > 3)}" if found else ""
 
 
 def packing_works(model, input_batch, device):
@@ -223,28 +228,38 @@ def probe_rows(idx):
 
 def loss_and_gradients(loss_of, inputs, targets, model, device):
     """[loss, and every gradient if they are wanted] in the weights' own number format and without dropout. Gradients
-    that were there before stay."""
+    that were there before stay. Raises RuntimeError if the model draws random numbers all the same."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     before, gpus = [parameter.grad for parameter in trained], [device] if torch.device(device).type == "cuda" else []
     with without_dropout(model), torch.random.fork_rng(devices=gpus), torch.autocast(
             torch.device(device).type, enabled=False):
+        random_states = random_states_of(gpus)
         for parameter in trained:
             parameter.grad = None
         try:
             loss = loss_of(inputs, targets, model, device)
+            if not all(map(torch.equal, random_states, random_states_of(gpus))):
+                raise RuntimeError("the model draws random numbers, not by nn.Dropout")
             if loss.requires_grad:
                 loss.backward()
-            found = [loss.detach(), *(parameter.grad for parameter in trained if parameter.grad is not None)]
+            found = [loss.detach(), *(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                                      for parameter in trained)]
         finally:
             for parameter, grad in zip(trained, before):
                 parameter.grad = grad
     return [getattr(tensor, "to_local", lambda tensor=tensor: tensor)() for tensor in found]
 
 
+def random_states_of(gpus):
+    """The states of PyTorch's random generators on the CPU and these GPUs."""
+    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]
+
+
 @contextmanager
 def without_dropout(model):
-    """Dropout off inside the `with` block, and nothing else that training mode does."""
-    rates = {module: module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+    """nn.Dropout off inside the `with` block, and nothing else that training mode does. (It drops each number by
+    itself, packed or not.)"""
+    rates = {module: module.p for module in model.modules() if type(module) is nn.Dropout}
     try:
         for module in rates:
             module.p = 0.0

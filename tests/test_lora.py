@@ -154,6 +154,21 @@ def test_a_stopped_run_goes_on_from_checkpoints_of_the_adapters(tmp_path):
     assert equal(run(tmp_path / "run"), whole)
 
 
+def test_adapters_added_twice_are_one_set(tmp_path):
+    """As when a notebook's cell is run again, before the training or after one."""
+    model, names, (inputs, _) = float32_model(), list(float32_model().state_dict()), instruction_batch(0)
+    for _ in range(2):
+        adapted(model)
+        adapted(model)
+        assert len(trained(model)) == 2 * 4 * LAYERS
+        train(model)
+        expected = model.eval()(inputs)
+    merge_lora(model)
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(inputs), expected, rtol=1e-4, atol=1e-4)
+    save_model(model, CFG, tmp_path / "model.pt")
+
+
 @pytest.mark.parametrize("rank", [0, -1])
 def test_a_rank_below_one_is_an_error(rank):
     model = float32_model()
