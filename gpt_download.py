@@ -1,4 +1,4 @@
-"""OpenAI's GPT-2 weights: which files a model has, where they come from, and what they hold.
+"""The weight loader: which files a GPT-2 has, where they come from and what they hold; `load_gpt2` makes the model.
 
 A model folder, such as gpt2/124M, holds six files: `hparams.json` (the sizes), `encoder.json` and `vocab.bpe` (the
 tokenizer), and a TensorFlow V2 checkpoint: `checkpoint` (its name), `model.ckpt.index` (which tensor lies where) and
@@ -6,8 +6,7 @@ tokenizer), and a TensorFlow V2 checkpoint: `checkpoint` (its name), `model.ckpt
 opening 6 GB takes no time and no copy.
 
 Folders in Hugging Face's format, with `model.safetensors` and `config.json`, are read as well. Whatever is wrong with
-a folder's files, or with getting them, is reported as `CheckpointError`. How files are fetched, and how both formats
-are read, stands in `engine/fetch.py`, `engine/tf_checkpoint.py` and `engine/huggingface.py`.
+a folder's files, or with getting them, is reported as `CheckpointError`. `weights/` has the downloads and both formats.
 """
 
 import hashlib
@@ -17,19 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import tiktoken
-from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
-from engine import huggingface
-from engine.fetch import CheckpointError, SourceError, download_file
-from engine.params import misfit, nest_params
-from engine.tf_checkpoint import map_tensors, read_with_tensorflow
+from previous_chapters import load_weights_into_gpt, mismatch
+from weights import huggingface
+from weights.saved import empty_model
+from weights.sizes import MODELS, OPENAI_SIZES, gpt_config, openai_settings
+from weights.tf_checkpoint import map_tensors, read_with_tensorflow
+from weights.transfer import CheckpointError, SourceError, download_file
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 MIRROR = "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2"  # the same files, kept for the book's readers
-OPENAI_SIZES = {  # and the same weights on Hugging Face's hub
-    "124M": "openai-community/gpt2", "355M": "openai-community/gpt2-medium", "774M": "openai-community/gpt2-large",
-    "1558M": "openai-community/gpt2-xl",
-}
 FILES = ("hparams.json", "encoder.json", "vocab.bpe", "checkpoint", "model.ckpt.index",
          "model.ckpt.data-00000-of-00001")
 TOKENIZER_SHA256 = {  # the same for every size; tiktoken pins the same two
@@ -38,7 +34,7 @@ TOKENIZER_SHA256 = {  # the same for every size; tiktoken pins the same two
 }
 READERS = {"memmap": map_tensors, "tensorflow": read_with_tensorflow}
 END_OF_TEXT = 50256  # GPT-2's only special token, which stands between the documents of its pretraining text
-# Far above any GPT-2's: a file that says more is damaged, or something else.
+# Far above any GPT-2's: a file with larger numbers is damaged, or something else.
 HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**4, "n_layer": 10**3}
 
 
@@ -46,10 +42,11 @@ HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 1
 
 
 def download_missing(model_size, model_dir):
-    """Fetch those of OpenAI's files that a folder lacks: from OpenAI, else from a mirror, and say from where.
+    """Download those of OpenAI's files that a folder lacks, from OpenAI or else a mirror, and print the source of each.
 
-    GPT2_MIRROR may name other mirrors, base addresses with spaces in between. When none of these has the files, the
-    same weights come from Hugging Face, in its format. Prints what fails; raises CheckpointError when all have failed.
+    The environment variable GPT2_MIRROR replaces the mirror: base addresses, separated by spaces. If no source has all
+    files, the same weights are downloaded from Hugging Face, in its format. Prints what fails. Raises CheckpointError
+    when every source has failed, or for a `model_size` that isn't one of OpenAI's.
     """
     sources = [BASE_URL, *os.environ.get("GPT2_MIRROR", MIRROR).split()]
     for name in FILES:
@@ -66,7 +63,7 @@ def download_missing(model_size, model_dir):
                 break
             except SourceError as error:
                 print(error)
-                sources.remove(source)  # the next file isn't asked for where this one couldn't be had
+                sources.remove(source)  # it isn't asked for the other files
         else:
             print(f"Falling back to {OPENAI_SIZES[model_size]} on Hugging Face")
             huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
@@ -92,7 +89,8 @@ def load_settings(model_dir):
         if settings["n_embd"] % settings["n_head"]:
             raise ValueError(f"n_head {settings['n_head']} does not divide n_embd {settings['n_embd']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not GPT-2's {path.name} ({error!r}): delete it to fetch it again") from error
+        raise CheckpointError(f"{path} is not GPT-2's {path.name} ({error!r}): delete it to download it "
+                              "again") from error
     return settings
 
 
@@ -103,22 +101,29 @@ def is_huggingface(model_dir):
 
 
 def load_tokenizer(model_dir):
-    """GPT-2's tokenizer, built from the `encoder.json` and `vocab.bpe` of a model folder without any network.
+    """GPT-2's tokenizer, built from the `encoder.json` and `vocab.bpe` of a model folder. Uses no network.
 
     Equal to `tiktoken.get_encoding("gpt2")`. Raises CheckpointError when a file is missing or isn't GPT-2's.
     """
-    paths = {name: str(Path(model_dir, name)) for name in TOKENIZER_SHA256}
-    for name, path in paths.items():
+    contents = {}
+    for name, sha256 in TOKENIZER_SHA256.items():
+        path = Path(model_dir, name)
         try:
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            contents[name] = path.read_bytes()
         except OSError as error:
             raise CheckpointError(f"can't read {path}: {error}") from error
-        if digest != TOKENIZER_SHA256[name]:
-            raise CheckpointError(f"{path} is damaged (wrong sha256): delete it to fetch it again")
-    ranks = data_gym_to_mergeable_bpe_ranks(paths["vocab.bpe"], paths["encoder.json"], TOKENIZER_SHA256["vocab.bpe"],
-                                            TOKENIZER_SHA256["encoder.json"])
-    # How GPT-2 cuts text before merging, as a pattern: contractions, then words, numbers and signs, each with a space
-    # before it if there is one, then the remaining space. Source: OpenAI's gpt-2, src/encoder.py.
+        if hashlib.sha256(contents[name]).hexdigest() != sha256:
+            raise CheckpointError(f"{path} is damaged (wrong sha256): delete it to download it again")
+    # encoder.json numbers the tokens in the order of vocab.bpe's merges: these ids are the ranks that tiktoken wants.
+    # It writes each byte of a token as one character: itself, if printable in Latin-1, else the next one from 256 on.
+    # (tiktoken's function for these two files isn't used, as it leaves copies of them in a cache folder.)
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = sorted(set(range(256)).difference(printable))
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    ranks = {bytes(byte_of[character] for character in token): rank
+             for token, rank in json.loads(contents["encoder.json"]).items() if rank != END_OF_TEXT}
+    # How GPT-2 splits a text before it merges bytes: contractions; words, numbers and punctuation, each with the space
+    # before it; other white space. Source: OpenAI's gpt-2, src/encoder.py.
     pattern = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     return tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={"<|endoftext|>": END_OF_TEXT})
@@ -128,7 +133,7 @@ def load_tokenizer(model_dir):
 
 
 def tensor_shapes(settings):
-    """The tensors of OpenAI's GPT-2 checkpoints: {name below "model/": shape}. D is the width, n_embd."""
+    """The tensors of OpenAI's checkpoint of a GPT-2 of these sizes: {name, without "model/" before it: shape}."""
     V, T, D = settings["n_vocab"], settings["n_ctx"], settings["n_embd"]
     shapes = {"wte": (V, D), "wpe": (T, D), "ln_f/g": (D,), "ln_f/b": (D,)}
     for i in range(settings["n_layer"]):
@@ -146,9 +151,9 @@ def load_gpt2_params_from_tf_ckpt(ckpt_path, settings, reader="memmap"):
 
     {"wte" (n_vocab, D), "wpe" (n_ctx, D), "g" (D,), "b" (D,), "blocks": [{"attn": {"c_attn": {"w" (D, 3D), "b" (3D,)},
     "c_proj": ...}, "mlp": {"c_fc": ..., "c_proj": ...}, "ln_1": {"g", "b"}, "ln_2": ...}, ...]}, where D is n_embd.
-    Float32 tensors are views of the mapped file, float16 ones are converted. `reader` is one of READERS. Raises
-    ValueError for another one, and CheckpointError when the files are damaged or don't hold the tensors that `settings`
-    asks for.
+    `reader` is "memmap" or "tensorflow", the independent one. Memmap's float32 arrays are views of the mapped file;
+    float16 tensors are converted. Raises ValueError for another reader, and CheckpointError when the files are damaged
+    or don't hold the tensors of a GPT-2 with these `settings`.
     """
     check_reader(reader)
     tensors = {name.removeprefix("model/"): array for name, array in READERS[reader](ckpt_path).items()}
@@ -162,23 +167,37 @@ def check_reader(reader):
 
 
 def to_params(tensors, settings, path):
-    """Tensors by their names in `tensor_shapes` as float32 arrays in the nested dictionary. Raises CheckpointError,
-    with the `path` they came from, unless they are those that `settings` asks for."""
-    if fault := misfit(tensors, tensor_shapes(settings)):
-        raise CheckpointError(f"{path} {fault}: it is no GPT-2 of the size in its settings")
+    """Tensors by their names in `tensor_shapes` as the nested dictionary of float32 arrays. Raises CheckpointError,
+    which names the `path` they came from, unless they are those of a GPT-2 with these `settings`."""
+    if wrong := mismatch(tensors, tensor_shapes(settings)):
+        raise CheckpointError(f"{path} {wrong}: is it of another model than the settings beside it? Delete the file "
+                              "that is wrong")
     return nest_params({name: array.astype(np.float32, copy=False) for name, array in tensors.items()},
                        settings["n_layer"])
+
+
+def nest_params(tensors, n_layer):
+    """Arrays by their names in OpenAI's checkpoints, such as h0/attn/c_attn/w, as the nested dictionary that
+    `load_gpt2_params_from_tf_ckpt` describes. Matrices lose their first dimension, of size 1."""
+    params = {"blocks": [{} for _ in range(n_layer)]}
+    for name, array in tensors.items():
+        *path, last = name.removeprefix("ln_f/").split("/")  # such as h0, attn, c_attn and w; or wte alone
+        place = params["blocks"][int(path.pop(0)[1:])] if path else params
+        for key in path:
+            place = place.setdefault(key, {})
+        place[last] = array[0] if array.ndim == 3 else array
+    return params
 
 
 def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
     """The sizes and weights of a model: (settings, params).
 
-    The model lies in the folder `models_dir`/`model_size`, in OpenAI's or Hugging Face's format; if `model_size` is one
-    of OpenAI's, 124M, 355M, 774M or 1558M, files that are missing are downloaded first, and when all are there, no
-    network is used. `hf:<owner>/<name>` fetches a repository of Hugging Face's hub into the cache of `huggingface_hub`.
-    `settings` is as `load_settings` gives it, `params` as `load_gpt2_params_from_tf_ckpt` does, which `reader`, for
-    OpenAI's format, is for. Raises ValueError for a reader that isn't one of READERS, and CheckpointError for anything
-    wrong with the files or the download.
+    The model lies in the folder `models_dir`/`model_size`, in OpenAI's or Hugging Face's format. If `model_size` is one
+    of OpenAI's (124M, 355M, 774M, 1558M), missing files are downloaded first; when all are there, no network is used.
+    `hf:<owner>/<name>` downloads a repository of Hugging Face's hub into the cache of `huggingface_hub`. `settings` is
+    what `load_settings` returns; `params` and `reader`, which is for OpenAI's format, are those of
+    `load_gpt2_params_from_tf_ckpt`. Raises ValueError for an unknown reader, and CheckpointError for anything wrong
+    with the files or the download.
     """
     check_reader(reader)
     if model_size.startswith("hf:"):
@@ -196,7 +215,27 @@ def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
             return settings, to_params(tensors, settings, model_dir / huggingface.WEIGHTS)
         named = (model_dir / "checkpoint").read_text(errors="replace")
         if not named.startswith('model_checkpoint_path: "model.ckpt"\n'):
-            raise CheckpointError(f"{model_dir / 'checkpoint'} doesn't name model.ckpt: delete it to fetch it again")
+            raise CheckpointError(f"{model_dir / 'checkpoint'} doesn't name model.ckpt: delete it to download it again")
         return settings, load_gpt2_params_from_tf_ckpt(model_dir / "model.ckpt", settings, reader)
     except OSError as error:
         raise CheckpointError(f"can't read the files in {model_dir}: {error}") from error
+
+
+def load_gpt2(name, models_dir, drop_rate=0.0):
+    """A pretrained GPTModel on the CPU, in evaluation mode, and its config: (model, config).
+
+    `name` is a key of `weights.sizes.MODELS`, such as "gpt2-small (124M)", or a `model_size` as
+    `download_and_load_gpt2` takes it; that function finds or downloads the files. Nothing is copied: the parameters are
+    views of the mapped file. Raises CheckpointError as that function does, and for a folder whose sizes aren't those of
+    `name` in MODELS.
+    """
+    model_size = MODELS[name].model_size if name in MODELS else name
+    settings, params = download_and_load_gpt2(model_size, models_dir)
+    config = gpt_config(settings, drop_rate)
+    if name in MODELS and config != (expected := MODELS[name].config(drop_rate)):
+        raise CheckpointError(f"{model_size} in {models_dir} holds another model than {name}: its sizes are "
+                              f"{openai_settings(config)}, not {openai_settings(expected)}. Move that folder away to "
+                              "download the model, or load it by the folder's name")
+    model = empty_model(config)
+    load_weights_into_gpt(model, params)
+    return model.eval(), config

@@ -1,17 +1,29 @@
-"""The weight loader: against TensorFlow, against another tokenizer, and with files that are missing, damaged or
-another's."""
+"""The weight loader: against TensorFlow, other tokenizers and the published sizes, and with files that are missing,
+damaged or another model's."""
 
+import ast
+import importlib.metadata
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 import gpt_download
-from engine.params import flatten_params
-from gpt_download import FILES, CheckpointError, download_and_load_gpt2, load_settings, load_tokenizer
-from tests.helpers import DATA, SMALL, flip, load, write_checkpoint
+from gpt_download import FILES, CheckpointError, download_and_load_gpt2, load_gpt2, load_settings, load_tokenizer
+from previous_chapters import GPTModel, flatten_params, load_weights_into_gpt
+from tests.helpers import DATA, SMALL, flip, load, tokenizer_source, write_checkpoint
+from tutorial import MINIATURE_DIR, ROOT
+from weights.saved import empty_model
+from weights.sizes import MODELS, OPENAI_SIZES, Model, gpt_config, openai_settings
 
 # --- The weights, against TensorFlow ---
 
@@ -22,7 +34,7 @@ def test_both_readers_give_what_tensorflow_wrote(dtype, tmp_path):
     folder = write_checkpoint(tmp_path / "small", SMALL, dtype=dtype, seed=1)
     settings, params = load(folder)
     assert settings == SMALL
-    ours, theirs = dict(flatten_params(params)), dict(flatten_params(load(folder, "tensorflow")[1]))
+    ours, theirs = flatten_params(params), flatten_params(load(folder, "tensorflow")[1])
     written = tf.train.load_checkpoint(str(folder / "model.ckpt"))
     assert ours.keys() == theirs.keys() and len(ours) == 4 + 12 * 2 == len(written.get_variable_to_shape_map())
     for path, array in ours.items():
@@ -37,7 +49,7 @@ def test_both_readers_give_what_tensorflow_wrote(dtype, tmp_path):
 def test_writing_to_the_arrays_leaves_the_file_alone(model_dir):
     before = (model_dir / DATA).read_bytes()
     _, params = load(model_dir)
-    for _, array in flatten_params(params):
+    for array in flatten_params(params).values():
         array[...] = 7
     assert (params["wte"] == 7).all()
     del params, array
@@ -60,6 +72,23 @@ def test_tokenizer_equals_another(tokenizer, another_tokenizer, text):
         assert ids == another_tokenizer(text)["input_ids"]
     assert tokenizer.decode(ids) == text
     assert tokenizer.encode(text, allowed_special="all") == another_tokenizer(text)["input_ids"]
+
+
+def test_tokenizer_has_the_ranks_that_tiktoken_makes_of_the_files(tokenizer, monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
+    ranks = data_gym_to_mergeable_bpe_ranks(*(str(tokenizer_source(name)) for name in ("vocab.bpe", "encoder.json")))
+    assert len(ranks) == 50256 and tokenizer._mergeable_ranks == ranks
+
+
+@pytest.mark.parametrize("cache", [None, "cache"])
+def test_loading_a_tokenizer_leaves_no_copies(tiny_dir, tmp_path, monkeypatch, cache):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("DATA_GYM_CACHE_DIR", raising=False)
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
+    if cache:
+        monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / cache))
+    assert load_tokenizer(tiny_dir).encode("Hello") == [15496]
+    assert not list(tmp_path.iterdir())
 
 
 def test_tokenizer_special_token(tokenizer):
@@ -86,8 +115,8 @@ def test_a_model_is_downloaded_once(server, small_dir, tmp_path):
     settings, params = download_and_load_gpt2("124M", tmp_path)
     assert [path for path, _ in server.requests] == [f"/124M/{name}" for name in FILES]
     assert {path.name for path in (tmp_path / "124M").iterdir()} == {*FILES, "model.ckpt.verified"}
-    expected = dict(flatten_params(load(small_dir)[1]))
-    assert settings == SMALL and all((expected[path] == array).all() for path, array in flatten_params(params))
+    expected = flatten_params(load(small_dir)[1])
+    assert settings == SMALL and all((expected[path] == array).all() for path, array in flatten_params(params).items())
     server.requests.clear()
     download_and_load_gpt2("124M", tmp_path)
     assert server.requests == []
@@ -145,16 +174,30 @@ def test_a_part_from_one_source_never_mixes_with_another(server, small_dir, tmp_
 def test_a_full_disk_is_no_fault_of_the_source(server, small_dir, tmp_path, monkeypatch):
     serve(server, "", small_dir)
     monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror")
-    monkeypatch.setattr("engine.fetch.shutil.disk_usage", lambda path: SimpleNamespace(free=1))
+    monkeypatch.setattr("weights.transfer.shutil.disk_usage", lambda path: SimpleNamespace(free=1))
     with pytest.raises(CheckpointError, match="needs .* bytes, but .* has 1 free"):
         download_and_load_gpt2("124M", tmp_path)
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("name, value", [("REQUESTS_CA_BUNDLE", "/none.pem"), ("ALL_PROXY", "socks://127.0.0.1:9"),
+                                         ("HTTPS_PROXY", "http://127.0.0.1:9")])
+def test_other_sources_are_asked_when_a_proxy_or_certificates_can_not_be_used(
+        server, small_dir, tmp_path, monkeypatch, capsys, name, value):
+    monkeypatch.setattr(gpt_download, "BASE_URL", "https://somewhere.invalid")
+    monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror")  # reached without a proxy, and without certificates
+    monkeypatch.setenv(name, value)
+    serve(server, "/mirror", small_dir)
+    assert download_and_load_gpt2("124M", tmp_path)[0] == SMALL
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("could not download https://somewhere.invalid/124M/hparams.json") and name in first
+    assert others == [f"{file} came from {server.url}/mirror" for file in FILES]
+
+
 def test_every_source_that_failed_is_named(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-    with pytest.raises(CheckpointError, match="could not get 'openai-community/gpt2-xl' from Hugging Face"):
+    with pytest.raises(CheckpointError, match="could not download 'openai-community/gpt2-xl' from Hugging Face"):
         download_and_load_gpt2("1558M", tmp_path)
     printed = capsys.readouterr().out
     for source in (server.url, f"{server.url}/mirror"):
@@ -246,3 +289,177 @@ def test_a_checkpoint_file_that_names_something_else(model_dir, content):
     (model_dir / "checkpoint").write_text(content, encoding="latin-1")
     with pytest.raises(CheckpointError, match="checkpoint doesn't name model.ckpt"):
         load(model_dir)
+
+
+# --- The table of models, and the way from a name to a model ---
+
+
+@pytest.mark.parametrize("name, parameters", {
+    "gpt2-small (124M)": 124_439_808, "gpt2-medium (355M)": 354_823_168, "gpt2-large (774M)": 774_030_080,
+    "gpt2-xl (1558M)": 1_557_611_200}.items())
+def test_openai_sizes_have_the_published_parameter_counts(name, parameters):
+    model = empty_model(MODELS[name].config())
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_the_table_has_the_miniature_as_it_is():
+    settings = json.loads((MINIATURE_DIR / "hparams.json").read_text())
+    assert openai_settings(MODELS["gpt2-mini (7M)"].config()) == settings
+    assert MODELS["gpt2-mini (7M)"].model_size == MINIATURE_DIR.name
+
+
+def test_the_table_has_distilgpt2_as_transformers_counts_it():
+    """6 of GPT-2's 12 layers: 81,912,576 parameters (https://huggingface.co/distilbert/distilgpt2: 82 million)."""
+    parameters = empty_model(MODELS["distilgpt2 (82M)"].config()).parameters()
+    assert sum(parameter.numel() for parameter in parameters) == 124_439_808 - 6 * (12 * 768**2 + 13 * 768)
+
+
+def test_openais_own_models_are_told_from_others():
+    assert OPENAI_SIZES == {"124M": "openai-community/gpt2", "355M": "openai-community/gpt2-medium",
+                            "774M": "openai-community/gpt2-large", "1558M": "openai-community/gpt2-xl"}
+
+
+def test_config_and_settings_are_each_others_inverse():
+    config = gpt_config(SMALL, drop_rate=0.1)
+    assert config == {"vocab_size": 11, "context_length": 6, "emb_dim": 4, "n_heads": 2, "n_layers": 2,
+                      "drop_rate": 0.1, "qkv_bias": True}
+    assert openai_settings(config) == SMALL
+
+
+def in_three_steps(folder):
+    """The model as it was made before there was `load_gpt2`: download, build, load."""
+    settings, params = load(folder)
+    model = GPTModel(gpt_config(settings))
+    load_weights_into_gpt(model, params)
+    return model.state_dict()
+
+
+@pytest.fixture
+def tiny_in_the_table(tiny_dir, monkeypatch):
+    """Its name in MODELS, where it has the sizes that its folder has."""
+    monkeypatch.setitem(MODELS, "gpt2-tiny", Model(tiny_dir.name, "", n_layers=2, emb_dim=16, n_heads=2,
+                                                   context_length=64))
+    return "gpt2-tiny"
+
+
+def test_a_model_of_the_table_and_a_folder_are_loaded(tiny_dir, tiny_in_the_table):
+    expected = in_three_steps(tiny_dir)
+    for name in (tiny_in_the_table, tiny_dir.name):
+        model, config = load_gpt2(name, tiny_dir.parent)
+        assert config == MODELS[tiny_in_the_table].config() and not model.training
+        assert all(value.equal(expected[key]) for key, value in model.state_dict().items())
+        assert model.state_dict().keys() == expected.keys() and model.out_head.weight is model.tok_emb.weight
+
+
+def test_a_model_of_openais_is_downloaded_first(server, small_dir, tmp_path):
+    serve(server, "", small_dir)
+    model, _ = load_gpt2("124M", tmp_path)
+    expected = in_three_steps(small_dir)
+    assert all(value.equal(expected[key]) for key, value in model.state_dict().items())
+
+
+def test_the_dropout_rate_is_the_callers(tiny_dir, tiny_in_the_table):
+    for name in (tiny_in_the_table, tiny_dir.name):
+        model, config = load_gpt2(name, tiny_dir.parent, drop_rate=0.25)
+        assert config["drop_rate"] == model.drop_emb.p == model.trf_blocks[1].att.dropout.p == 0.25
+
+
+def test_another_model_under_a_name_of_the_table_is_an_error(tiny_dir, tmp_path):
+    shutil.copytree(tiny_dir, tmp_path / "124M")
+    with pytest.raises(CheckpointError, match=r"124M in .* another model than gpt2-small \(124M\): .*'n_embd': 16.*"
+                                              r"not .*'n_embd': 768"):
+        load_gpt2("gpt2-small (124M)", tmp_path)
+    assert load_gpt2("124M", tmp_path)[1]["emb_dim"] == 16  # by the folder's name, what lies there is loaded
+
+
+def test_an_unknown_name_is_an_error(server, tmp_path):
+    with pytest.raises(CheckpointError, match="'gpt2-tiny' is none of OpenAI's sizes 124M, 355M, 774M, 1558M"):
+        load_gpt2("gpt2-tiny", tmp_path)
+    assert server.requests == []
+
+
+def test_parameters_lie_in_the_mapped_file(tiny_dir):
+    model, _ = load_gpt2(tiny_dir.name, tiny_dir.parent)
+    with open("/proc/self/maps") as maps:  # each line: first-end, in hexadecimal, ..., path
+        mapped = [[int(number, 16) for number in line.split()[0].split("-")] for line in maps
+                  if line.rstrip().endswith(str(tiny_dir / DATA))]
+    for name, parameter in model.named_parameters():
+        first = parameter.data_ptr()
+        assert any(start <= first and first + 4 * parameter.numel() <= end for start, end in mapped), name
+
+
+def test_training_a_loaded_model_leaves_the_file_alone(model_dir):
+    before = (model_dir / DATA).read_bytes()
+    model, _ = load_gpt2(model_dir.name, model_dir.parent)
+    model(torch.tensor([[1, 2, 3]])).square().sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= parameter.grad
+    assert (model_dir / DATA).read_bytes() == before
+
+
+# --- A clone as Git makes it on Windows ---
+
+
+def git(folder, *arguments):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    settings = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    return subprocess.run(["git", *settings, *map(str, arguments)], cwd=folder, env=environment, check=True,
+                          stdout=subprocess.PIPE).stdout
+
+
+def clone_as_on_windows(folder, names):
+    """Commit files of this project, and clone them with core.autocrlf=true: the folder of the clone."""
+    for name in names:
+        (folder / "repository" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / "repository" / name)
+    git(folder / "repository", "init", "--quiet")
+    git(folder / "repository", "add", "--force", ".")
+    git(folder / "repository", "commit", "--quiet", "--message", "all")
+    git(folder, "clone", "--quiet", "-c", "core.autocrlf=true", "repository", "clone")
+    return folder / "clone"
+
+
+@pytest.fixture(scope="module")
+def files_of_the_project():
+    try:
+        names = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no clone")
+    return [name for name in names if name and (ROOT / name).is_file()]
+
+
+def test_a_clone_with_windows_line_ends_is_the_same_byte_for_byte(files_of_the_project, tmp_path):
+    clone = clone_as_on_windows(tmp_path, files_of_the_project)
+    assert {".gitattributes", "gpt2/7M/vocab.bpe", "data/mini-instructions.json"} <= {*files_of_the_project}
+    for name in files_of_the_project:
+        assert (clone / name).read_bytes() == (tmp_path / "repository" / name).read_bytes(), name
+    model, _ = load_gpt2("gpt2-mini (7M)", clone / "gpt2")
+    assert model.tok_emb.num_embeddings == load_tokenizer(clone / "gpt2/7M").n_vocab
+
+
+def test_without_gitattributes_such_a_clone_would_be_damaged(tmp_path):
+    clone = clone_as_on_windows(tmp_path, ["gpt2/7M/vocab.bpe"])
+    assert b"\r\n" in (clone / "gpt2/7M/vocab.bpe").read_bytes()
+
+
+# --- What the loader needs ---
+
+
+def test_every_library_that_is_imported_stands_in_the_requirements():
+    required = {re.split(r"[=;<>\[ ]", line)[0].lower().replace("_", "-") for line in
+                (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")}
+    imported = set()
+    for path in (ROOT / "gpt_download.py", *(ROOT / "weights").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    imported -= {*sys.stdlib_module_names, "gpt_download", "previous_chapters", "weights"}
+    libraries = importlib.metadata.packages_distributions()
+    assert {"torch", "google_crc32c", "requests"} <= imported
+    for module in imported:
+        assert required.intersection(name.lower().replace("_", "-") for name in libraries[module]), module

@@ -9,15 +9,17 @@ import sys
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.utils import close_session
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from engine import huggingface
-from engine.fetch import CheckpointError
-from engine.params import flatten_params
-from previous_chapters import GPTModel, gpt_config, load_weights_into_gpt
-from scripts.tutorial import ROOT
+from gpt_download import download_and_load_gpt2
+from previous_chapters import GPTModel, flatten_params, load_weights_into_gpt
 from tests.helpers import TINY, load, tokenizer_source, transformers_state, truncate
+from tutorial import ROOT
+from weights import huggingface
+from weights.sizes import gpt_config
+from weights.transfer import CheckpointError
 
 
 def published_folder(folder, model):
@@ -73,7 +75,7 @@ def test_what_transformers_wrote_is_read(folder, tiny_dir, dtype, prefix):
     settings, params = load(folder)
     expected_settings, expected = load(tiny_dir)
     assert settings == expected_settings == TINY
-    ours, theirs = dict(flatten_params(params)), dict(flatten_params(expected))
+    ours, theirs = flatten_params(params), flatten_params(expected)
     assert ours.keys() == theirs.keys()
     for path, array in ours.items():
         assert array.dtype == np.float32
@@ -83,10 +85,10 @@ def test_what_transformers_wrote_is_read(folder, tiny_dir, dtype, prefix):
 def test_float32_is_mapped_and_the_file_never_changes(folder):
     before = (folder / "model.safetensors").read_bytes()
     _, params = load(folder)
-    assert all(not array.flags.owndata for _, array in flatten_params(params))
+    assert all(not array.flags.owndata for array in flatten_params(params).values())
     with open("/proc/self/maps") as maps:
         assert any("mine/model.safetensors" in line for line in maps)
-    for _, array in flatten_params(params):
+    for array in flatten_params(params).values():
         array[...] = 7
     assert (folder / "model.safetensors").read_bytes() == before
 
@@ -107,11 +109,85 @@ def test_a_vocabulary_that_was_saved_anew_is_gpt2s(folder, another_tokenizer):
     assert load(folder)[0] == TINY
 
 
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+def test_the_head_alone_will_do_for_the_tied_embedding(folder, tiny_dir, prefix):
+    """Of tied tensors, a program may write either one."""
+    def with_the_head_alone(tensors):
+        tensors["lm_head.weight"] = tensors.pop("transformer.wte.weight")
+        return {name.replace("transformer.", prefix): tensor for name, tensor in tensors.items()}
+    change_weights(folder, with_the_head_alone)
+    ours, theirs = (flatten_params(load(where)[1]) for where in (folder, tiny_dir))
+    assert ours.keys() == theirs.keys() and all((ours[path] == theirs[path]).all() for path in ours)
+
+
+@pytest.fixture
+def anew(folder, peer, another_tokenizer):
+    """A folder as transformers saves a loaded model and tokenizer: the latter in one file, tokenizer.json."""
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    peer.save_pretrained(folder)
+    another_tokenizer.save_pretrained(folder)
+    assert {path.name for path in folder.glob("*.*")} >= {"tokenizer.json"} and not (folder / "vocab.json").exists()
+    return folder
+
+
+def test_a_folder_that_transformers_saved_anew_is_read(anew, tiny_dir):
+    settings, params = load(anew)
+    ours, theirs = flatten_params(params), flatten_params(load(tiny_dir)[1])
+    assert settings == TINY and all((ours[path] == theirs[path]).all() for path in theirs)
+
+
+@pytest.mark.parametrize("one_of_two", ["vocab.json", "merges.txt"])
+def test_one_of_the_two_older_files_beside_it_does_no_harm(anew, one_of_two):
+    source = {"vocab.json": "encoder.json", "merges.txt": "vocab.bpe"}[one_of_two]
+    shutil.copy(tokenizer_source(source), anew / one_of_two)
+    assert load(anew)[0] == TINY
+
+
+def change_tokenizer(folder, change):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("change", [
+    lambda content: content["model"].update(merges=[" ".join(pair) for pair in content["model"]["merges"]]),
+    lambda content: content["model"]["vocab"].pop("<|endoftext|>"),  # which is among the added tokens as well
+    lambda content: content["added_tokens"].append(content["added_tokens"][0] | {"content": "[PAD]", "id": 50257})])
+def test_older_and_newer_layouts_of_tokenizer_json_are_read(anew, change):
+    change_tokenizer(anew, change)
+    assert load(anew)[0] == TINY
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda content: content["model"]["vocab"].update(Hello=1), "another vocabulary than GPT-2's .tokenizer.json."),
+    (lambda content: content["model"]["merges"].pop(), "another vocabulary than GPT-2's .tokenizer.json."),
+    (lambda content: content["added_tokens"].clear() or content["model"]["vocab"].pop("<|endoftext|>"), "another voc"),
+    (lambda content: content.update(normalizer={"type": "Lowercase"}), "prepares texts in another way"),
+    (lambda content: content["pre_tokenizer"].update(add_prefix_space=True), "prepares texts in another way"),
+    (lambda content: content["pre_tokenizer"].update(type="Whitespace"), "prepares texts in another way"),
+    (lambda content: content.pop("model"), "is not a tokenizer's: KeyError"),
+    (lambda content: content.update(pre_tokenizer=None), "is not a tokenizer's: TypeError"),
+    (lambda content: content["model"].update(vocab=[1]), "is not a tokenizer's: TypeError")])
+def test_another_tokenizer_json_is_an_error(anew, change, message):
+    change_tokenizer(anew, change)
+    with pytest.raises(CheckpointError, match=message):
+        load(anew)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xfe", b"[]"])
+def test_a_damaged_tokenizer_json_is_named(anew, content):
+    (anew / "tokenizer.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match="tokenizer.json"):
+        load(anew)
+
+
 @pytest.mark.parametrize("changes, message", [
-    ({"activation_function": "relu"}, "activation_function is 'relu', wanted is 'gelu_new' or"),
+    ({"activation_function": "relu"}, "activation_function is 'relu', not 'gelu_new' or"),
     ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
     ({"scale_attn_weights": False}, "scale_attn_weights is False"), ({"model_type": "llama"}, "model_type is 'llama'"),
-    ({"n_inner": 99}, "n_inner is 99, wanted is None"), ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
+    ({"n_inner": 99}, "n_inner is 99, not None"), ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
     ({"tie_word_embeddings": False}, "tie_word_embeddings is False"), ({"n_head": None}, "n_head is None"),
     ({"n_head": 5}, "n_head 5 does not divide n_embd 16"), ({"n_embd": "16"}, "n_embd is '16'"),
     ({"n_layer": 3}, "lacks the tensor h2/attn/c_attn/w"), ({"n_layer": 1}, "has an unexpected tensor h.1.attn"),
@@ -165,7 +241,7 @@ def test_another_vocabulary_is_an_error(folder):
 @pytest.mark.parametrize("size", [0, 7, 1000, -1])
 def test_a_truncated_weight_file_is_named(folder, size):
     truncate(folder / "model.safetensors", size)
-    with pytest.raises(CheckpointError, match="model.safetensors is damaged or no safetensors file"):
+    with pytest.raises(CheckpointError, match="model.safetensors is damaged or not a safetensors file"):
         load(folder)
 
 
@@ -175,7 +251,8 @@ def test_a_truncated_weight_file_is_named(folder, size):
 def on_the_hub(server, published, repository, weights="model.safetensors"):
     """Have the server play Hugging Face's part for a repository: its list of files, and the files."""
     commit = "0123456789" * 4
-    names = ["config.json", "vocab.json", "merges.txt", "README.md", weights]
+    tokenizer = [name for name in ("vocab.json", "merges.txt", "tokenizer.json") if (published / name).exists()]
+    names = ["config.json", *tokenizer, "README.md", weights]
     listing = {"id": repository, "sha": commit, "siblings": [{"rfilename": name} for name in names]}
     server.files[f"/api/models/{repository}/revision/main"] = json.dumps(listing).encode()
     tree = [{"type": "file", "path": name, "oid": "a" * 40, "size": 1} for name in names]
@@ -187,66 +264,128 @@ def on_the_hub(server, published, repository, weights="model.safetensors"):
     server.commit = commit
 
 
-def load_in_own_process(model, folder, server, tmp_path):
-    """download_and_load_gpt2 in a fresh Python, for which the server is Hugging Face: what it prints, and whether it
-    succeeds."""
-    script = (f"import sys, gpt_download; gpt_download.BASE_URL = {server.url + '/openai'!r}; "
-              "settings, params = gpt_download.download_and_load_gpt2(*sys.argv[1:]); print(settings['n_embd'])")
-    environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache"), "NO_PROXY": "127.0.0.1",
-                                "GPT2_MIRROR": f"{server.url}/mirror", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                                "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([sys.executable, "-c", script, model, str(folder)], cwd=ROOT, env=environment, text=True,
+@pytest.fixture
+def hub(server, monkeypatch, tmp_path):
+    """The server in the place of Hugging Face's hub, with an empty cache; it has no files of OpenAI's."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+                        server.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GPT2_MIRROR", f"{server.url}/mirror")
+    return server
+
+
+def load_in_own_process(model, server, tmp_path):
+    """download_and_load_gpt2 in a fresh Python, told by the environment that the server is Hugging Face's hub: what it
+    prints, and whether it succeeds."""
+    script = ("import sys, gpt_download; settings, params = gpt_download.download_and_load_gpt2(sys.argv[1], ''); "
+              "print(settings['n_embd'])")
+    environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1",
+                                "HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", script, model], cwd=ROOT, env=environment, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return run.stdout, run.returncode == 0
 
 
 @pytest.mark.slow
-def test_a_repository_is_fetched_from_the_hub_once(server, published, tmp_path):
+def test_the_environment_says_where_the_hub_and_its_cache_are(server, published, tmp_path):
     on_the_hub(server, published, "somebody/tiny")
-    for _ in range(2):
-        printed, succeeded = load_in_own_process("hf:somebody/tiny", tmp_path, server, tmp_path)
-        assert succeeded and printed.splitlines()[-1] == "16", printed
-    fetched = [path for path, headers in server.requests if path.endswith(".safetensors")]
-    assert len(fetched) == 1 and not any(path.endswith("README.md") for path, _ in server.requests)
-    printed, succeeded = load_in_own_process("hf:somebody/none", tmp_path, server, tmp_path)
-    assert not succeeded and "could not get 'somebody/none' from Hugging Face" in printed
-    on_the_hub(server, published, "somebody/shards", "model-00001-of-00002.safetensors")
-    printed, succeeded = load_in_own_process("hf:somebody/shards", tmp_path, server, tmp_path)
-    assert not succeeded and "has no model.safetensors" in printed
-
-
-@pytest.mark.slow
-def test_the_hub_is_the_last_source_of_openais_sizes(server, published, tmp_path):
-    on_the_hub(server, published, "openai-community/gpt2-medium")
-    for turn in range(2):
-        server.requests.clear()
-        printed, succeeded = load_in_own_process("355M", tmp_path / "models", server, tmp_path)
-        assert succeeded and printed.splitlines()[-1] == "16", printed
-        assert ("Falling back to openai-community/gpt2-medium on Hugging Face" in printed) == (turn == 0)
-        assert bool(server.requests) == (turn == 0)
-    assert (tmp_path / "models/355M/model.safetensors").exists()
-    (tmp_path / "models/355M/config.json").unlink()
-    printed, succeeded = load_in_own_process("355M", tmp_path / "models", server, tmp_path)
-    assert succeeded and "Falling back" not in printed, "a folder stays in its format: OpenAI's files aren't asked for"
-
-
-@pytest.mark.slow
-def test_a_file_that_is_not_the_published_one_is_refused(server, published, tmp_path):
-    on_the_hub(server, published, "openai-community/gpt2")
-    for model in ("hf:openai-community/gpt2", "124M"):
-        for _ in range(2):  # what was found wrong once is not trusted later
-            printed, succeeded = load_in_own_process(model, tmp_path / "models", server, tmp_path)
-            assert not succeeded and "wasn't the published file of openai-community/gpt2 (wrong sha256)" in printed
-
-
-@pytest.mark.slow
-def test_a_stopped_fetch_from_the_hub_goes_on(server, published, tmp_path):
-    """The small files have arrived, the weights haven't."""
-    on_the_hub(server, published, "openai-community/gpt2-medium")
-    path = f"/openai-community/gpt2-medium/resolve/{server.commit}/model.safetensors"
-    weights = server.files.pop(path)
-    printed, succeeded = load_in_own_process("355M", tmp_path / "models", server, tmp_path)
-    assert not succeeded and (tmp_path / "models/355M/config.json").exists(), printed
-    server.files[path] = weights
-    printed, succeeded = load_in_own_process("355M", tmp_path / "models", server, tmp_path)
+    printed, succeeded = load_in_own_process("hf:somebody/tiny", server, tmp_path)
     assert succeeded and printed.splitlines()[-1] == "16", printed
+    assert list((tmp_path / "home/hub/models--somebody--tiny").rglob("model.safetensors"))
+
+
+def test_a_repository_is_downloaded_from_the_hub_once(hub, published, tmp_path):
+    on_the_hub(hub, published, "somebody/tiny")
+    for _ in range(2):
+        assert download_and_load_gpt2("hf:somebody/tiny", tmp_path)[0] == TINY
+    downloaded = [path for path, headers in hub.requests if path.endswith(".safetensors")]
+    assert len(downloaded) == 1 and not any(path.endswith("README.md") for path, _ in hub.requests)
+    with pytest.raises(CheckpointError, match="could not download 'somebody/none' from Hugging Face"):
+        download_and_load_gpt2("hf:somebody/none", tmp_path)
+    on_the_hub(hub, published, "somebody/shards", "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match="'somebody/shards' on Hugging Face has no model.safetensors"):
+        download_and_load_gpt2("hf:somebody/shards", tmp_path)
+
+
+def test_a_repository_with_tokenizer_json_alone_will_do(hub, anew, tmp_path):
+    on_the_hub(hub, anew, "somebody/anew")
+    assert download_and_load_gpt2("hf:somebody/anew", tmp_path)[0] == TINY
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nonsense", "http://host:port", "https://hub.invalid"])
+def test_a_hub_that_can_not_be_reached_is_one_clear_error(hub, monkeypatch, tmp_path, endpoint):
+    """Nobody listens; no address; no port; behind a proxy that refuses."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setenv("HTTPS_PROXY", hub.url)
+    close_session()  # or the proxy that an earlier test had would be asked
+    try:
+        with pytest.raises(CheckpointError, match="(?s)could not download 'somebody/tiny' from .*Check the name and"):
+            download_and_load_gpt2("hf:somebody/tiny", tmp_path)
+    finally:
+        close_session()
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("ALL_PROXY", "socks://127.0.0.1:9", "socks"), ("ALL_PROXY", "socks5://127.0.0.1:9", "SOCKS"),
+    ("HTTPS_PROXY", "ftp://127.0.0.1:9", "ftp"), ("HTTPS_PROXY", "http://host:port", "Invalid port"),
+    ("HTTPS_PROXY", "http://127.0.0.1:9", "refused"), ("SSL_CERT_FILE", "/none.pem", "No such file")])
+def test_a_proxy_or_certificates_that_can_not_be_used_are_named(hub, monkeypatch, tmp_path, name, value, message):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
+    monkeypatch.setenv(name, value)
+    close_session()
+    try:
+        with pytest.raises(CheckpointError, match=f"(?s)could not download 'somebody/tiny' from .*{message}.*Check the "
+                                                  f"name and the network and the environment variable.* {name}"):
+            download_and_load_gpt2("hf:somebody/tiny", tmp_path)
+    finally:
+        close_session()
+
+
+@pytest.mark.parametrize("fault", ["hang up", "page", 401, 404, 500])
+def test_a_hub_that_does_not_answer_as_one_is_one_clear_error(hub, published, monkeypatch, tmp_path, fault):
+    on_the_hub(hub, published, "somebody/tiny")
+    path = "/api/models/somebody/tiny/revision/main"
+    hub.faults[path], hub.files[path] = [fault] * 9, b"<html>Sign in</html>"
+    with pytest.raises(CheckpointError, match="(?s)could not download 'somebody/tiny' from .*Check the name and"):
+        download_and_load_gpt2("hf:somebody/tiny", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "a/b/c", "no spaces/please", "somebody/--"])
+def test_a_name_that_no_repository_can_have_is_one_clear_error(hub, tmp_path, name):
+    with pytest.raises(CheckpointError, match=f"could not download '{name}' from .*Check the name"):
+        download_and_load_gpt2(f"hf:{name}", tmp_path)
+    assert hub.requests == []
+
+
+def test_the_hub_is_the_last_source_of_openais_sizes(hub, published, tmp_path, capsys):
+    on_the_hub(hub, published, "openai-community/gpt2-medium")
+    for turn in range(2):
+        hub.requests.clear()
+        assert download_and_load_gpt2("355M", tmp_path)[0] == TINY
+        printed = capsys.readouterr().out
+        assert ("Falling back to openai-community/gpt2-medium on Hugging Face" in printed) == (turn == 0)
+        assert bool(hub.requests) == (turn == 0)
+    assert (tmp_path / "355M/model.safetensors").exists()
+    (tmp_path / "355M/config.json").unlink()
+    assert download_and_load_gpt2("355M", tmp_path)[0] == TINY
+    assert "Falling back" not in capsys.readouterr().out, "a folder stays in its format: OpenAI's isn't asked for"
+
+
+@pytest.mark.parametrize("model", ["hf:openai-community/gpt2", "124M"])
+def test_a_file_that_is_not_the_published_one_is_refused(hub, published, tmp_path, model):
+    on_the_hub(hub, published, "openai-community/gpt2")
+    for _ in range(2):  # what was found wrong once is not trusted later
+        with pytest.raises(CheckpointError, match=r"wasn't the published file of openai-community/gpt2 \(wrong sha"):
+            download_and_load_gpt2(model, tmp_path)
+
+
+def test_a_stopped_download_from_the_hub_goes_on(hub, published, tmp_path):
+    """The small files have arrived, the weights haven't."""
+    on_the_hub(hub, published, "openai-community/gpt2-medium")
+    weights = hub.files.pop(f"/openai-community/gpt2-medium/resolve/{hub.commit}/model.safetensors")
+    with pytest.raises(CheckpointError):
+        download_and_load_gpt2("355M", tmp_path)
+    assert (tmp_path / "355M/config.json").exists()
+    hub.files[f"/openai-community/gpt2-medium/resolve/{hub.commit}/model.safetensors"] = weights
+    assert download_and_load_gpt2("355M", tmp_path)[0] == TINY

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-import engine.tf_checkpoint
-from engine.params import flatten_params
-from engine.tf_checkpoint import CheckpointError, masked_crc32c, read_index, read_varint
+import weights.tf_checkpoint
+from previous_chapters import flatten_params
 from tests.helpers import DATA, INDEX, SMALL, flip, load, truncate
+from weights.tf_checkpoint import CheckpointError, masked_crc32c, read_index, read_varint
 
 
 def test_checksum_of_the_published_test_vector():
@@ -41,7 +41,7 @@ def test_a_truncated_index_is_noticed_at_any_length(model_dir):
     data = (model_dir / INDEX).read_bytes()
     for size in [*range(0, 60), *range(60, len(data), 37), len(data) - 1]:
         (model_dir / INDEX).write_bytes(data[:size])
-        with pytest.raises(CheckpointError, match="model.ckpt.index is no sound TensorFlow index"):
+        with pytest.raises(CheckpointError, match="model.ckpt.index is not a valid TensorFlow index"):
             load(model_dir)
 
 
@@ -137,9 +137,9 @@ def tensors_of(model_dir):
 
 
 def test_an_index_written_from_the_definition_is_read(model_dir):
-    expected = dict(flatten_params(load(model_dir)[1]))
+    expected = flatten_params(load(model_dir)[1])
     write_index(model_dir / INDEX, LITTLE_ENDIAN, tensors_of(model_dir))
-    assert all((expected[path] == array).all() for path, array in flatten_params(load(model_dir)[1]))
+    assert all((expected[path] == array).all() for path, array in flatten_params(load(model_dir)[1]).items())
 
 
 @pytest.mark.parametrize("lie, message", [
@@ -203,7 +203,7 @@ def test_bytes_where_a_number_belongs_are_an_error(model_dir):
         at = data.index(b"\x28\xc0\x01", places[0][0])  # field 5, the size of a tensor: 192
         data[at:at + 3] = b"\x2a\x01\xc0"  # the same field as a string of one byte
     change_index(model_dir, say_bytes)
-    with pytest.raises(CheckpointError, match="model.ckpt.index is no sound TensorFlow index"):
+    with pytest.raises(CheckpointError, match="model.ckpt.index is not a valid TensorFlow index"):
         load(model_dir)
 
 
@@ -236,8 +236,8 @@ def test_mutated_indexes_raise_nothing_but_checkpoint_errors(small_dir, tmp_path
 @pytest.fixture
 def checksums(monkeypatch):
     """The sizes of what checksums are computed of."""
-    sizes, right = [], engine.tf_checkpoint.masked_crc32c
-    monkeypatch.setattr(engine.tf_checkpoint, "masked_crc32c", lambda data: sizes.append(len(data)) or right(data))
+    sizes, right = [], weights.tf_checkpoint.masked_crc32c
+    monkeypatch.setattr(weights.tf_checkpoint, "masked_crc32c", lambda data: sizes.append(len(data)) or right(data))
     return sizes
 
 
@@ -281,6 +281,6 @@ def test_a_folder_that_can_not_be_written_to_is_verified_every_time(model_dir, c
     def refuse(*args, **kwargs):
         raise PermissionError("read-only")
     for method in ("write_text", "write_bytes"):
-        monkeypatch.setattr(engine.tf_checkpoint.Path, method, refuse)
+        monkeypatch.setattr(weights.tf_checkpoint.Path, method, refuse)
     assert [verified(model_dir, checksums) for _ in range(2)] == [TENSORS, TENSORS]
     assert not (model_dir / "model.ckpt.verified").exists()

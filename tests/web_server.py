@@ -1,4 +1,4 @@
-"""A web server in this process that knows ranges and versions, and whose faults can be chosen."""
+"""A local web server with ranges and versions (ETag), whose faults can be chosen."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `server.files` with ETag and Range; `server.faults` holds what goes wrong first, for each path."""
+    """Serves `server.files`, or what `server.faults` has next for a path."""
 
     def do_HEAD(self):
         self.send_response(200 if self.path in self.server.files else 404)
@@ -62,8 +62,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """files: {path: bytes}; faults: {path: what goes wrong at each request for it, first to last}; requests: what was
-    asked, (path, headers); commit: what Hugging Face's hub says besides. Serves inside a `with` block."""
+    """Serves inside a `with` block. files: {path: bytes}; faults: {path: [what goes wrong at the first request, at the
+    second, ...]}; requests: [(path, headers), ...]; commit: the header that Hugging Face's hub adds."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)

@@ -1,97 +1,105 @@
 """GPT-2 from and to Hugging Face's format: a folder with `model.safetensors` (the tensors), `config.json` (the sizes),
-`vocab.json` and `merges.txt` (the tokenizer).
+`vocab.json` and `merges.txt` (the tokenizer), or `tokenizer.json` in place of these two.
 
-The names are those of GPT2LMHeadModel in transformers (models/gpt2/modeling_gpt2.py), with or without `transformer.` in
-front; matrices are input-first, as OpenAI's. Tensors come from a memory map, through the library `safetensors`. What
-isn't GPT-2, or isn't whole, is reported as CheckpointError.
+The tensors' names are those of GPT2LMHeadModel in transformers (models/gpt2/modeling_gpt2.py), with or without the
+prefix `transformer.`; matrices are input-first, as OpenAI's. The library `safetensors` reads tensors from a memory map.
+A folder that isn't GPT-2's, or isn't complete, is reported as CheckpointError.
 """
 
 import hashlib
 import json
 import re
-import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from .checkpoints import whole_file
-from .fetch import CheckpointError
+from weights.files import atomic_write
+from weights.sizes import VOCAB_SIZE
+from weights.transfer import CheckpointError, network
 
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", "vocab.json", "merges.txt", WEIGHTS)
+TOKENIZER = "tokenizer.json"  # will do for vocab.json and merges.txt
 SIZES = {"n_vocab": "vocab_size", "n_ctx": "n_positions", "n_embd": "n_embd", "n_head": "n_head", "n_layer": "n_layer"}
-ARCHITECTURE = {  # what a config may say; where it says nothing, it means the first
+ARCHITECTURE = {  # what config.json may say; the first is the default, which a missing key means
     "model_type": ("gpt2",), "activation_function": ("gelu_new", "gelu_pytorch_tanh"), "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
-    "tie_word_embeddings": (True,), "vocab_size": (50257,),
+    "tie_word_embeddings": (True,), "vocab_size": (VOCAB_SIZE,),
 }
-WANTED = (f"wanted are {', '.join(FILES)}. Weights in several files or in another format must be saved as one such "
-          "file first, for instance by transformers' save_pretrained(folder, max_shard_size='99GB')")
-MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older versions stored with the weights
+NEEDED = (f"needed are {', '.join(FILES)} ({TOKENIZER} will do for vocab.json and merges.txt). If its weights are in "
+          "several files or in another format, save them as one such file first, for instance with transformers' "
+          "save_pretrained(folder, max_shard_size='99GB')")
+MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older versions of transformers stored, too
 VOCABULARY_SHA256 = "189a8db8c2678d0d6b7eebf20882214d46b7cce5c56cc1ea3f8008e710f8fcbd"  # see check_vocabulary
-PUBLISHED_SHA256 = {  # of the file with the weights, where several independent copies agree
+PUBLISHED_SHA256 = {  # of model.safetensors; only where several independent copies agree
     "openai-community/gpt2": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
 }
+OF_OTHERS = (  # of another model: read in place of what `write_model` writes, or hidden by it
+    "tokenizer*", "*.model", "tekken.json", "special_tokens_map.json", "added_tokens.json", "chat_template*",
+    "additional_chat_templates", "adapter_*", "*.safetensors", "*.safetensors.index.json", "hparams.json",
+    "model.ckpt.*",
+)
 
 
 # --- From the format ---
 
 
 def download_from_hub(repository, folder=None):
-    """The folder with the files of a repository on Hugging Face's hub, such as distilbert/distilgpt2.
+    """Download a repository of Hugging Face's hub, such as distilbert/distilgpt2, and return the folder with its FILES.
 
-    They are fetched by `huggingface_hub`, into its cache or into `folder`, unless they are there already: HF_ENDPOINT,
-    HF_TOKEN and HF_HOME work as its documentation says. Raises CheckpointError when they can't be had, or the weights
-    aren't the published ones.
+    `huggingface_hub` downloads what isn't there yet, into its cache or into `folder`. Its environment variables, such
+    as HF_ENDPOINT, HF_TOKEN and HF_HOME, work as it documents them. Raises CheckpointError when the files can't be
+    downloaded, or the weights aren't the published ones.
     """
-    import httpx2  # only here: importing them takes a while
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub import snapshot_download  # only here: importing it takes a while
+    from huggingface_hub.utils import httpx  # the HTTP library that it uses, whose errors it passes on
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=FILES, local_dir=folder))
-    except (httpx2.HTTPError, HFValidationError, OSError) as error:
-        raise CheckpointError(f"could not get {repository!r} from Hugging Face: {error}. Check the name and the "
-                              "network; HF_ENDPOINT names another host") from error
+        folder = Path(snapshot_download(repository, allow_patterns=[*FILES, TOKENIZER], local_dir=folder))
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
+        # ValueError: a bad name, no JSON, a proxy of an unknown kind. ImportError: a proxy that needs another library.
+        raise CheckpointError(f"could not download {repository!r} from Hugging Face: {error}. Check the name and "
+                              f"{network()}; HF_ENDPOINT can name another host") from error
     if missing_files(folder):
-        raise CheckpointError(f"{repository!r} on Hugging Face has no {missing_files(folder)}, or it can't be reached; "
-                              + WANTED)
+        raise CheckpointError(f"{repository!r} on Hugging Face has no {missing_files(folder)}, or can't be reached; "
+                              + NEEDED)
     if repository in PUBLISHED_SHA256:
         path = (folder / WEIGHTS).resolve()  # in the cache, the name is a link
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != PUBLISHED_SHA256[repository]:
-            path.unlink()  # or it would be trusted the next time
+            path.unlink()  # or huggingface_hub would take it for complete the next time
             raise CheckpointError(f"{path} wasn't the published file of {repository} (wrong sha256), so it was "
-                                  "deleted: run this again to fetch it anew")
+                                  "deleted: run this again to download it again")
     return folder
 
 
 def missing_files(folder):
-    """The names of the files that a folder in this format lacks, as a text: empty if all are there."""
-    return ", ".join(name for name in FILES if not Path(folder, name).exists())
+    """The names of the FILES that a folder lacks, as one text, which is empty if it has all that is needed."""
+    needed = ("config.json", WEIGHTS) if Path(folder, TOKENIZER).exists() else FILES
+    return ", ".join(name for name in needed if not Path(folder, name).exists())
 
 
 def read_sizes(folder):
-    """The sizes in a folder's `config.json`, by the names of OpenAI's `hparams.json`. Raises CheckpointError unless all
-    files are there and both architecture and tokenizer are GPT-2's."""
+    """The sizes in a folder's `config.json`, by the names of OpenAI's `hparams.json`. Raises CheckpointError when a
+    file is missing, and when the architecture or the tokenizer isn't GPT-2's."""
     if missing_files(folder):
-        raise CheckpointError(f"{folder} has no {missing_files(folder)}; " + WANTED)
+        raise CheckpointError(f"{folder} has no {missing_files(folder)}; {NEEDED}")
     path = Path(folder, "config.json")
     config = read_json(path)
     allowed = ARCHITECTURE | {"n_inner": (None, 4 * config["n_embd"] if type(config.get("n_embd")) is int else None)}
     for key, values in allowed.items():
         if config.get(key, values[0]) not in values:
-            raise CheckpointError(f"{path} is not OpenAI's GPT-2: {key} is {config[key]!r}, wanted is "
+            raise CheckpointError(f"{path} is not GPT-2's: {key} is {config[key]!r}, not "
                                   + " or ".join(map(repr, values)))
     check_vocabulary(folder)
     return {ours: config.get(theirs) for ours, theirs in SIZES.items()}
 
 
 def read_json(path):
-    """The object in a JSON file."""
+    """The object in a JSON file, a dictionary. Raises CheckpointError when there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -102,24 +110,49 @@ def read_json(path):
 
 
 def check_vocabulary(folder):
-    """Raise CheckpointError unless `vocab.json` and `merges.txt` have GPT-2's tokens and merges, in any layout."""
-    try:
-        lines = Path(folder, "merges.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"can't read {Path(folder, 'merges.txt')}: {error}") from error
-    merges = [line for line in lines if line and not line.startswith("#version")]
-    content = json.dumps([read_json(Path(folder, "vocab.json")), merges], sort_keys=True)
+    """Raise CheckpointError unless `vocab.json` and `merges.txt`, or in their absence `tokenizer.json`, have GPT-2's
+    tokens and merges, in whatever layout."""
+    in_two_files = all(Path(folder, name).exists() for name in ("vocab.json", "merges.txt"))
+    vocabulary = read_vocabulary(folder) if in_two_files else read_tokenizer(Path(folder, TOKENIZER))
+    content = json.dumps(vocabulary, sort_keys=True)
     if hashlib.sha256(content.encode()).hexdigest() != VOCABULARY_SHA256:
-        raise CheckpointError(f"{folder} has another vocabulary than GPT-2's (vocab.json, merges.txt), which this "
-                              "project's tokenizer doesn't know")
+        files = "vocab.json, merges.txt" if in_two_files else TOKENIZER
+        raise CheckpointError(f"{folder} has another vocabulary than GPT-2's ({files}), but the tokenizer here is "
+                              "always GPT-2's")
+
+
+def read_vocabulary(folder):
+    """The tokens, {text: id}, in `vocab.json` and the merges in `merges.txt`."""
+    path = Path(folder, "merges.txt")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"can't read {path}: {error}") from error
+    return read_json(Path(folder, "vocab.json")), [line for line in lines if line and not line.startswith("#version")]
+
+
+def read_tokenizer(path):
+    """The same from a `tokenizer.json`, as the library `tokenizers` writes it. Raises CheckpointError if it splits
+    texts in another way than GPT-2's tokenizer."""
+    content = read_json(path)
+    try:
+        model, pre_tokenizer = content["model"], content["pre_tokenizer"]
+        if content["normalizer"] or pre_tokenizer["type"] != "ByteLevel" or pre_tokenizer["add_prefix_space"]:
+            raise CheckpointError(f"{path} prepares texts in another way than GPT-2's tokenizer, the only one here")
+        added = {token["content"]: token["id"] for token in content["added_tokens"] if token["id"] < VOCAB_SIZE}
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        return model["vocab"] | added, merges
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a tokenizer's: {error!r}") from error
 
 
 def map_tensors(folder, names):
     """The tensors of `model.safetensors` by OpenAI's `names`, as float32 arrays in OpenAI's shapes: {name: array}.
 
-    OpenAI's linear layers are convolutions of width 1, with a first dimension for that. Float32 tensors are views of
-    the mapped file, copied only where written to; float16 and bfloat16 ones are converted. Tensors that are none of
-    `names` keep their own. Raises CheckpointError when the file is damaged.
+    OpenAI stores a linear layer as a convolution of width 1, whose matrix has a first dimension of size 1. Float32
+    tensors are views of the mapped file; writing to them changes memory, never the file. Other types are converted.
+    Tensors that are none of `names` keep their own name. Raises CheckpointError when the file is damaged, or has an
+    output head of its own.
     """
     path, ours = Path(folder, WEIGHTS), {huggingface_name(name): name for name in names}
     tensors = {}
@@ -132,17 +165,17 @@ def map_tensors(folder, names):
                     name = ours.get(name, name)
                     tensors[name] = array[None] if name.endswith("/w") else array
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.resolve()} is damaged or no safetensors file ({error}): delete it and get it "
-                              "again") from error
-    head = tensors.pop("lm_head.weight", None)
-    if head is not None and not np.array_equal(head, tensors.get("wte")):
+        raise CheckpointError(f"{path.resolve()} is damaged or not a safetensors file ({error}): delete it and "
+                              "download it again") from error
+    head = tensors.pop("lm_head.weight", None)  # of tied tensors, some programs write this one alone
+    if head is not None and not np.array_equal(head, tensors.setdefault("wte", head)):
         raise CheckpointError(f"{path} has an output head, lm_head.weight, that differs from the token embedding; in "
                               "GPT-2 they are one")
     return tensors
 
 
 def huggingface_name(name):
-    """OpenAI's name of a tensor in Hugging Face's words: h0/attn/c_attn/w is h.0.attn.c_attn.weight."""
+    """Hugging Face's name of a tensor, from OpenAI's: h.0.attn.c_attn.weight from h0/attn/c_attn/w."""
     *path, kind = re.sub(r"^h(\d+)", r"h/\1", name).split("/")
     return ".".join([*path, {"w": "weight", "g": "weight", "b": "bias"}.get(kind, f"{kind}.weight")])
 
@@ -151,16 +184,14 @@ def huggingface_name(name):
 
 
 def write_model(folder, tensors, sizes, tokenizer_files, end_of_text, chat_template):
-    """Write a model as transformers' GPT2LMHeadModel and AutoTokenizer read it.
+    """Write a model to a folder from which transformers' GPT2LMHeadModel and AutoTokenizer load it.
 
-    tensors: float32 arrays by OpenAI's names and in OpenAI's shapes; sizes: as `hparams.json` has them;
-    tokenizer_files: the paths of `encoder.json` and `vocab.bpe`; end_of_text: the id of that token; chat_template: how
-    the tokenizer writes a conversation as a prompt, in Jinja's language.
+    tensors: float32 arrays by OpenAI's names and in OpenAI's shapes; sizes: as in `hparams.json`; tokenizer_files: the
+    paths of `encoder.json` and `vocab.bpe`; end_of_text: the id of that token; chat_template: a Jinja template with
+    which the tokenizer writes a conversation as a prompt. Raises FileExistsError, before anything is written, if the
+    folder holds files of another model that would be mixed up with these, and OSError when it can't be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for source, name in zip(tokenizer_files, ("vocab.json", "merges.txt")):
-        shutil.copyfile(source, folder / name)
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
     config = {key: values[0] for key, values in ARCHITECTURE.items()} | special | {
         theirs: sizes[ours] for ours, theirs in SIZES.items()} | {
@@ -169,10 +200,37 @@ def write_model(folder, tensors, sizes, tokenizer_files, end_of_text, chat_templ
     tokenizer = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": sizes["n_ctx"], "add_prefix_space": False,
                  "chat_template": chat_template, "clean_up_tokenization_spaces": False} | dict.fromkeys(
                      ("bos_token", "eos_token", "pad_token", "unk_token"), "<|endoftext|>")
-    for name, content in (("config.json", config), ("generation_config.json", special),
-                          ("tokenizer_config.json", tokenizer)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    with whole_file(folder / WEIGHTS) as unfinished:
-        save_file({f"transformer.{huggingface_name(name)}": torch.from_numpy(np.ascontiguousarray(
-                   array[0] if array.ndim == 3 else array)) for name, array in tensors.items()},
-                  unfinished, metadata={"format": "pt"})
+    contents = {name: json.dumps(content, indent=2).encode() + b"\n" for name, content in (
+        ("config.json", config), ("generation_config.json", special), ("tokenizer_config.json", tokenizer))} | {
+        name: Path(source).read_bytes() for name, source in zip(("vocab.json", "merges.txt"), tokenizer_files)}
+    check_folder(folder, {WEIGHTS, *contents})
+    with atomic_write(folder / WEIGHTS) as unfinished:  # first, as for this the disk may be too small
+        write_safetensors(unfinished, {f"transformer.{huggingface_name(name)}": array[0] if array.ndim == 3 else array
+                                       for name, array in tensors.items()})
+    for name, content in contents.items():
+        with atomic_write(folder / name) as unfinished:
+            unfinished.write_bytes(content)
+
+
+def write_safetensors(path, arrays):
+    """Write float32 arrays, {name: array}, in the format of safetensors: the length of the header in 8 bytes, the
+    header in JSON, then the arrays' bytes (https://github.com/huggingface/safetensors#format). Unlike the library's
+    function, this needs no copy of all arrays and no second unfinished file."""
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers are aligned in memory
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array, dtype="<f4"))
+
+
+def check_folder(folder, ours):
+    """Raise FileExistsError if a folder has files of another model, besides `ours`, a set of names."""
+    others = {path.name for pattern in OF_OTHERS for path in folder.glob(pattern)} - ours
+    if others:
+        raise FileExistsError("it holds files of another model, which would be mixed up with this one: "
+                              f"{', '.join(sorted(others))}. Move them away, or name another folder")

@@ -2,8 +2,8 @@
 `<path>.data-00000-of-00001` has the tensors' bytes, one after another.
 
 The index is a table of sorted keys (tensorflow/core/lib/io/format.cc, table/block.cc) whose values are protocol buffers
-(tensorflow/core/protobuf/tensor_bundle.proto). Every tensor carries its own checksum, so a checkpoint can vouch for
-itself. TensorFlow is needed only on request, as an independent reader, and to write. Whatever is wrong in the files is
+(tensorflow/core/protobuf/tensor_bundle.proto). The index has a checksum of every tensor, with which damage is found.
+TensorFlow itself is imported only to write, or on request as an independent reader. Whatever is wrong in the files is
 reported as CheckpointError; a data file that can't be opened, as OSError.
 """
 
@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 from tqdm import tqdm
 
-from .fetch import CheckpointError
+from weights.transfer import CheckpointError
 
 INDEX, DATA = ".index", ".data-00000-of-00001"  # the endings of the two files
 MAGIC = 0xDB4775248B80FB57
@@ -24,7 +24,7 @@ DTYPES = {1: np.dtype("<f4"), 19: np.dtype("<f2")}  # tensorflow/core/framework/
 
 
 class Entry(NamedTuple):
-    """What the index says of a tensor."""
+    """What the index says about a tensor."""
 
     dtype: np.dtype
     shape: tuple
@@ -37,7 +37,8 @@ class Entry(NamedTuple):
 
 
 def read_varint(data, at):
-    """A number of 7 bits a byte, the lowest first; the top bit says that more follow: (value, next position)."""
+    """Decode the number at a position of `data`: (value, position after it). Each byte holds 7 bits, the lowest first;
+    its top bit says that another byte follows."""
     value = 0
     for shift in range(0, 64, 7):
         value |= (data[at] & 0x7F) << shift
@@ -56,7 +57,8 @@ def masked_crc32c(data):
 def read_block(data, handle):
     """The (key, value) pairs of one block; `handle` is its offset and size as two varints.
 
-    Each key is stored as the number of bytes it shares with the key before it, and the rest.
+    A key is stored as the number of leading bytes it shares with the key before it, and the remaining bytes. Raises
+    ValueError for a damaged block.
     """
     offset, at = read_varint(handle, 0)
     size, _ = read_varint(handle, at)
@@ -82,10 +84,10 @@ def read_block(data, handle):
 
 
 def read_table(data):
-    """All (key, value) pairs of a table. Its 48-byte footer has the handles of two blocks, the second of which, the
-    index block, has those of the data blocks, and ends in a magic number."""
+    """All (key, value) pairs of a table. It ends in a footer of 48 bytes: the handles of the metaindex block and of the
+    index block, which lists the handles of the data blocks, then a magic number."""
     if len(data) < 48 or data[-8:] != struct.pack("<Q", MAGIC):
-        raise ValueError("the end mark of a TensorFlow index is missing")
+        raise ValueError("it doesn't end in the magic number of a TensorFlow index")
     footer, at = data[-48:-8], 0
     for _ in range(2):  # skip the handle of the metaindex block
         _, at = read_varint(footer, at)
@@ -96,7 +98,8 @@ def read_table(data):
 
 
 def read_message(data):
-    """The fields of a protocol buffer, {number: [values]}: numbers for varint and fixed32 fields, bytes for others."""
+    """The fields of a protocol buffer: {field number: [values]}. Varint and fixed32 fields have numbers as values,
+    others bytes."""
     fields, at = {}, 0
     while at < len(data):
         key, at = read_varint(data, at)
@@ -109,7 +112,7 @@ def read_message(data):
         elif kind == 5:
             value, at = struct.unpack_from("<I", data, at)[0], at + 4
         else:
-            raise ValueError(f"a field of the unknown kind {kind}")
+            raise ValueError(f"a field of the unknown wire type {kind}")
         if at > len(data):
             raise ValueError("a field that is cut off")
         fields.setdefault(number, []).append(value)
@@ -117,14 +120,14 @@ def read_message(data):
 
 
 def check_header(message):
-    """Field 1 is the number of data files; 2 the byte order, 0 being little-endian."""
+    """Raise ValueError unless there is one data file (field 1), in little-endian byte order (field 2 is 0)."""
     header = read_message(message)
     if header.get(1) != [1] or header.get(2, [0]) != [0]:
         raise ValueError("more than one data file, or big-endian numbers")
 
 
 def read_entry(name, message):
-    """Fields of a tensor: 1 dtype, 2 shape, 4 offset, 5 size, 6 checksum."""
+    """The Entry of the tensor `name`. Fields: 1 dtype, 2 shape, 4 offset, 5 size, 6 checksum."""
     fields = read_message(message)
     if fields[1][0] not in DTYPES:
         raise ValueError(f"{name} is neither float32 nor float16")
@@ -136,7 +139,7 @@ def read_entry(name, message):
 
 
 def read_index(path):
-    """What a checkpoint's index says: {name: Entry}."""
+    """What a checkpoint's index says: {name: Entry}. Raises CheckpointError when the file is damaged."""
     try:
         pairs = read_table(Path(path).read_bytes())
         if not pairs or pairs[0][0] != b"":
@@ -144,65 +147,67 @@ def read_index(path):
         check_header(pairs[0][1])
         return {key.decode(): read_entry(key.decode(), message) for key, message in pairs[1:]}
     except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
-        raise CheckpointError(f"{path} is no sound TensorFlow index ({error}): delete it to fetch it again") from error
+        raise CheckpointError(f"{path} is not a valid TensorFlow index ({error}): delete it to download it "
+                              "again") from error
 
 
 # --- The tensors ---
 
 
 def check_places(entries, index_path, data_path):
-    """Raise CheckpointError unless every tensor has bytes of its own, as many as its shape takes, in the data file."""
+    """Raise CheckpointError unless each tensor has bytes of its own in the data file, as many as its shape needs."""
     size, end = data_path.stat().st_size, 0
     for name, (dtype, shape, offset, nbytes, _) in sorted(entries.items(), key=lambda item: item[1].offset):
         if offset < end or offset + nbytes > size or nbytes != dtype.itemsize * math.prod(shape):
             raise CheckpointError(f"{index_path} places {name} of shape {shape} at bytes {offset:,} to "
                                   f"{offset + nbytes:,}, which doesn't fit the {size:,} bytes of {data_path.name}: "
-                                  "delete the file that is wrong to fetch it again")
+                                  "delete the file that is wrong to download it again")
         end = offset + nbytes
 
 
 def verify_once(ckpt_path, entries, data):
-    """Check every tensor against its checksum, once: `<ckpt_path>.verified` remembers what passed."""
+    """Compare every tensor with its checksum. `<ckpt_path>.verified` records the sizes and dates of files that passed:
+    they aren't verified again."""
     files = [Path(f"{ckpt_path}{ending}").stat() for ending in (INDEX, DATA)]
     stamp, passed = Path(f"{ckpt_path}.verified"), repr([(file.st_size, file.st_mtime_ns) for file in files])
     if stamp.exists() and stamp.read_bytes() == passed.encode():
         return
     for name, entry in tqdm(entries.items(), desc="verifying", leave=False):
         if masked_crc32c(data[entry.offset:entry.offset + entry.nbytes]) != entry.checksum:
-            raise CheckpointError(f"{name} in {ckpt_path}{DATA} is damaged (wrong checksum): delete that file to fetch "
-                                  "it again")
+            raise CheckpointError(f"{name} in {ckpt_path}{DATA} is damaged (wrong checksum): delete that file to "
+                                  "download it again")
     try:
         stamp.write_text(passed)
     except OSError:
-        pass  # a folder that can't be written to is verified at every load
+        pass  # in a folder that can't be written to, files are verified at every load
 
 
 def map_tensors(ckpt_path):
-    """A checkpoint's tensors as arrays over the mapped data file, copied only where written to: {name: array}. Raises
-    CheckpointError when a file is damaged."""
+    """A checkpoint's tensors as views of the mapped data file: {name: array}. Writing to an array changes memory, never
+    the file. Raises CheckpointError when a file is damaged."""
     index_path, data_path = Path(f"{ckpt_path}{INDEX}"), Path(f"{ckpt_path}{DATA}")
     entries = read_index(index_path)
     check_places(entries, index_path, data_path)
-    data = np.memmap(data_path, mode="c")  # copy-on-write: changes stay in memory, the file never changes
+    data = np.memmap(data_path, mode="c")  # copy-on-write
     verify_once(ckpt_path, entries, data)
     return {name: np.asarray(data[offset:offset + nbytes]).view(dtype).reshape(shape)
             for name, (dtype, shape, offset, nbytes, _) in entries.items()}
 
 
 def read_with_tensorflow(ckpt_path):
-    """The same, in the same order, read by TensorFlow."""
+    """The same tensors in the same order, read by TensorFlow. Raises CheckpointError when it can't read them."""
     import tensorflow as tf  # only here: importing it takes seconds
     try:
         reader = tf.train.load_checkpoint(str(ckpt_path))
         return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
     except (tf.errors.OpError, ValueError) as error:
         raise CheckpointError(f"TensorFlow can't read {ckpt_path}, it may be damaged ({error}): delete its files to "
-                              "fetch them again") from error
+                              "download them again") from error
 
 
 def write_with_tensorflow(ckpt_path, tensors):
-    """Write {name: array} as TensorFlow's own Saver does, with a file `checkpoint` beside them that names them."""
-    import tensorflow.compat.v1 as tf
+    """Write {name: array} with TensorFlow's Saver, which also writes the file `checkpoint` that names them."""
+    import tensorflow.compat.v1 as tf  # only here, as above
     ckpt_path.parent.mkdir(parents=True, exist_ok=True)
     with tf.Graph().as_default(), tf.Session() as session:
         for name, array in tensors.items():

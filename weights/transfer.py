@@ -1,81 +1,125 @@
-"""Downloads that go on where they stopped, whatever stopped them."""
+"""Downloads that resume where they stopped, whatever stopped them."""
 
+import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
-from urllib3.exceptions import MaxRetryError
+from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.response import HTTPResponse
 from urllib3.util import Retry
 
-BUSY = (429, 500, 502, 503, 504)  # answers after which a server is asked again
-ATTEMPTS = 5  # at a transfer, however each of them ends
+from weights.files import lock
+
+BUSY = (429, 500, 502, 503, 504)  # status codes after which a request is sent again
+ATTEMPTS = 5  # to transfer a file; each resumes where the one before broke off
+NETWORK_SETTINGS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",  # the environment variables of requests, and of httpx
+                    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class CheckpointError(RuntimeError):
-    """A file that can't be fetched, or isn't what it should be; says what to do."""
+    """A file can't be downloaded, or isn't what it should be. The message says what to do."""
 
 
 class SourceError(CheckpointError):
-    """A file that can't be had from the address that was asked; another one may have it."""
+    """A file can't be downloaded from one address. Another one may have it."""
 
 
 def download_file(url, destination):
     """Download a file, with a progress bar; `destination` appears only when it is complete.
 
-    The bytes collect in `<destination>.part`. After an interruption, in this process or an earlier one, the download
-    goes on where it stopped, if the server still has the same file (ETag or Last-Modified), else from the start.
-    Requests without an answer, or with 429 (and its Retry-After), 500, 502, 503 or 504, are tried again up to five
-    times, and transfers that break off up to four. Raises CheckpointError when all fail, for any other answer, such as
-    a web page instead of a file, and when the disk is too small or can't be written to.
+    Until then its bytes are in `<destination>.part`. After an interruption, in this process or an earlier one, the
+    download resumes there if the server still has the same version (ETag or Last-Modified), and otherwise starts over.
+    A request that gets no answer, or the status 429 (whose Retry-After is respected), 500, 502, 503 or 504, is sent
+    again up to five times; a transfer that breaks off is resumed up to four times. When another process downloads into
+    the same folder, this one waits for it, and uses its file. Raises SourceError when that doesn't help, for any other
+    answer, such as a web page instead of a file, and for a proxy or certificates that can't be used; CheckpointError,
+    its base class, when the disk is full or can't be written to.
     """
     destination = Path(destination)
+    replaces = destination.exists()
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(destination.parent):
+            if replaces or not destination.exists():
+                transfer(url, destination)
+    except OSError as error:
+        raise CheckpointError(f"can't write {destination}.part: {error}") from error
+
+
+@contextmanager
+def one_at_a_time(folder):
+    """Wait until no other process is in such a block for this folder. On file systems without locks, and on Windows,
+    nobody waits."""
+    if os.name == "nt":  # it opens no folders
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            lock(descriptor)
+        except BlockingIOError:
+            print(f"Waiting for another download into {folder}")
+            lock(descriptor, wait=True)
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def transfer(url, destination):
+    """Download a file in several attempts, if need be. Raises SourceError, and OSError when it can't be written."""
     unfinished = destination.with_name(destination.name + ".part")
-    version_file = unfinished.with_suffix(".part-version")  # which version of the file those bytes belong to
+    version_file = unfinished.with_suffix(".part-version")  # says which version of the file these bytes are of
     session = requests.Session()
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=Retry(5, backoff_factor=0.5, status_forcelist=BUSY)))
-    try:
-        for attempts_left in reversed(range(ATTEMPTS)):
-            try:
-                if fetch_rest(session, url, unfinished, version_file):
-                    unfinished.replace(destination)
-                    version_file.unlink(missing_ok=True)
-                    return
-            except requests.RequestException as error:
-                if not broken_off(error) or not attempts_left:
-                    raise SourceError(f"could not download {url}: {error}. Check the network and try again (it goes on "
-                                      f"where it stopped), or put the file at {destination} by hand") from error
-    except OSError as error:
-        raise CheckpointError(f"can't write {unfinished}: {error}") from error
-    raise SourceError(f"could not download {url}: its server sends other parts of the file than it is asked for")
+    for attempts_left in reversed(range(ATTEMPTS)):
+        try:
+            if fetch_rest(session, url, unfinished, version_file):
+                unfinished.replace(destination)
+                version_file.unlink(missing_ok=True)
+                return
+        except requests.RequestException as error:
+            if not broken_off(error) or not attempts_left:
+                raise SourceError(f"could not download {url}: {error}. Check {network()} and try again (it resumes "
+                                  f"where it stopped), or put the file at {destination} by hand") from error
+    raise SourceError(f"could not download {url}: the server sends other parts of the file than requested")
+
+
+def network():
+    """What to check when nobody answers, in words: the network, and the settings for it that the environment has."""
+    names = [name for name in NETWORK_SETTINGS if os.environ.get(name) or os.environ.get(name.lower())]
+    return "the network" + f" and the environment variable{'s' * (len(names) > 1)} {', '.join(names)}" * bool(names)
 
 
 def broken_off(error):
-    """Whether a transfer ended in the middle. A MaxRetryError means no answer to any of six requests."""
+    """Whether a transfer broke off in the middle. (A MaxRetryError says that none of six requests was answered.)"""
     return (isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.ConnectionError))
             and not isinstance(error.args[0], MaxRetryError))
 
 
 def fetch_rest(session, url, unfinished, version_file):
-    """Append to the file `unfinished` what it lacks of what lies at `url`. Returns whether it is complete; otherwise it
-    is gone, as the server had nothing to append to it, and the next attempt begins anew."""
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    """Append the missing bytes of `url` to the file `unfinished`. Returns whether it is complete now. If not, its bytes
+    were of no use and have been deleted, so that the next attempt starts over."""
     version = version_file.read_text() if unfinished.exists() and version_file.exists() else ""
     have = unfinished.stat().st_size if version else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-", "If-Range": version} if have else {})
-    with session.get(url, headers=headers, stream=True, timeout=(10, 60)) as response:
-        if response.status_code == 416 and have:  # nothing is left to send, or the file is shorter now
+    with request(session, url, headers) as response:
+        if response.status_code == 416 and have:  # there is nothing after these bytes
             unfinished.unlink()
             return False
         response.raise_for_status()
         if "text/html" in response.headers.get("Content-Type", ""):
-            raise SourceError(f"{url} answered with a web page instead of the file: is a proxy in between?")
+            raise SourceError(f"{url} answered with a web page instead of the file: a login page, or a proxy's?")
         length = response.headers.get("Content-Length", "")
-        length = int(length) if length.isdigit() else 0  # 0: unknown
-        if response.status_code == 206:  # bytes <first>-<last>/<length of the file>, RFC 9110, section 14.4
+        length = int(length) if length.isdigit() and not is_decoded(response) else 0  # 0: unknown
+        if response.status_code == 206:  # "bytes <first>-<last>/<length of the file>" (RFC 9110, section 14.4)
             sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
             if not sent or int(sent[1]) != have or version_of(response) != version:
                 unfinished.unlink(missing_ok=True)
@@ -83,21 +127,41 @@ def fetch_rest(session, url, unfinished, version_file):
             length = int(sent[2])
         else:
             have = 0
-            unfinished.unlink(missing_ok=True)  # of another version
+            unfinished.unlink(missing_ok=True)  # its bytes are of another version
         append_body(response, unfinished, have, length, version_file)
     return True
 
 
+def request(session, url, headers):
+    """The answer to a request, its body still to be read. Raises SourceError for a proxy or certificates that requests
+    can't use, in so far as it doesn't raise a RequestException itself."""
+    try:
+        return session.get(url, headers=headers, stream=True, timeout=(10, 60))
+    except requests.RequestException:
+        raise
+    except (OSError, ValueError, HTTPError) as error:
+        raise SourceError(f"could not download {url}: {error}. Check {network()}") from error
+
+
+def is_decoded(response):
+    """Whether the body arrives compressed, though this wasn't asked for. requests decompresses it: its bytes aren't
+    those that the headers count."""
+    encodings = response.headers.get("Content-Encoding", "").lower().replace(",", " ").split()
+    return any(encoding in HTTPResponse.CONTENT_DECODERS for encoding in encodings)
+
+
 def version_of(response):
-    """What tells one version of a file from another: the ETag, unless it is weak, which doesn't promise the same bytes;
-    else the date; else nothing."""
+    """What identifies a version of a file: the ETag, unless it is weak, as that doesn't promise the same bytes; else
+    the date; else an empty text, as for a compressed body, which can't be resumed in the middle."""
+    if is_decoded(response):
+        return ""
     etag = response.headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
 def append_body(response, unfinished, have, length, version_file):
     """Write the body of a response to a file, after its first `have` bytes, with a progress bar. Raises ConnectionError
-    unless the file then has its `length`, where that is known (not 0)."""
+    unless the file then has `length` bytes (0 if that is unknown), and CheckpointError when the disk is too small."""
     if (free := shutil.disk_usage(unfinished.parent).free) < length - have:
         raise CheckpointError(f"{unfinished.name} needs {length - have:,} bytes, but {unfinished.parent} has {free:,} "
                               "free")

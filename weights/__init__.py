@@ -1,0 +1,11 @@
+"""GPT-2's weights as files: where they come from, how they are read, and how ours are written.
+
+    sizes           the table of GPT-2's models: their names, their sizes, where their weights are published
+    transfer        downloads that resume where they stopped
+    tf_checkpoint   TensorFlow's checkpoint format, read by memory map
+    huggingface     GPT-2 from and to Hugging Face's format
+    saved           our own file of a model
+    files           writing a file whole or not at all
+
+Of this project, these modules import only each other and the textbook, `previous_chapters.py`.
+"""

@@ -1,0 +1,93 @@
+"""Our own file of a model, which holds its config and its weights."""
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from previous_chapters import GPTModel, mismatch
+from weights.files import atomic_write
+from weights.sizes import SIZE_NAMES
+
+CONFIG_KEYS = {*SIZE_NAMES, "drop_rate", "qkv_bias"}
+
+
+def plain(value):
+    """A value with NumPy's and PyTorch's numbers and arrays as Python's numbers and lists, also inside dictionaries,
+    lists and tuples. PyTorch reads nothing else back with `weights_only=True`, except tensors."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return (tuple if isinstance(value, tuple) else list)(plain(item) for item in value)
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+class SkipNormalInit(TorchFunctionMode):
+    """Makes `nn.init.normal_` do nothing. On the meta device there is nothing to fill, but PyTorch would import its
+    compiler for it, which takes seconds."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return kwargs["tensor"] if function is torch.nn.init.normal_ else function(*args, **(kwargs or {}))
+
+
+def empty_model(config):
+    """A GPTModel on the meta device, whose parameters have shapes but no memory, to load weights into."""
+    with torch.device("meta"), SkipNormalInit():
+        return GPTModel(config)
+
+
+def gpt_mismatch(weights, model):
+    """How weights, {name: tensor}, differ from those of a GPTModel, in words that follow what has the weights; None if
+    they fit."""
+    if wrong := mismatch(weights, {name: weight.shape for name, weight in model.state_dict().items()}):
+        return wrong
+    head, embedding = weights["out_head.weight"], weights["tok_emb.weight"]
+    if head.data_ptr() != embedding.data_ptr() and not head.equal(embedding):
+        return "has an output head that differs from its token embedding, though GPT-2 has one parameter for both"
+    return None
+
+
+def save_model(model, config, path):
+    """Write a GPTModel's config and weights to one file, which `load_model` reads; whole or not at all.
+
+    Raises ValueError for a model that isn't a plain GPTModel of this config, such as one with adapters.
+    """
+    config = plain(config)
+    weights = {name.replace("_orig_mod.", ""): weight  # the prefix that torch.compile adds
+               for name, weight in model.state_dict().items()}
+    if wrong := gpt_mismatch(weights, empty_model(config)):
+        raise ValueError(f"the model {wrong}, so it is not a GPTModel of its config. Before saving, merge adapters and "
+                         "take the model out of wrappers such as DistributedDataParallel")
+    with atomic_write(path) as unfinished:
+        torch.save({"config": config, "weights": weights}, unfinished)
+
+
+def load_model(path):
+    """The GPTModel in a file that `save_model` wrote, on the CPU, in evaluation mode, with its config: (model, config).
+
+    Weights of 16 bits become float32. The file can't run code (`weights_only=True`). Raises ValueError for a file that
+    `save_model` didn't write or that is damaged, and OSError for one that can't be opened.
+    """
+    with open(path, "rb") as file:
+        try:
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # foreign bytes make PyTorch's unpickler raise errors of any kind
+            raise ValueError(f"{path} is not a file that save_model wrote: it is damaged, or holds more than weights, "
+                             "which weights_only=True refuses to read") from error
+    config, weights = (saved.get("config"), saved.get("weights")) if isinstance(saved, dict) else (None, None)
+    if not (isinstance(config, dict) and isinstance(weights, dict)
+            and all(torch.is_tensor(weight) and weight.is_floating_point() for weight in weights.values())):
+        raise ValueError(f"{path} is not a file that save_model wrote, which holds a config and weights: if it is a "
+                         "bare state_dict, load it into a GPTModel(cfg) with load_state_dict, and save that with "
+                         "save_model")
+    if missing := CONFIG_KEYS.difference(config):
+        raise ValueError(f"{path} is not a file that save_model wrote: its config lacks {', '.join(sorted(missing))}")
+    try:
+        model = empty_model(config)
+    except Exception as error:  # as many kinds as there are wrong values
+        raise ValueError(f"{path} is not a file that save_model wrote: its config {config} makes no GPTModel "
+                         f"({error})") from error
+    if wrong := gpt_mismatch(weights, model):
+        raise ValueError(f"{path} {wrong}: its weights are not those of a GPTModel with its config")
+    model.load_state_dict({name: weight.float() if weight.itemsize < 4 else weight for name, weight in weights.items()},
+                          assign=True)
+    model.out_head.weight = model.tok_emb.weight  # `assign` has made two parameters of it: tie them again
+    return model.eval(), config
