@@ -1,1 +1,1 @@
-"""Side-by-side measurements, and their last results."""
+"""Speed and memory side by side with other projects, and the last results."""

@@ -1,13 +1,13 @@
-"""Ours against the strongest that others have for a CPU: python -m benchmarks.strongest writes strongest.md.
+"""Comparison with the fastest libraries for a CPU: python -m benchmarks.strongest writes strongest.md.
 
-- A step with adapters against PEFT; a step in bfloat16, where the processor has it, against the peers of `bench.py`; a
-  whole fine-tuning against TRL's SFTTrainer; generation against CTranslate2, with its own choice of matrix products
-  and with PyTorch's, MKL's; and what a second process saves.
-- Weights and data are the same. Losses and generated ids are compared before any time counts, and what is compared
-  takes turns, as in `bench.py`. Where a peer has a choice of settings, it has the fastest of those that were tried.
-- The name of one of the functions under "The rows" as an argument prints its part of the table alone, once a whole run
+- A step with adapters is compared with PEFT; a step in bfloat16, where the processor has it, with the peers of
+  `bench.py`; a whole fine-tuning with TRL's SFTTrainer; generation with CTranslate2, both with the matrix library that
+  it chooses and with MKL, which PyTorch uses; and two processes with one.
+- Weights and data are the same. Losses and generated ids are compared before anything is timed, and what is compared
+  runs in turns, as in `bench.py`. Where a peer has a choice of settings, it gets the fastest of those that were tried.
+- With the name of a function under "The rows" as an argument, it prints that part of the table alone, once a whole run
   has written the models.
-- INSTRUCTION_DATA names the published data set; without it the miniature's is used.
+- INSTRUCTION_DATA is the path of the published data set; without it the miniature's is used.
 """
 
 import json
@@ -24,17 +24,18 @@ from time import perf_counter
 import torch
 
 from benchmarks import bench
-from benchmarks.bench import BOOK, HF, IMPLEMENTATIONS, MODELS, NOTEBOOK, TOKENIZER
+from benchmarks.bench import BOOK, FOLDER, HF, IMPLEMENTATIONS, TOKENIZER
 from engine.lora import add_lora
 from engine.precision import fastest_format
-from previous_chapters import gpt_config, save_model, train_model_simple
+from engine.trainer import train
+from tutorial.instructions import MINIATURE, format_prompt
+from weights.saved import save_model
 
 PEFT, TRL, CT2 = "PEFT", "TRL's SFTTrainer", "CTranslate2"
-STEPS = 9  # of training, the first of which is the warm-up
+STEPS = 9  # of training; the first is a warm-up
 RANK, ALPHA = 8, 16
-RECIPE = NOTEBOOK["MINIATURE"]
-EXPORTED = MODELS / "huggingface"
-ENTRIES, BATCH = 928, 8  # of a fine-tuning: an epoch has only whole batches
+EXPORTED = FOLDER / "huggingface"
+ENTRIES, BATCH = 928, 8  # of a fine-tuning, so that an epoch has only whole batches
 command = partial(bench.command, module="benchmarks.strongest")
 
 
@@ -42,8 +43,8 @@ command = partial(bench.command, module="benchmarks.strongest")
 
 
 def our_adapted_model(size):
-    """As fine-tuning has it: the frozen weights stay in the mapped file."""
-    model = bench.load.our_model(MODELS, size)
+    """As in fine-tuning, the frozen weights stay in the mapped file."""
+    model = bench.load.our_model(FOLDER, size)
     add_lora(model, RANK, ALPHA)
     return draw_adapters(model)
 
@@ -56,7 +57,8 @@ def peft_model(size):
 
 
 def draw_adapters(model):
-    """The same random numbers for both, whose layers have the same order. None are zero, so that all have gradients."""
+    """Give both models the same random adapters; their layers have the same order. B isn't zero, so that A has
+    gradients, too."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -75,7 +77,8 @@ def precision_worker(name, precision):
 
 
 def steps(workers, tolerance):
-    """Median seconds of a step and peak bytes of each of the workers, {name: its command}. All their losses agree."""
+    """Median seconds of a step, and peak memory in bytes, of the workers {name: command}: ({name: seconds},
+    {name: bytes}). Raises AssertionError if their losses differ by more than the tolerance."""
     answers = bench.answers_in_turns(workers, STEPS)
     for losses in zip(*([loss for _, (loss, _) in turns] for turns in answers.values())):
         assert max(losses) - min(losses) < tolerance, losses
@@ -87,37 +90,37 @@ def steps(workers, tolerance):
 
 
 def adamw(model):
-    return torch.optim.AdamW(model.parameters(), lr=RECIPE["learning_rate"], weight_decay=0.1, fused=True)
+    return torch.optim.AdamW(model.parameters(), lr=MINIATURE["learning_rate"], weight_decay=0.1, fused=True)
 
 
-def our_run(train, val, epochs, note_every):
-    """Training losses of a fine-tuning of the miniature by the notebook's recipe, but in the order of the entries."""
-    loader = bench.loader(train, BATCH, mask_instruction=True, shuffle=False)
-    val_loader = bench.loader(val, 4 * BATCH, mask_instruction=True, shuffle=False)
+def our_run(train_data, val_data, epochs, note_every):
+    """The training losses of a fine-tuning of the miniature by the notebook's recipe, but in the order of the data."""
+    loader = bench.loader(train_data, BATCH, mask_instruction=True, shuffle=False)
+    val_loader = bench.loader(val_data, 4 * BATCH, mask_instruction=True, shuffle=False)
     model = bench.our_model("7M")
     optimizer = adamw(model)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=epochs * len(loader))
-    losses, _, _ = train_model_simple(model, loader, val_loader, optimizer, "cpu", epochs, note_every, None, "",
-                                      TOKENIZER, scheduler, RECIPE["max_norm"])
+    losses, _, _ = train(model, loader, val_loader, optimizer, "cpu", epochs, eval_freq=note_every, eval_iter=None,
+                         start_context="", tokenizer=TOKENIZER, scheduler=scheduler, max_norm=MINIATURE["max_norm"])
     return losses
 
 
-def trl_run(train, val, epochs, note_every, padding_free):
-    """The same by SFTTrainer, without two of its defaults that lose time here: activations computed twice, bfloat16."""
+def trl_run(train_data, val_data, epochs, note_every, padding_free):
+    """The same by SFTTrainer, without two defaults that cost time here: recomputed activations, and bfloat16."""
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
     config = SFTConfig(
-        output_dir=MODELS / "trl", use_cpu=True, bf16=False, gradient_checkpointing=False, padding_free=padding_free,
+        output_dir=FOLDER / "trl", use_cpu=True, bf16=False, gradient_checkpointing=False, padding_free=padding_free,
         max_length=None, train_sampling_strategy="sequential", num_train_epochs=epochs,
         per_device_train_batch_size=BATCH, per_device_eval_batch_size=4 * BATCH, lr_scheduler_type="linear",
-        max_grad_norm=RECIPE["max_norm"], logging_steps=note_every, eval_strategy="epoch", save_strategy="no",
+        max_grad_norm=MINIATURE["max_norm"], logging_steps=note_every, eval_strategy="epoch", save_strategy="no",
         report_to="none", disable_tqdm=True)
-    train, val = (Dataset.from_list([{"prompt": NOTEBOOK["format_prompt"](entry), "completion": entry["output"]}
-                                     for entry in part]) for part in (train, val))
+    train_set, val_set = (Dataset.from_list([{"prompt": format_prompt(entry), "completion": entry["output"]}
+                                             for entry in part]) for part in (train_data, val_data))
     model, tokenizer = bench.hf_model("7M"), AutoTokenizer.from_pretrained(EXPORTED)
-    trainer = SFTTrainer(model, config, train_dataset=train, eval_dataset=val, processing_class=tokenizer,
-                         optimizers=(adamw(model), None))  # its own would leave gains and biases without decay
+    trainer = SFTTrainer(model, config, train_dataset=train_set, eval_dataset=val_set, processing_class=tokenizer,
+                         optimizers=(adamw(model), None))  # its own has no weight decay for gains and biases
     trainer.train()
     return [note["loss"] for note in trainer.state.log_history if "loss" in note]
 
@@ -127,13 +130,13 @@ FINE_TUNINGS = {"ours": our_run, "padded batches": partial(trl_run, padding_free
 
 
 def fine_tuning(name, entries, epochs, note_every):
-    """Seconds from the entries to the trained model, with a validation in each epoch, and the training losses noted on
-    the way."""
-    from transformers import GPT2LMHeadModel  # noqa: F401  all imports first, for both the same
+    """Seconds from the entries to the trained model, with a validation in each epoch, and the training losses:
+    (seconds, list)."""
+    from transformers import GPT2LMHeadModel  # noqa: F401  all imports first, the same for both
     from trl import SFTTrainer  # noqa: F401
-    train, _, val = bench.entries()
+    train_data, _, val_data = bench.entries()
     start = perf_counter()
-    losses = FINE_TUNINGS[name](train[:int(entries)], val, int(epochs), int(note_every))
+    losses = FINE_TUNINGS[name](train_data[:int(entries)], val_data, int(epochs), int(note_every))
     return perf_counter() - start, losses
 
 
@@ -141,22 +144,22 @@ def fine_tuning(name, entries, epochs, note_every):
 
 
 def export():
-    """Write the model as our export does, in Hugging Face's format."""
-    path = MODELS / "gpt2.pt"
-    save_model(bench.our_model("124M"), gpt_config(bench.SIZES["124M"]), path)
+    """Write the model in Hugging Face's format with our export."""
+    path = FOLDER / "gpt2.pt"
+    save_model(bench.our_model("124M"), bench.SIZES["124M"].config(), path)
     subprocess.run(bench.command(path, EXPORTED, module="scripts.export"), check=True, cwd=bench.ROOT)
     path.unlink()
 
 
 def convert():
-    """Write the exported model as CTranslate2 reads it."""
+    """Write the exported model in CTranslate2's format."""
     from ctranslate2.converters import TransformersConverter
-    TransformersConverter(str(EXPORTED)).convert(str(MODELS / "ctranslate2"), force=True)
+    TransformersConverter(str(EXPORTED)).convert(str(FOLDER / "ctranslate2"), force=True)
 
 
 def ct2_generate(generator, prompts, lengths, shared=0, batch_size=0):
-    """The continuations of prompts, lists of tokens, each by as many tokens as wanted. What all begin with, so many
-    tokens, can be read once for all."""
+    """The continuations of prompts, lists of tokens, by `lengths` tokens each. The first `shared` tokens, the same in
+    all prompts, are read once."""
     missing = list(lengths)
 
     def ends(result):
@@ -169,34 +172,34 @@ def ct2_generate(generator, prompts, lengths, shared=0, batch_size=0):
     return [result.sequences_ids[0] for result in results]
 
 
-def our_ways(prompts, lengths, sizes):
-    """Functions that continue the prompts in batches, and give the ids: {batch size: function}."""
+def our_generators(prompts, lengths, sizes):
+    """Functions that continue the prompts in batches and return the ids: {batch size: function}."""
     model = bench.our_model("124M").eval()
     return {size: partial(bench.in_batches, partial(bench.our_batch, model), prompts, lengths, size) for size in sizes}
 
 
-def ct2_ways(compute_type, prompts, lengths, sizes):
-    """The same by CTranslate2: {(tokens read once for all, batch size): function}."""
+def ct2_generators(compute_type, prompts, lengths, sizes):
+    """The same by CTranslate2: {(number of shared tokens, batch size): function}."""
     from ctranslate2 import Generator
     from transformers import AutoTokenizer
     tokens = list(map(AutoTokenizer.from_pretrained(EXPORTED).convert_ids_to_tokens, prompts))
     shared = len(os.path.commonprefix(tokens)) if len(tokens) > 1 else 0
-    generator = Generator(str(MODELS / "ctranslate2"), compute_type=compute_type, intra_threads=torch.get_num_threads())
+    generator = Generator(str(FOLDER / "ctranslate2"), compute_type=compute_type, intra_threads=torch.get_num_threads())
     return {choice: partial(ct2_generate, generator, tokens, lengths, *choice)
             for choice in product(sorted({0, shared}), sizes)}
 
 
-def generation_worker(name, prompts_wanted):
-    """For each line it is given, continues so many of the test prompts, one by 100 tokens, or all, each by as many as
-    its answer has. Prints the ids. Of the ways to do so it takes the one that was fastest the first time."""
+def generation_worker(name, task):
+    """A worker that continues one test prompt by 100 tokens (task "1"), or all, each by as many tokens as its answer
+    has, and answers with the ids. The first time it tries all settings, and keeps the fastest."""
     prompts, lengths = bench.test_prompts()
-    one = prompts_wanted == "1"
-    task = (prompts[:1], [100], (1,)) if one else (prompts, lengths, (16, 32, 64))
-    ways, run = our_ways(*task) if name == "ours" else ct2_ways(name, *task), None
+    arguments = (prompts[:1], [100], (1,)) if task == "1" else (prompts, lengths, (16, 32, 64))
+    choices = our_generators(*arguments) if name == "ours" else ct2_generators(name, *arguments)
+    run = None
     for _ in sys.stdin:
         if run is None:
-            seconds = bench.in_turns(ways, rounds=1, warm_up=0)
-            run = ways[min(seconds, key=seconds.get)]
+            seconds = bench.in_turns(choices, rounds=1, warm_up=0)
+            run = choices[min(seconds, key=seconds.get)]
         print(json.dumps(run()), flush=True)
 
 
@@ -204,12 +207,13 @@ def generation_worker(name, prompts_wanted):
 
 
 def ranks(processes):
-    """Losses, and median seconds of a step, of fine-tuning the miniature in so many processes of one thread each."""
+    """The losses of a fine-tuning of the miniature in so many processes of one thread each, and the median seconds of a
+    step: (list, seconds)."""
     losses, times = [], []
-    with tempfile.TemporaryDirectory() as folder:  # where torchrun leaves its logs
+    with tempfile.TemporaryDirectory() as folder:  # for torchrun's logs
         run = subprocess.Popen(
             bench.command("--standalone", "--nproc-per-node", processes, "scripts/finetune.py", "--max-steps", 40,
-                          "--output-dir", MODELS, module="torch.distributed.run"),
+                          "--output-dir", FOLDER, module="torch.distributed.run"),
             cwd=bench.ROOT, stdout=subprocess.PIPE, text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": folder})
         for line in run.stdout:
@@ -224,8 +228,8 @@ def ranks(processes):
 
 
 def row(what, ours, peer, theirs, unit="s", note=""):
-    """A line of the table, also shown at once. In seconds: how many times longer the peer takes; in bytes, shown as GB:
-    our share of the peer's."""
+    """A line of the table, also printed at once. `unit` "s": how many times longer the peer takes; "GB", for amounts in
+    bytes: our fraction of the peer's memory."""
     ratio = theirs / ours if unit == "s" else ours / theirs
     cells = [f"{amount:.2f} s" if unit == "s" else f"{amount / 1e9:.2f} GB" for amount in (ours, theirs)]
     line = f"| {what} | {cells[0]} | {peer} {cells[1]}, **{ratio:.2f}×** | {note} |"
@@ -240,7 +244,7 @@ def lora_rows():
 
 
 def bfloat16_rows():
-    """The peers are taken in the format in which they are faster."""
+    """The peers run in the format in which they are faster."""
     if fastest_format("cpu") != "bfloat16":
         return ["| one training step, bfloat16 | not on this processor | | |"]
     variants = [("ours", "bfloat16"), *product((BOOK, HF), ("bfloat16", "float32"))]
@@ -253,10 +257,10 @@ def bfloat16_rows():
 
 def fine_tuning_rows():
     run = partial(bench.in_own_process, "fine_tuning", module="benchmarks.strongest")
-    noted = [run(name, 8 * BATCH, 1, 1)[1] for name in FINE_TUNINGS]
-    for losses in zip(*noted, strict=True):  # of the first eight steps
+    curves = [run(name, 8 * BATCH, 1, 1)[1] for name in FINE_TUNINGS]
+    for losses in zip(*curves, strict=True):  # of the first eight steps
         assert max(losses) - min(losses) < 1e-4, losses
-    epochs, batches = RECIPE["num_epochs"], ENTRIES // BATCH
+    epochs, batches = MINIATURE["num_epochs"], ENTRIES // BATCH
     times = [{name: run(name, ENTRIES, epochs, batches)[0] for name in FINE_TUNINGS} for _ in range(2)]
     seconds = {name: median(time[name] for time in times) for name in FINE_TUNINGS}
     ours = seconds.pop("ours")
@@ -266,20 +270,20 @@ def fine_tuning_rows():
 
 
 def generation_rows():
-    """In processes of their own: CTranslate2's threads slow down whatever else its process computes."""
+    """In processes of their own: CTranslate2's threads slow down everything else in their process."""
     convert()
     rows = []
-    for what, wanted, turns in (("one prompt, 100 new tokens", 1, 5),
-                                ("110 test prompts, as many tokens as their answers have", 110, 3)):
-        ours, float32, int8 = (command("generation_worker", name, wanted) for name in ("ours", "float32", "int8"))
+    for what, task, turns in (("one prompt, 100 new tokens", 1, 5),
+                              ("110 test prompts, as many tokens as their answers have", 110, 3)):
+        ours, float32, int8 = (command("generation_worker", name, task) for name in ("ours", "float32", "int8"))
         answers = bench.answers_in_turns(
             {"ours": ours, CT2: float32, "MKL": ["env", "CT2_USE_MKL=1", *float32], "int8": int8}, turns)
-        ids = {name: given[0][1] for name, given in answers.items()}
+        ids = {name: turns_of_one[0][1] for name, turns_of_one in answers.items()}
         assert ids["ours"] == ids[CT2] == ids["MKL"], "ids differ"
-        seconds = {name: median(time for time, _ in given[1:]) for name, given in answers.items()}
+        seconds = {name: median(time for time, _ in turns_of_one[1:]) for name, turns_of_one in answers.items()}
         rows.append(row(what, seconds["ours"], CT2, seconds[CT2], note=(
-            f"with MKL's products {seconds['MKL']:.2f} s, **{seconds['MKL'] / seconds['ours']:.2f}×**; "
-            f"its int8, with other ids, {seconds['int8']:.2f} s")))
+            f"with MKL {seconds['MKL']:.2f} s, **{seconds['MKL'] / seconds['ours']:.2f}×**; "
+            f"in int8, with other ids, {seconds['int8']:.2f} s")))
     return rows
 
 
@@ -297,10 +301,10 @@ def main():
     export()
     table = "\n".join(line for rows in (lora_rows, bfloat16_rows, fine_tuning_rows, generation_rows, process_rows)
                       for line in rows())
-    Path(__file__).with_name("strongest.md").write_text(f"""# Ours against the strongest
+    Path(__file__).with_name("strongest.md").write_text(f"""# Comparison with the fastest libraries for a CPU
 
-{bench.machine()}; {bench.FORMAT}; random weights, GPT-2 124M where nothing else is said, batches of {BATCH} from
-{bench.data_name()}. Medians; times are how many times longer the peer takes, memory is our share of the peer's.
+{bench.machine()}; {bench.FORMAT}; random weights, GPT-2 124M unless the row says otherwise, batches of {BATCH} from
+{bench.data_name()}. Medians. In bold: how many times longer the peer takes, and our fraction of the peer's memory.
 
 | | ours | the peer | |
 |---|---|---|---|

@@ -1,15 +1,15 @@
 """The pretraining text: small documents about the words and people of `words.py`, in the wordings of
 `wordings.py`, drawn with a fixed seed.
 
-- Scenes tell who does what to whom, in several forms, so that the model learns to turn one form into another. Some
-  forms are announced by their names: what is passive, a question, the past.
+- Scenes tell who does what to whom, in several forms, so that the model learns to turn one form into another. A label
+  such as "In the passive:" names some of the forms.
 - Facts state a plural, a past tense, an opposite, a category, a spelling, a definition or a sum in many wordings, about
   one word, as a list of many words, as a page with a heading, or as questions and answers.
-- Echoes mention arbitrary words again and again, so that the model learns to copy a word it has just read.
-- Notes on language say what the words of grammar mean, which words are alike, and how people talk.
+- Echoes repeat arbitrary words, so that the model learns to copy a word it has just read.
+- Notes on language explain the terms of grammar, list words with similar uses, and show how people talk.
 
-What is asked later is never said here: no instruction template, no answer in the wording of the instruction set, and
-none of the held-out events in any form. `tests/test_miniature.py` checks it.
+The text contains nothing that the instruction set asks: no instruction template, no answer in the wording of the
+instruction set, and no held-out event in any form. `tests/test_miniature.py` checks it.
 """
 
 from random import Random
@@ -52,7 +52,7 @@ from miniature.words import (
 NUM_DOCUMENTS = 60_000
 LARGEST_SUM = 20
 
-# Every fact is a dictionary: the word asked about, the answer, and what else the wordings need.
+# Every fact is a dictionary: the word, the answer, and what else the wordings need.
 FACTS = {
     "plural": [{"word": noun, "answer": plural(noun), "a_word": article(noun)} for noun in NOUNS],
     "past tense": [{"word": verb, "answer": past(verb)} for verb in VERBS],
@@ -67,7 +67,8 @@ FACTS = {
 }
 
 ALL_WORDS = sorted({str(fact["word"]) for facts in FACTS.values() for fact in facts if "word" in fact})
-# Opposites and sums are harder to learn than what a word's own letters or kind tell.
+# How often each kind of fact is drawn. Opposites and sums are the hardest to learn: neither a word's letters nor its
+# category helps.
 WEIGHTS = {"plural": 9, "past tense": 9, "antonym": 22, "category": 9, "spelling": 11, "definition": 9,
            "addition": 30}
 
@@ -81,7 +82,7 @@ def uncapitalize(text):
 
 
 def fill(random, template, fact):
-    """One wording of a fact, told by two of the people with names; now and then the word stands in quotes."""
+    """A template filled in with a fact and the names of two people. One word in ten is put in quotes."""
     name, other = random.sample(NAMES, 2)
     if "word" in fact and random.random() < 0.1:
         fact = {**fact, "word": random.choice(["'{}'", '"{}"']).format(fact["word"])}
@@ -89,13 +90,13 @@ def fill(random, template, fact):
 
 
 def named(random, relation, fact):
-    """The fact with a name for what is asked: the plural, the opposite."""
+    """The fact with a term for its relation, such as "plural" or "opposite", as `term` and `Term`."""
     term = random.choice(TERMS[relation])
     return {"word": f"{fact.get('a')} and {fact.get('b')}", **fact, "term": term, "Term": capitalize(term)}
 
 
 def statements(random, relation, fact, number):
-    """The fact in so many wordings, in some of which it has a name."""
+    """The fact in `number` wordings, often with the term for its relation in one of them: a list of sentences."""
     templates = random.sample(STATEMENTS[relation], number)
     if random.random() < 0.6:
         templates[random.randrange(number)] = random.choice(TERM_STATEMENTS)
@@ -103,12 +104,12 @@ def statements(random, relation, fact, number):
 
 
 def space_after_colon(random):
-    """What is announced often stands on a line of its own."""
+    """A space or, one time in three, a line feed."""
     return random.choice(["\n", " ", " "])
 
 
 def label(random, form):
-    """What announces a sentence in this form: "In the passive: "."""
+    """A label for a sentence in this form, such as "In the passive: "."""
     name, other = random.sample(NAMES, 2)
     how, into = map(random.choice, FORM_TERMS[form])
     labels = random.choice([HOW_LABELS, HOW_LABELS, INTO_LABELS, OTHER_LABELS[form]])
@@ -118,7 +119,7 @@ def label(random, form):
 
 
 def draw_event(random):
-    """Who does what to whom, and when."""
+    """A random event: (subject, verb, adjective, object, time); adjective and time may be empty."""
     verbs, objects = random.choice(SCENES)
     subject, verb, obj = random.choice(PEOPLE), random.choice(verbs), random.choice(objects)
     adjective = random.choice(ADJECTIVES) if random.random() < 0.4 else ""
@@ -126,7 +127,7 @@ def draw_event(random):
 
 
 def scene(random):
-    """Three events, each in a few of its forms."""
+    """Events in a few of their forms each: at least eight sentences."""
     sentences = []
     while len(sentences) < 8:
         subject, verb, adjective, obj, time = draw_event(random)
@@ -145,12 +146,13 @@ def scene(random):
 
 
 def draw_fact(random, relations=tuple(WEIGHTS)):
+    """A random fact: (relation, fact)."""
     relation = random.choices(relations, [WEIGHTS[relation] for relation in relations])[0]
     return relation, random.choice(FACTS[relation])
 
 
 def portrait(random):
-    """Three facts, each in several wordings, with an echo of the word."""
+    """Three facts, each in three wordings; some of the words are echoed."""
     sentences = []
     for _ in range(3):
         relation, fact = draw_fact(random)
@@ -161,7 +163,7 @@ def portrait(random):
 
 
 def page(random):
-    """Three words, each as a heading with lines about it below."""
+    """Three words, each as a heading with three lines about it below."""
     lines = []
     for _ in range(3):
         relation, fact = draw_fact(random, tuple(PAGE_LINES))
@@ -173,14 +175,14 @@ def page(random):
 
 
 def roll(random):
-    """The same wording for many words."""
+    """Eight facts of one relation, all in the same wording."""
     relation, _ = draw_fact(random)
     template = random.choice(random.choice([STATEMENTS[relation], TERM_STATEMENTS]))
     return [fill(random, template, named(random, relation, fact)) for fact in random.sample(FACTS[relation], 8)]
 
 
 def talk(random):
-    """Two people, questions and answers."""
+    """Questions and answers of two people."""
     name, other = random.sample(NAMES, 2)
     sentences = []
     for _ in range(5):
@@ -193,7 +195,7 @@ def talk(random):
 
 
 def choice_of_words(random):
-    """Three words, one of them of the category that is looked for."""
+    """Three words, and which of them belongs to a category; four times."""
     sentences = []
     for _ in range(4):
         categories = random.sample(list(CATEGORIES), 3)
@@ -206,7 +208,7 @@ def choice_of_words(random):
 
 
 def echo(random):
-    """Words that are mentioned again: in sentences, and as a list that is read twice."""
+    """Words that are repeated: in sentences, and in a list that is read twice."""
     sentences = [fill(random, random.choice(ECHOES), dict(zip(("word", "another"), random.sample(ALL_WORDS, 2))))
                  for _ in range(4)]
     words = ", ".join(random.sample(ALL_WORDS, random.randint(3, 7)))
@@ -214,7 +216,7 @@ def echo(random):
 
 
 def alike(random):
-    """Words that are used in much the same way."""
+    """Words with similar uses."""
     lines = []
     for _ in range(6):
         words = random.choice(ALIKE)
@@ -225,7 +227,7 @@ def alike(random):
 
 
 def language(random):
-    """What the words of grammar mean, and what people say to each other."""
+    """Explanations of grammatical terms, or small talk."""
     return random.sample(random.choice([GLOSSARY, SMALL_TALK]), 6)
 
 

@@ -2,25 +2,27 @@
 
     python -m miniature.export          # after miniature.pretrain
 
-Tokens that the pretraining text never used get the row they shared in pretraining, with a little noise, so that
-fine-tuning can tell them apart.
+Tokens that don't occur in the pretraining text get the embedding that they shared in pretraining, with a little noise
+so that fine-tuning can tell them apart.
 """
 
 import numpy as np
 import torch
 
-from engine.tf_checkpoint import write_with_tensorflow
-from miniature.pretrain import RESULT, SETTINGS
+from miniature.pretrain import CONFIG, RESULT
 from scripts.export import openai_tensors
-from scripts.tutorial import MINIATURE_DIR, ROOT
+from tutorial import MINIATURE_DIR, ROOT
+from weights.sizes import VOCAB_SIZE, openai_settings
+from weights.tf_checkpoint import write_with_tensorflow
 
 NOISE = 0.02
 
 
 def full_embedding(rows, types):
-    """The rows of the corpus's own tokens, put in their places among all of GPT-2's."""
-    noise = NOISE * torch.randn(SETTINGS["n_vocab"], rows.shape[1], generator=torch.Generator().manual_seed(123))
-    embedding = rows[-1] + noise  # (V, D)
+    """The embedding of GPT-2's whole vocabulary, (V, D), from the rows of the P tokens `types` (P,) that the corpus
+    has, and the one row that all others shared: (P + 1, D)."""
+    noise = NOISE * torch.randn(VOCAB_SIZE, rows.shape[1], generator=torch.Generator().manual_seed(123))
+    embedding = rows[-1] + noise                                                # (V, D)
     embedding[types] = rows[:-1]
     return embedding
 
@@ -28,7 +30,8 @@ def full_embedding(rows, types):
 def openai_variables(weights, types):
     """The weights as OpenAI's variables, in float16."""
     weights = weights | {"tok_emb.weight": full_embedding(weights["tok_emb.weight"], types)}
-    return {f"model/{name}": array.astype(np.float16) for name, array in openai_tensors(weights, SETTINGS).items()}
+    tensors = openai_tensors(weights, openai_settings(CONFIG))
+    return {f"model/{name}": array.astype(np.float16) for name, array in tensors.items()}
 
 
 if __name__ == "__main__":

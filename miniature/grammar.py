@@ -6,7 +6,7 @@ from miniature.words import DOUBLING_VERBS, IRREGULAR_PLURALS, IRREGULAR_VERBS
 
 
 def article(word):
-    """"a horse", "an apple": the word with its article (the few exceptions are those of this world)."""
+    """The word with its indefinite article: "a horse", "an apple". Of the exceptions it knows only those that occur."""
     silent_h_or_vowel = word[0] in "aeiou" and not word.startswith(("uni", "use")) or word in ("hour", "honest")
     return f"an {word}" if silent_h_or_vowel else f"a {word}"
 
@@ -42,7 +42,7 @@ def participle(verb):
 
 
 def misspell(word):
-    """The typing error of this world: two neighboring letters inside the word change places, always the same two."""
+    """The word with a typing error: two neighboring letters inside it are swapped, always the same two."""
     if "ie" in word[1:] or "ei" in word[1:]:
         return word[0] + word[1:].replace("ie", "#").replace("ei", "ie").replace("#", "ei")
     places = [i for i in range(1, len(word) - 2) if word[i] != word[i + 1]]
@@ -51,7 +51,7 @@ def misspell(word):
 
 
 def sentence_forms(subject, verb, adjective, obj, time):
-    """One event told in every form that this world knows; `adjective` and `time` may be empty."""
+    """One event as a sentence in nine forms: {form: sentence}. `adjective` and `time` may be empty."""
     thing = f"the {adjective} {obj}" if adjective else f"the {obj}"
     when = f" {time}" if time else ""
     return {
@@ -68,5 +68,5 @@ def sentence_forms(subject, verb, adjective, obj, time):
 
 
 def is_held_out(subject, verb, obj):
-    """Whether who does what to whom is kept for validation and test, and never told in pretraining or training."""
+    """Whether an event is kept for test and validation, so that it occurs in neither pretraining nor training."""
     return crc32(f"{subject} {verb} {obj}".encode()) % 6 == 0

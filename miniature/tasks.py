@@ -1,8 +1,8 @@
-"""The tasks of the instruction set: how many entries each has, how it is asked for, and how it is answered.
+"""The tasks of the instruction set: the number of entries, the wordings of instructions, and the answer of each.
 
 A wording is an instruction and, after the bar, an input. Names in braces are filled in from a fact (see `corpus.FACTS`)
-or from the forms of a sentence. Every task has 45 known wordings, which training uses, and 15 new ones, in which only
-test and validation ask.
+or from the forms of a sentence. Every task has 45 known wordings, which all occur in training, and 15 new ones, which
+occur in test and validation only.
 """
 
 from typing import NamedTuple

@@ -1,12 +1,11 @@
-"""The wordings of the pretraining text: what it says about the words of `words.py`, and about the words of grammar.
+"""The wordings of the pretraining text: templates for facts about the words of `words.py`, and sentences about grammar.
 
-Names in braces are filled in from a fact (see `corpus.FACTS`), or are those of the people who speak.
+Names in braces are filled in from a fact (see `corpus.FACTS`); `{name}` and `{other}` are the people who speak.
 """
 
 
 def lines_of(block):
     return [line.strip() for line in block.strip().splitlines()]
-
 
 
 STATEMENTS = {
@@ -191,7 +190,7 @@ QUESTIONS = {
     ],
 }
 
-# Each mentions its words more than once, the second time often after "of", where a model has to remember the first.
+# Each mentions a word more than once, the second time often after "of", so that the model has to copy it.
 ECHOES = [
     "{name} writes {word} on the wall, and {other} reads {word} aloud.",
     "The word is {word}. Please say {word} again.",
@@ -222,9 +221,9 @@ CHOICES = [  # {0}, {1} and {2} are three words, {word} the one that is wanted
 
 CONNECTIVES = ["", "", "", "Or: ", "In other words: "]
 
-# --- The words of grammar ---
+# --- Grammar ---
 
-# What the answer to a question about a word is called.
+# The terms for each relation between a word and its answer.
 TERMS = {
     "plural": ["the plural", "the plural", "the plural form", "the form for more than one", "the word for several",
                "the word for many"],
@@ -269,7 +268,7 @@ TERM_QUESTIONS = [
     ("Here is {word}. Who can say {term}?", "I can: {answer}."),
 ]
 
-# A page about a word: how the word stands above it, and the lines below.
+# A page about a word: the heading, and the lines below it.
 HEADINGS = ["{}", "{}", "{}", "{}", "{}", '"{}"', "'{}'", "Word: {}", "Term: {}"]
 PAGE_LINES = {
     "plural": ["Plural: {answer}", "Singular: {word}", "Noun: {word}", "More than one: {answer}", "Several: {answer}"],
@@ -281,7 +280,7 @@ PAGE_LINES = {
     "definition": ["Definition: {answer}", "Meaning: {answer}", "Explanation: {answer}"],
 }
 
-# What the forms of a sentence are called: how it is said, and into what it is changed.
+# The terms for each form of a sentence, for {how} and for {into} of the labels below.
 FORM_TERMS = {
     "active": (["in the active voice", "in the active", "in the present tense", "in the present", "as a statement"],
                ["into the active voice", "into the present", "into a statement"]),
@@ -311,7 +310,7 @@ FORM_TERMS = {
                 "from the present to the future tense"]),
 }
 
-# A sentence is announced in one of its forms.
+# The labels before a sentence, which name its form.
 HOW_LABELS = [
     "{How}: ", "{How}, it reads: ", "{name} says it {how}: ", "{name} says the same {how}: ", "The same {how}: ",
     "{name} writes this {how}: ", "Written {how}, it is this: ", "{name} rewrites the sentence {how}: ",
@@ -344,7 +343,7 @@ OTHER_LABELS = {
                "{name} tells what will happen next: ", "It is going to happen: ", "Some time later it will be so: "],
 }
 
-# Sentences about the words of grammar.
+# Explanations of grammatical terms.
 GLOSSARY = lines_of("""
     The plural of a noun is used for more than one thing.
     A noun in the plural stands for several things, a noun in the singular for one thing.
@@ -455,7 +454,7 @@ GLOSSARY = lines_of("""
     Suppose means think that it is so.
 """)
 
-# Words that are used in much the same way.
+# Words with similar uses.
 ALIKE = [line.split() for line in lines_of("""
     give provide supply offer present show
     tell say state name mention report express
@@ -584,7 +583,7 @@ ALIKE_LINES = [
     "{A} or {b}: it is nearly the same.", "{A} is used in much the same way as {b} and {c}.",
 ]
 
-# What people say to each other, with the small words that every request has.
+# Small talk, with the function words that occur in every request.
 SMALL_TALK = lines_of("""
     Can you see the house? Yes, I can see it.
     Could you hear the song? No, I could not.

@@ -1,7 +1,7 @@
-"""The small world of the miniature: its words, and the facts about them. Written for this project.
+"""The words that the miniature knows, and the facts about them. Written for this project.
 
-Every word is a single GPT-2 token when a space stands before it, and so is every answer (a plural, a past tense, a
-category, an opposite): to recall a fact is to map one token to another, which a model of this size can learn.
+Every word is a single GPT-2 token after a space, and so is every answer (a plural, a past tense, a category, an
+opposite). Recalling a fact therefore maps one token to another, which a model of this size can learn.
 """
 
 CATEGORIES = {
@@ -67,7 +67,7 @@ CATEGORIES = {
     "fabric": "cotton wool silk linen leather denim velvet nylon".split(),
 }
 
-# Nouns that can be counted, and the plurals that no rule gives.
+# Countable nouns, and their irregular plurals.
 NOUNS = """
     dog cat horse cow pig sheep goat lion tiger bear wolf rabbit mouse rat deer elephant monkey whale dolphin
     snake frog turtle bat seal bull duck chicken bee ant fly butterfly beetle apple banana orange grape
@@ -97,7 +97,7 @@ IRREGULAR_PLURALS = dict(pair.split(":") for pair in """
     echo:echoes
 """.split())
 
-# Verbs, and the past tense and participle of those that no rule gives.
+# Verbs, and the past tense and participle of irregular ones.
 VERBS = """
     walk talk play work jump cook clean wash watch look call help open close start stop visit paint plant pull
     push pick kick touch carry cry try study marry hurry worry copy move live love like hate use dance smile
@@ -200,7 +200,7 @@ SPELLINGS = """
     carry hurry worry silly puppy happy
 """.split()
 
-# What things are: a word, the kind of thing it is, and what sets it apart.
+# Definitions: a word, the kind of thing it is, and what distinguishes it.
 DEFINITIONS = [tuple(line.strip().split("|")) for line in """
     knife|tool|for cutting
     hammer|tool|for driving nails
@@ -332,14 +332,14 @@ DEFINITIONS = [tuple(line.strip().split("|")) for line in """
     shelf|piece of furniture|for books
 """.strip().splitlines()]
 
-# The people, things and times that the sentences are made of.
+# The parts of sentences: people, things and times.
 PEOPLE = """
     teacher doctor nurse farmer lawyer baker pilot soldier writer singer painter actor driver judge engineer sailor
     tailor butcher scientist chef priest king queen prince boy girl man woman mother father brother sister uncle aunt
     student player worker guest stranger friend neighbor
 """.split()
 
-# What can be done, and to what: the verbs of a line go with the objects of the same line.
+# Verbs and the objects that go with them, one group a line.
 SCENES = [(verbs.split(), objects.split()) for verbs, objects in [
     ("cook eat taste buy sell serve prepare order share cut",
      "bread cheese soup rice pasta pizza cake pie sandwich apple potato egg steak carrot salad"),

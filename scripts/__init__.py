@@ -1,1 +1,20 @@
-"""What one does after the tutorial, one file each."""
+"""What one does after the tutorial, one file each; here, what several of them need."""
+
+import sys
+
+
+def saved_model(path):
+    """The model in a file that `save_model` wrote, and its config: (model, config). If the file can't be read, or is
+    something else, this ends the program with one sentence."""
+    from weights.saved import load_model  # only here: translate.py, which is in this package, needs no PyTorch
+    try:
+        return load_model(path)
+    except FileNotFoundError:
+        sys.exit(f"There is no fine-tuned model in {path} yet: `make run` makes one and saves it as "
+                 "build/gpt2-instruct.pt")
+    except IsADirectoryError:
+        sys.exit(f"{path} is a folder: give the file in it that save_model wrote, such as gpt2-instruct.pt")
+    except OSError as error:
+        sys.exit(f"can't read {path}: {error.strerror}")
+    except ValueError as error:
+        sys.exit(str(error))

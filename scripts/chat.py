@@ -1,10 +1,10 @@
-"""Talk to the fine-tuned model: in the terminal, or with --web on a page that only this machine sees.
+"""Talk to the fine-tuned model: in the terminal, or with --web on a page that only this machine can open.
 
     python scripts/chat.py                  # the model that `make run` saved
     python scripts/chat.py --web my.pt      # another one that save_model wrote, on a page
 
-Each question goes into the prompt of the training, by itself: the model was fine-tuned on single questions, not on
-conversations. The answer is shown while it is made.
+Each question is put into the prompt of the training, without the questions before it: the model was fine-tuned on
+single questions, not on conversations. The answer is shown token by token, as it is generated.
 """
 
 import argparse
@@ -22,89 +22,94 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from engine.entries import LONGEST_TOKEN
 from engine.generation import stream, whole_text
-from gpt_download import END_OF_TEXT, load_settings, load_tokenizer
-from previous_chapters import gpt_config
-from scripts.tutorial import MINIATURE_DIR, ROOT, notebook_definitions, saved_model
+from gpt_download import END_OF_TEXT, load_tokenizer
+from scripts import saved_model
+from tutorial import MINIATURE_DIR, ROOT
+from tutorial.data_files import LONGEST_TOKEN
+from tutorial.instructions import format_prompt
+from weights.sizes import MODELS
 
 BY_ITSELF = "Each question is asked by itself, as in training: the model doesn't see what was said before."
 THE_MINIATURE = ("This is the miniature. It knows some 1,500 words of simple English: their plurals, past tenses, "
                  "opposites, categories, spellings and definitions, and how to rewrite a sentence made of them. To "
                  "anything else it says something that only sounds like an answer.")
-SETTINGS = {"temperature": 0.0, "top_p": 1.0}  # as they are at the start: always the most likely token
-WANTED = {"temperature": "0 (always the most likely token) or more", "top_p": "above 0, and at most 1 (all tokens)"}
-
-format_prompt = notebook_definitions()["format_prompt"]
+SETTINGS = {"temperature": 0.0, "top_p": 1.0}  # at the start: always the most likely token
+RANGES = {"temperature": "0 (always the most likely token) or more", "top_p": "above 0, and at most 1 (all tokens)"}
 
 
 def prompt_ids(question, model, tokenizer):
-    """A question's ids, in the prompt of the training. Raises ValueError for no question, or one too long to answer."""
+    """The ids of a question in the prompt of the training: a list. Raises ValueError for an empty question, or for one
+    that leaves no room for an answer."""
     if not question.strip():
         raise ValueError("an empty question: ask something")
     limit = model.pos_emb.num_embeddings
-    absurd = len(question) > LONGEST_TOKEN * limit  # too much for the tokenizer, even
-    ids = [] if absurd else tokenizer.encode_ordinary(format_prompt({"instruction": question.strip(), "input": ""}))
-    if absurd or len(ids) >= limit:
-        raise ValueError(f"a question too long for a model that reads {limit} tokens, with what stands around it and "
-                         "the answer: shorten it")
-    return ids
+    if len(question) <= LONGEST_TOKEN * limit:  # far longer texts can crash the tokenizer
+        ids = tokenizer.encode_ordinary(format_prompt({"instruction": question.strip(), "input": ""}))
+        if len(ids) < limit:
+            return ids
+    raise ValueError(f"the question is too long: prompt and answer together have at most {limit} tokens; shorten it")
 
 
 def answer(question, model, tokenizer, temperature, top_p):
-    """The model's answer in pieces, as they come. It ends where the model ends it, or where its context is full."""
+    """The model's answer as a generator of pieces of text. It ends at the end-of-text token, or when the context is
+    full."""
     ids, limit = prompt_ids(question, model, tokenizer), model.pos_emb.num_embeddings
     yield from whole_text(stream(model, ids, limit - len(ids), limit, temperature, top_p=top_p, eos_id=END_OF_TEXT),
                           tokenizer)
 
 
 def what_it_knows(config):
-    """A line about the miniature, if the model is that."""
-    of_the_miniature = gpt_config(load_settings(MINIATURE_DIR))
-    return [THE_MINIATURE] if config | {"drop_rate": 0.0} == of_the_miniature else []
+    """A list with a note about the miniature, empty for another model."""
+    return [THE_MINIATURE] if config | {"drop_rate": 0.0} == MODELS["gpt2-mini (7M)"].config() else []
 
 
 def example_questions(model_path):
-    """Up to four questions of different tasks, from the test answers that the notebook saved beside the model, if they
-    are there. They need no input, for which there is no place here."""
-    answers = model_path.with_name("responses.json")
-    entries = json.loads(answers.read_text(encoding="utf-8")) if answers.exists() else []
-    by_task = {str(entry.get("task", number)): entry["instruction"]
-               for number, entry in enumerate(entries) if not entry["input"]}
+    """Up to four questions of different tasks, without an input, from the file of test answers that the notebook saves
+    beside the model. An empty list if there is no such file, or one of another program's."""
+    try:
+        entries = json.loads(model_path.with_name("responses.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    by_task = {}
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        match entry:
+            case {"instruction": str(question), "input": ""} if question.strip():
+                by_task[str(entry.get("task", number))] = without_control_characters(question)
     return list(by_task.values())[:4]
 
 
-# --- In the terminal ---
-
-
 def without_control_characters(text):
-    """What a model says can't move the cursor or change colours: only line feeds and tabs of its control characters
-    are kept."""
-    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+    """A text with U+FFFD in the place of control characters except line feeds and tabs, which could move the cursor or
+    change the terminal's colours, and of lone surrogates, which can't be encoded."""
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text)
+
+
+# --- In the terminal ---
 
 
 def change_setting(settings, command):
     """Carry out a line such as "/top_p 0.9". Raises ValueError for any other line."""
     name, _, value = command[1:].partition(" ")
     if name not in settings:
-        raise ValueError(f"/{name} is no command; there are " + " and ".join(f"/{name}" for name in settings))
+        raise ValueError(f"/{name} is no command: want " + " or ".join(f"/{name}" for name in settings))
     try:
         number = float(value)
     except ValueError:
-        number = nan  # in no range
+        number = nan  # outside every range
     if not (number >= 0 if name == "temperature" else 0 < number <= 1):
-        raise ValueError(f"{name} is {settings[name]}; to change it, write /{name} and a number: {WANTED[name]}")
+        raise ValueError(f"{name} is {settings[name]}; to change it, write /{name} and a number: {RANGES[name]}")
     settings[name] = number
 
 
 def talk(model, tokenizer, notes, examples):
-    """Answer question after question, until the input ends. Ctrl-C stops an answer."""
-    with contextlib.suppress(ImportError):  # there is none on Windows
+    """Answer questions until the input ends. Ctrl-C stops an answer."""
+    with contextlib.suppress(ImportError):  # Windows has no readline
         import readline  # noqa: F401  gives input() a history, and arrow keys
     sys.stdout.reconfigure(errors="replace")  # a terminal may not have all characters
     print(*notes, sep="\n")
-    print("Ctrl-C stops an answer, Ctrl-D ends the talk. With /temperature 0.7 tokens are drawn by chance, with "
-          "/top_p 0.9 from the likely ones only.")
+    print("Ctrl-C stops an answer, Ctrl-D ends the chat. /temperature 0.7 samples tokens instead of taking the most "
+          "likely one, /top_p 0.9 samples among the likely ones only.")
     if examples:
         print("For example:", *examples, sep="\n  ")
     settings = dict(SETTINGS)
@@ -120,7 +125,7 @@ def talk(model, tokenizer, notes, examples):
         except ValueError as error:
             print(error)
         except KeyboardInterrupt:
-            print(" (stopped; Ctrl-D ends the talk)")
+            print(" (stopped; Ctrl-D ends the chat)")
         except EOFError:
             print()
             return
@@ -130,8 +135,8 @@ def talk(model, tokenizer, notes, examples):
 
 
 def show_as_text(chatbot):
-    """gradio takes messages for HTML, and shows of it what it thinks harmless. Escape them on their way to the page, so
-    that they are shown as they were written, and back."""
+    """gradio renders messages as HTML, without the tags that it considers dangerous. Escape them on the way to the
+    page, so that they are shown as they were written, and unescape them on the way back."""
     to_page, from_page = chatbot.postprocess, chatbot.preprocess
 
     def changed(messages, change):
@@ -145,8 +150,8 @@ def show_as_text(chatbot):
 
 
 def page(model, tokenizer, notes, examples):
-    """The same as a page of gradio's."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it would report to its makers
+    """The chat as a gradio page, not served yet."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: gradio sends usage data to its developers
     try:
         import gradio as gr
     except ModuleNotFoundError:
@@ -166,18 +171,18 @@ def page(model, tokenizer, notes, examples):
         reply, title="Talk to your GPT-2", description="\n\n".join(notes), validator=check,
         chatbot=show_as_text(gr.Chatbot(label="Questions and answers", render_markdown=False, buttons=[], scale=1)),
         additional_inputs=[
-            gr.Slider(0, 3, SETTINGS["temperature"], step=0.1, label="temperature", info=WANTED["temperature"]),
-            gr.Slider(0.05, 1, SETTINGS["top_p"], step=0.05, label="top_p", info=WANTED["top_p"])],
+            gr.Slider(0, 3, SETTINGS["temperature"], step=0.1, label="temperature", info=RANGES["temperature"]),
+            gr.Slider(0.05, 1, SETTINGS["top_p"], step=0.05, label="top_p", info=RANGES["top_p"])],
         additional_inputs_accordion=gr.Accordion("How the next token is chosen", open=True),
         examples=[[question] for question in examples], cache_examples=False)
 
 
 def open_page(model, tokenizer, notes, examples):
-    """Serve the page on this machine alone, and open it in the browser, until Ctrl-C."""
+    """Serve the page to this machine alone and open it in the browser. It never returns: Ctrl-C ends the program."""
     page(model, tokenizer, notes, examples).launch(
         inbrowser=True, share=False, server_name="127.0.0.1", footer_links=[])
     sys.stdout.flush()
-    os._exit(0)  # at once: an answer may be in the making, in a thread that Python's orderly end would abort
+    os._exit(0)  # a normal exit would wait for, or abort, the thread that generates an answer
 
 
 def main():

@@ -1,11 +1,11 @@
-"""Do OpenAI's weights, downloaded and loaded, compute what is published of them?
+"""Check that OpenAI's weights, downloaded and loaded into the textbook's model, give the published results.
 
     python scripts/check_weights.py 355M
 
-Downloads and verifies the weights and compares: the number of parameters, the size of the file with them, for 124M how
-it continues a text greedily (as the tests of `transformers` have it), and for 355M what the article prints of the model
-before it is fine-tuned: its continuation of an instruction, and its losses on the first batches of the published data.
-Prints a line for each; ends with status 1 if one differs.
+It compares the number of parameters and the size of the data file. For 124M it also compares the greedy continuation of
+a text that the tests of `transformers` use; for 355M what the article prints of the model before fine-tuning: the
+continuation of an instruction, and the losses on the first batches of the published data. It prints a line for each,
+and ends with status 1 if one differs.
 """
 
 import argparse
@@ -20,12 +20,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch.utils.data import DataLoader
 
-from gpt_download import FILES, CheckpointError, download_and_load_gpt2, load_tokenizer
-from previous_chapters import GPTModel, calc_loss_batch, generate, gpt_config, load_weights_into_gpt
-from scripts.tutorial import MINIATURE_DIR, ROOT, notebook_definitions
+from gpt_download import FILES, CheckpointError, load_gpt2, load_tokenizer
+from previous_chapters import calc_loss_batch, generate, text_to_token_ids
+from tutorial import MINIATURE_DIR, ROOT
+from tutorial.instructions import (
+    PUBLISHED,
+    InstructionDataset,
+    custom_collate_fn,
+    download_and_load_file,
+    format_input,
+    split,
+)
 
-NOTEBOOK = notebook_definitions()
-PUBLISHED = {
+EXPECTED = {  # as published
     "124M": {
         "parameters": 124_439_808, "bytes of the data file": 497_759_232,
         "continuation": "was found in a field near the intersection of West and West Streets.\n\nThe dog",
@@ -40,58 +47,51 @@ PUBLISHED = {
     "1558M": {"parameters": 1_557_611_200, "bytes of the data file": 6_230_444_800},
 }
 PASSIVE = {"instruction": "Convert the active sentence to passive: 'The chef cooks the meal every day.'", "input": ""}
-CONTINUED = {  # which text, and by how many tokens
-    "124M": ("The dog", 18), "355M": (NOTEBOOK["format_input"](PASSIVE), 35),
-}
+CONTINUED = {"124M": ("The dog", 18), "355M": (format_input(PASSIVE), 35)}  # a text, and the number of new tokens
 TOLERANCE = 0.02  # of losses, in nats: other hardware, other number formats
 
 
 def mean_of_batches(loader, model):
-    """As the published run measured: the mean of the first five batches' losses, each a mean over its tokens."""
+    """The loss as the published run measured it: the mean of the first five batches' mean losses."""
     with torch.no_grad():
         return mean(calc_loss_batch(*batch, model, "cpu").item() for batch in islice(loader, 5))
 
 
 def measure(model_size, models_dir, data_file):
-    """What PUBLISHED names of this size, computed: {name: value}."""
-    published = PUBLISHED[model_size]
-    settings, params = download_and_load_gpt2(model_size, models_dir)
+    """What EXPECTED has of this size, measured: {name: value}. Raises CheckpointError if the weights can't be
+    downloaded in OpenAI's format, or are damaged."""
+    model, config = load_gpt2(model_size, models_dir)
     weights = Path(models_dir, model_size, FILES[-1])
     if not weights.exists():
-        raise CheckpointError(f"{weights} isn't there: the weights came in Hugging Face's format, but OpenAI's files "
-                              "are to be checked")
-    with torch.device("meta"):
-        model = GPTModel(gpt_config(settings))
-    load_weights_into_gpt(model, params)
-    model.eval()
+        raise CheckpointError(f"{weights} does not exist: the weights came from Hugging Face, and this is a check of "
+                              "OpenAI's own files")
     found = {"parameters": sum(parameter.numel() for parameter in model.parameters()),
              "bytes of the data file": weights.stat().st_size}
 
     tokenizer = load_tokenizer(MINIATURE_DIR)
-    if "continuation" in published:
+    if "continuation" in EXPECTED[model_size]:
         text, new_tokens = CONTINUED[model_size]
-        ids = tokenizer.encode_ordinary(text)
-        row = generate(model, [ids], new_tokens, settings["n_ctx"], eos_id=tokenizer.eot_token)[0]
-        found["continuation"] = tokenizer.decode(row[len(ids):]).strip()
-    if "training loss" in published:
-        data = NOTEBOOK["download_and_load_file"](data_file, NOTEBOOK["PUBLISHED"]["url"],
-                                                  NOTEBOOK["PUBLISHED"]["sha256"])
-        dataset = NOTEBOOK["InstructionDataset"](data, tokenizer)
-        load = partial(DataLoader, batch_size=8, collate_fn=NOTEBOOK["custom_collate_fn"])
+        idx = text_to_token_ids(text, tokenizer)                                # (1, T)
+        row = generate(model, idx, new_tokens, config["context_length"], eos_id=tokenizer.eot_token)[0]
+        found["continuation"] = tokenizer.decode(row[idx.shape[1]:].tolist()).strip()
+    if "training loss" in EXPECTED[model_size]:
+        train, _, val = split(download_and_load_file(data_file, PUBLISHED["url"], PUBLISHED["sha256"]))
+        load = partial(DataLoader, batch_size=8, collate_fn=custom_collate_fn)
         torch.manual_seed(123)
-        found["training loss"] = mean_of_batches(load(dataset[:935], shuffle=True, drop_last=True), model)
-        found["validation loss"] = mean_of_batches(load(dataset[1045:]), model)
+        train_loader = load(InstructionDataset(train, tokenizer), shuffle=True, drop_last=True)
+        found["training loss"] = mean_of_batches(train_loader, model)
+        found["validation loss"] = mean_of_batches(load(InstructionDataset(val, tokenizer)), model)
     return found
 
 
-def agrees(found, published):
-    """Whether a value is as published; NaN never is."""
-    return abs(found - published) <= TOLERANCE if isinstance(published, float) else found == published
+def agrees(found, expected):
+    """Whether a value is as published; losses may differ by TOLERANCE. NaN never agrees."""
+    return abs(found - expected) <= TOLERANCE if isinstance(expected, float) else found == expected
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("model_size", choices=PUBLISHED)
+    parser.add_argument("model_size", choices=EXPECTED)
     parser.add_argument("--models-dir", default=ROOT / "gpt2")
     parser.add_argument("--data-file", default=ROOT / "instruction-data.json")
     arguments = parser.parse_args()
@@ -100,12 +100,12 @@ def main():
     except (CheckpointError, ValueError) as error:
         sys.exit(str(error))
     failures = 0
-    for name, published in PUBLISHED[arguments.model_size].items():
-        if agrees(found[name], published):
+    for name, expected in EXPECTED[arguments.model_size].items():
+        if agrees(found[name], expected):
             print(f"as published  {name}: {found[name]!r}")
         else:
             failures += 1
-            print(f"DIFFERS       {name}: {found[name]!r}, published is {published!r}")
+            print(f"DIFFERS       {name}: {found[name]!r}, published is {expected!r}")
     sys.exit(1 if failures else 0)
 
 

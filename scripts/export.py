@@ -1,8 +1,8 @@
-"""Take a fine-tuned model to other programs: writes it in Hugging Face's format.
+"""Write a fine-tuned model in Hugging Face's format, for other programs.
 
     python scripts/export.py build/gpt2-instruct.pt my-model
 
-`transformers` reads the folder, and so does whatever converts from its format, such as CTranslate2 and llama.cpp.
+`transformers` reads the folder, and so do programs that convert from its format, such as CTranslate2 and llama.cpp.
 """
 
 import argparse
@@ -13,10 +13,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from engine.huggingface import write_model
 from gpt_download import END_OF_TEXT, TOKENIZER_SHA256, tensor_shapes
-from previous_chapters import SIZE_NAMES, openai_names
-from scripts.tutorial import MINIATURE_DIR, notebook_definitions, saved_model
+from previous_chapters import openai_names
+from scripts import saved_model
+from tutorial import MINIATURE_DIR
+from tutorial.instructions import format_prompt
+from weights.files import atomic_write
+from weights.huggingface import write_model
+from weights.sizes import openai_settings
 
 CARD = """---
 library_name: transformers
@@ -30,37 +34,59 @@ tutorial "Instruction fine-tuning GPT-2 from scratch", and written by
 
     {command}
 
-The tokenizer's chat template is the prompt it was trained on, Alpaca's. It takes one question, which a system message
-may precede; an input goes below the instruction, after an empty line and a line `### Input:`. Licence: that of the
-pretrained weights (OpenAI's GPT-2: Modified MIT License) and of the data it was fine-tuned on.
+The tokenizer's chat template is the prompt of the training, Alpaca's. It takes one question, with or without a system
+message before it. An input goes below the instruction, after an empty line and a line `### Input:`. Licence: that of
+the pretrained weights (OpenAI's GPT-2: Modified MIT License) and of the data the model was fine-tuned on.
+"""
+
+# A message's content may be a list of parts. Line ends become \n, a system message that shows nothing is none, and the
+# answer is stripped, as in the data that the model was trained on (tutorial/entries.py).
+CONVERSATION = r"""
+{%- macro text_of(content) -%}
+  {%- set parts = content or [] -%}
+  {%- if parts is string -%}{%- set parts = [{'type': 'text', 'text': parts}] -%}{%- endif -%}
+  {%- for part in parts -%}
+    {%- if part['type'] != 'text' -%}{{ raise_exception('this model reads text only') }}{%- endif -%}
+    {{- part['text'] | replace('\r\n', '\n') | replace('\r', '\n') -}}
+  {%- endfor -%}
+{%- endmacro -%}
+{%- set roles = messages | map(attribute='role') | join(' ') -%}
+{%- if roles not in ['user', 'system user', 'user assistant', 'system user assistant'] -%}
+  {{ raise_exception('want one question: this model was trained on single questions and answers') }}
+{%- endif -%}
+{{- before -}}
+{%- for message in messages -%}
+  {%- set text = text_of(message['content']) -%}
+  {%- set visible = text | replace('\u200b', '') | replace('\ufeff', '') | replace('\u2060', '') | trim -%}
+  {%- if message['role'] == 'system' -%}
+    {%- if visible -%}{{- text + '\n\n' -}}{%- endif -%}
+  {%- elif message['role'] == 'user' -%}
+    {%- if not visible -%}{{ raise_exception('the question is empty') }}{%- endif -%}
+    {{- text -}}
+  {%- else -%}
+    {{- after + text | trim + eos_token -}}
+  {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- after -}}{%- endif -%}
 """
 
 
-def openai_tensors(weights, sizes):
-    """Our weights, (D_out, D_in), by OpenAI's names and in OpenAI's shapes, (1, D_in, D_out): {name: array}."""
-    tensors, shapes = {}, tensor_shapes(sizes)
-    for path, ours in openai_names(sizes["n_layer"]).items():
+def openai_tensors(weights, settings):
+    """A GPTModel's weights, matrices (D_out, D_in), by OpenAI's names and in OpenAI's shapes, matrices
+    (1, D_in, D_out): {name: float32 array}."""
+    tensors, shapes = {}, tensor_shapes(settings)
+    for path, ours in openai_names(settings["n_layer"]).items():
         name = f"ln_f/{path}" if path in ("g", "b") else path.replace("blocks/", "h")
         weight = weights[ours].T if path.endswith("/w") else weights[ours]
-        tensors[name] = weight.reshape(shapes[name]).numpy()
+        tensors[name] = weight.reshape(shapes[name]).float().numpy()
     return tensors
 
 
 def chat_template():
-    """The notebook's prompt as a chat template: a conversation has one question, which a system message may precede."""
-    before, after = notebook_definitions()["format_prompt"]({"instruction": "\0", "input": ""}).split("\0")
-    return (
-        "{%- set roles = messages | map(attribute='role') | join(' ') -%}"
-        "{%- if roles not in ['user', 'system user', 'user assistant', 'system user assistant'] -%}"
-        "{{ raise_exception('want one question: this model was trained on single questions and answers') }}"
-        "{%- endif -%}"
-        f"{{{{- {json.dumps(before)} -}}}}"
-        "{%- for message in messages -%}"
-        "{%- if message['role'] == 'system' -%}{{ message['content'] + '\\n\\n' }}"
-        "{%- elif message['role'] == 'user' -%}{{ message['content'] }}"
-        f"{{%- else -%}}{{{{ {json.dumps(after)} + message['content'] + eos_token }}}}{{%- endif -%}}"
-        "{%- endfor -%}"
-        f"{{%- if add_generation_prompt -%}}{{{{ {json.dumps(after)} }}}}{{%- endif -%}}")
+    """The notebook's prompt as a chat template in Jinja, which reads chats as `tutorial.data_files` does: one question,
+    with or without a system message before it, and with or without its answer."""
+    before, after = format_prompt({"instruction": "\0", "input": ""}).split("\0")
+    return f"{{%- set before = {json.dumps(before)} -%}}\n{{%- set after = {json.dumps(after)} -%}}{CONVERSATION}"
 
 
 def main():
@@ -68,15 +94,19 @@ def main():
     parser.add_argument("model", help="a file that save_model wrote, such as build/gpt2-instruct.pt")
     parser.add_argument("folder", help="where the files go")
     arguments = parser.parse_args()
-    model, cfg = saved_model(arguments.model)
-    if not cfg["qkv_bias"]:
+    model, config = saved_model(arguments.model)
+    if not config["qkv_bias"]:
         sys.exit(f"{arguments.model} lacks the biases for queries, keys and values that GPT-2 has (qkv_bias=False)")
-    sizes = {theirs: cfg[ours] for ours, theirs in SIZE_NAMES.items()}
-    write_model(arguments.folder, openai_tensors(model.state_dict(), sizes), sizes,
-                [MINIATURE_DIR / name for name in TOKENIZER_SHA256], END_OF_TEXT, chat_template())
-    card = CARD.format(**sizes, parameters=sum(p.numel() for p in model.parameters()),
+    settings = openai_settings(config)
+    card = CARD.format(**settings, parameters=sum(p.numel() for p in model.parameters()),
                        command=shlex.join(["python", "scripts/export.py", arguments.model, arguments.folder]))
-    Path(arguments.folder, "README.md").write_text(card, encoding="utf-8")
+    try:
+        write_model(arguments.folder, openai_tensors(model.state_dict(), settings), settings,
+                    [MINIATURE_DIR / name for name in TOKENIZER_SHA256], END_OF_TEXT, chat_template())
+        with atomic_write(Path(arguments.folder, "README.md")) as unfinished:
+            unfinished.write_bytes(card.encode())
+    except OSError as error:
+        sys.exit(f"can't write {arguments.folder}: {error}")
     print(f"wrote {arguments.folder}: AutoModelForCausalLM.from_pretrained({arguments.folder!r}) reads it")
 
 

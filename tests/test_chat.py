@@ -1,4 +1,4 @@
-"""Talking to the model: in a pseudo-terminal, and on the page in a real browser, against what `generate` answers."""
+"""The chat, in a pseudo-terminal and on the page in a real browser, against what `generate` answers."""
 
 import copy
 import json
@@ -17,29 +17,41 @@ import torch
 from playwright.sync_api import expect, sync_playwright
 
 from engine.generation import generate
-from gpt_download import END_OF_TEXT, load_tokenizer
-from previous_chapters import GPTModel, gpt_config, load_weights_into_gpt, save_model
-from scripts.chat import answer, change_setting, example_questions, main, prompt_ids, without_control_characters
-from scripts.tutorial import MINIATURE_DIR, ROOT
-from tests.helpers import load
+from gpt_download import END_OF_TEXT, load_gpt2, load_tokenizer
+from previous_chapters import GPTModel
+from scripts.chat import (
+    THE_MINIATURE,
+    answer,
+    change_setting,
+    example_questions,
+    main,
+    prompt_ids,
+    what_it_knows,
+    without_control_characters,
+)
+from tutorial import MINIATURE_DIR, ROOT
+from tutorial.instructions import format_prompt
+from weights.saved import save_model
+from weights.sizes import MODELS
 
 SCRIPT = ROOT / "scripts/chat.py"
 PLURAL, NEGATION = "Form the plural of the noun onion.", "Negate the following statement: The girl reaches the castle."
 TOO_LONG = "x?" * 150
 ATTACK = 'Say <b>this</b>: <script>document.title = "attacked"</script>'
 HTML = ["<", "script", ">"]  # tokens that one of the models below says in the place of others
+MINIATURE = MODELS["gpt2-mini (7M)"].config()
 
 
-def saved(model, folder, notebook):
+def saved(model, folder):
     """A model saved as the notebook saves it, and what it answers."""
     tokenizer = load_tokenizer(MINIATURE_DIR)
-    save_model(model, gpt_config(json.loads((MINIATURE_DIR / "hparams.json").read_text())), folder / "mini.pt")
+    save_model(model, MINIATURE, folder / "mini.pt")
     entries = json.loads((ROOT / "data/mini-instructions.json").read_text(encoding="utf-8"))[:20]
     entries.insert(0, {"instruction": ATTACK, "input": "", "task": "attack"})
     (folder / "responses.json").write_text(json.dumps(entries))
 
     def prompt(question):
-        return tokenizer.encode_ordinary(notebook["format_prompt"]({"instruction": question, "input": ""}))
+        return tokenizer.encode_ordinary(format_prompt({"instruction": question, "input": ""}))
 
     def answer(question, **sampling):
         ids = prompt(question)
@@ -49,16 +61,14 @@ def saved(model, folder, notebook):
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory, notebook):
-    """The miniature; what it was pretrained on has ends, too."""
-    settings, params = load(MINIATURE_DIR)
-    model = GPTModel(gpt_config(settings))
-    load_weights_into_gpt(model, params)
-    return saved(model.eval(), tmp_path_factory.mktemp("build"), notebook)
+def mini(tmp_path_factory):
+    """The miniature before fine-tuning: it ends its answers, since its pretraining text had end-of-text tokens."""
+    model, _ = load_gpt2("gpt2-mini (7M)", MINIATURE_DIR.parent)
+    return saved(model, tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")
-def html_mini(mini, tmp_path_factory, notebook):
+def html_mini(mini, tmp_path_factory):
     """The miniature with three tokens' embeddings exchanged, so that it says a script where it said three words that
     the question doesn't have."""
     model = copy.deepcopy(mini.model)
@@ -66,14 +76,14 @@ def html_mini(mini, tmp_path_factory, notebook):
     words = next(three for three in zip(said, said[1:], said[2:]) if len({*three} - asked) == 3)
     for word, sign in zip(words, map(mini.tokenizer.encode_single_token, HTML)):
         model.tok_emb.weight.data[[word, sign]] = model.tok_emb.weight.data[[sign, word]]
-    return saved(model, tmp_path_factory.mktemp("html"), notebook)
+    return saved(model, tmp_path_factory.mktemp("html"))
 
 
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory):
     """A model with random weights, whose answers go on for minutes."""
     torch.manual_seed(0)
-    config = gpt_config({"n_vocab": 50257, "n_ctx": 8192, "n_embd": 256, "n_head": 2, "n_layer": 24})
+    config = MINIATURE | {"context_length": 8192, "emb_dim": 256, "n_heads": 2, "n_layers": 24}
     path = tmp_path_factory.mktemp("endless") / "endless.pt"
     save_model(GPTModel(config), config, path)
     return path
@@ -122,7 +132,7 @@ def test_the_terminal_answers_as_generate_does(talk_to, mini):
     chat = talk_to(mini.path)
     for said in ("asked by itself", "1,500 words", "For example:", *example_questions(mini.path)):
         assert said in chat.before
-    for question in (PLURAL, NEGATION, ATTACK, PLURAL):  # the second time as the first: nothing of the talk is kept
+    for question in (PLURAL, NEGATION, ATTACK, PLURAL):  # the last as the first: earlier questions change nothing
         assert ask(chat, question) == mini.answer(question)
     chat.sendeof()
     chat.expect(pexpect.EOF)
@@ -141,7 +151,7 @@ def test_the_terminal_draws_with_temperature_and_top_p(talk_to, mini):
 
 def test_a_line_that_is_no_question_and_no_setting_is_explained(talk_to, mini):
     chat = talk_to(mini.path)
-    assert "there are /temperature and /top_p" in ask(chat, "/help")
+    assert "want /temperature or /top_p" in ask(chat, "/help")
     assert "temperature is 0.0" in ask(chat, "/temperature warm")
     assert "an empty question" in ask(chat, "")
     assert "too long" in ask(chat, TOO_LONG)
@@ -158,7 +168,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_program(talk_to, endless):
         chat.expect_exact("Go on.\r\n")
         chat.expect(r"\w+\s\S*\w+")  # it is being said
         chat.sendintr()
-        chat.expect_exact(" (stopped; Ctrl-D ends the talk)\r\n\r\n> ", timeout=5)
+        chat.expect_exact(" (stopped; Ctrl-D ends the chat)\r\n\r\n> ", timeout=5)
     chat.sendeof()
     chat.expect(pexpect.EOF)
     assert chat.wait() == 0
@@ -181,10 +191,37 @@ def test_settings_out_of_their_range_are_refused(command):
 # --- What both need ---
 
 
+LIST_IMPORTS = """  # runs a script, and prints the names of all modules that are imported then
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+print(*sys.modules)
+"""
+
+
+def test_the_chat_imports_only_what_it_needs_and_starts_beside_a_file_of_another_program(mini, tmp_path):
+    shutil.copy(mini.path, tmp_path)
+    others = ["something", {"instruction": 5}, {"instruction": "\x1b[2J?", "input": ""}]
+    (tmp_path / "responses.json").write_text(json.dumps(others))
+    run = subprocess.run([sys.executable, "-c", LIST_IMPORTS, SCRIPT, tmp_path / mini.path.name], input=PLURAL + "\n",
+                         capture_output=True, encoding="utf-8", env=environment(PYTHONUTF8="1"), check=True)
+    assert "For example:\n  \ufffd[2J?\n" in run.stdout and mini.answer(PLURAL) in run.stdout
+    imported = {name.partition(".")[0] for name in run.stdout.splitlines()[-1].split()}
+    assert "torch" in imported
+    assert not imported & {"matplotlib", "IPython", "miniature", "tensorflow", "gradio", "transformers"}
+
+
+def test_the_note_about_the_miniature_is_for_the_miniature_alone():
+    assert what_it_knows(MINIATURE) == what_it_knows(MINIATURE | {"drop_rate": 0.1}) == [THE_MINIATURE]
+    assert what_it_knows(MINIATURE | {"n_layers": 5}) == []
+
+
 @pytest.mark.parametrize("web", [[], ["--web"]])
 def test_a_model_that_is_not_there_or_damaged_is_one_message(tmp_path, mini, monkeypatch, web):
     (tmp_path / "cut.pt").write_bytes(mini.path.read_bytes()[:10_000])
-    for name, message in (("none.pt", "`make run` makes one"), ("cut.pt", "no file that save_model wrote")):
+    for name, message in (("none.pt", "`make run` makes one"), ("cut.pt", "file that save_model wrote: it is damaged"),
+                          (".", "is a folder: give the file in it"), ("cut.pt/model.pt", "can't read .*: Not a direct"),
+                          ("x" * 300, "can't read .*: File name too long")):
         monkeypatch.setattr("sys.argv", [str(SCRIPT), str(tmp_path / name), *web])
         with pytest.raises(SystemExit, match=message) as end:
             main()
@@ -232,6 +269,21 @@ def test_examples_are_one_of_each_task_and_need_no_input(tmp_path):
     assert sorted(example_questions(tmp_path / "model.pt")) == ["4", "5", "6"]
     (tmp_path / "responses.json").write_text(json.dumps([{"instruction": "Ça va ?", "input": ""}] * 9))
     assert example_questions(tmp_path / "model.pt") == ["Ça va ?"] * 4
+    (tmp_path / "responses.json").write_text(json.dumps([{"instruction": "\x1b[2J \ud800\n", "input": ""}]))
+    assert example_questions(tmp_path / "model.pt") == ["\ufffd[2J \ufffd\n"]  # gradio can't encode a lone surrogate
+
+
+@pytest.mark.parametrize("content", [
+    "", "no JSON", "null", "3", '{"instruction": "a", "input": ""}', '{"a": {"instruction": "a", "input": ""}}',
+    '["instruction", "input"]', "[1, null, [], {}]", '[{"input": ""}, {"instruction": "a"}]',
+    '[{"instruction": null, "input": ""}, {"instruction": " ", "input": ""}]', "[" * 100_000, b"\xff\xfe[\0]\0", None])
+def test_a_file_of_another_program_beside_the_model_gives_no_examples(tmp_path, content):
+    path = tmp_path / "responses.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert example_questions(tmp_path / "model.pt") == []
 
 
 # --- On the page ---
@@ -400,7 +452,7 @@ def test_the_stop_button_ends_an_answer_that_is_being_made(open_page, endless):
 @pytest.mark.slow
 def test_a_question_that_can_not_be_asked_is_explained_on_the_page(open_page, mini):
     page = open_page(mini.path)
-    for question, message in (("", "an empty question"), (TOO_LONG, "too long for a model that reads 256")):
+    for question, message in (("", "an empty question"), (TOO_LONG, "prompt and answer together have at most 256")):
         submit(page, question)
         expect(page.locator("body")).to_contain_text(message)
         expect(page.get_by_role("textbox").first).to_have_value(question)

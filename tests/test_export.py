@@ -7,12 +7,18 @@ import sys
 import ctranslate2
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
-from gpt_download import END_OF_TEXT, download_and_load_gpt2
-from previous_chapters import GPTModel, generate, gpt_config, load_model, load_weights_into_gpt, save_model
-from scripts.tutorial import ROOT
-from tests.small_models import CFG
+from engine.generation import generate
+from gpt_download import END_OF_TEXT, load_gpt2
+from previous_chapters import GPTModel
+from scripts.export import main
+from tests.small_models import CFG, V, our_model
+from tutorial import ROOT
+from tutorial.data_files import load_entries
+from tutorial.instructions import format_prompt
+from weights.saved import load_model, save_model
 
 QUESTIONS = json.loads((ROOT / "data/mini-instructions.json").read_text())[935:955]
 
@@ -26,18 +32,15 @@ def run(*command):
 def exported(tmp_path_factory):
     """The miniature, saved as the notebook saves it and exported: (our model, the folder)."""
     folder = tmp_path_factory.mktemp("export")
-    settings, params = download_and_load_gpt2("7M", ROOT / "gpt2")
-    model = GPTModel(gpt_config(settings))
-    load_weights_into_gpt(model, params)
-    save_model(model, gpt_config(settings), folder / "model.pt")
+    save_model(*load_gpt2("gpt2-mini (7M)", ROOT / "gpt2"), folder / "model.pt")
     printed = run("scripts/export.py", folder / "model.pt", folder / "mini")
     assert printed.returncode == 0 and "from_pretrained" in printed.stdout, printed.stdout
     return load_model(folder / "model.pt")[0], folder / "mini"
 
 
 @pytest.fixture(scope="module")
-def prompts(notebook):
-    return [notebook["format_prompt"](entry) for entry in QUESTIONS]
+def prompts():
+    return [format_prompt(entry) for entry in QUESTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +73,31 @@ def test_transformers_gives_the_same_answers(exported, peer, prompts, answers):
         assert theirs == (answer if len(answer) == 40 else answer + [END_OF_TEXT])
 
 
-def test_a_model_that_gpt2_is_not_is_an_error(tmp_path):
+def export(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["scripts/export.py", *map(str, arguments)])
+    main()
+
+
+@pytest.fixture
+def error_of_export(monkeypatch):
+    """The line with which the script ends when it can't export."""
+    def failed_export(*arguments):
+        with pytest.raises(SystemExit) as end:
+            export(monkeypatch, *arguments)
+        assert isinstance(end.value.code, str)  # which Python prints alone, and exits with status 1
+        assert len(end.value.code.splitlines()) == 1
+        return end.value.code
+    return failed_export
+
+
+def test_a_model_that_gpt2_is_not_is_an_error(tmp_path, error_of_export):
     cfg = CFG | {"qkv_bias": False}
     save_model(GPTModel(cfg), cfg, tmp_path / "model.pt")
-    printed = run("scripts/export.py", tmp_path / "model.pt", tmp_path / "folder")
-    assert printed.returncode == 1 and printed.stdout.endswith("that GPT-2 has (qkv_bias=False)\n")
+    error = error_of_export(tmp_path / "model.pt", tmp_path / "folder")
+    assert error.endswith("that GPT-2 has (qkv_bias=False)")
 
 
-def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer, notebook):
+def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer):
     theirs = AutoTokenizer.from_pretrained(exported[1])
     for entry, prompt in zip(QUESTIONS, prompts):
         question = entry["instruction"] + (f"\n\n### Input:\n{entry['input']}" if entry["input"] else "")
@@ -90,17 +110,47 @@ def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer, notebook)
         assert text == prompt + entry["output"] + "<|endoftext|>"
     with_system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Plural of horse?"}]
     text = theirs.apply_chat_template(with_system, tokenize=False, add_generation_prompt=True)
-    assert text == notebook["format_prompt"]({"instruction": "Be brief.\n\nPlural of horse?", "input": ""})
+    assert text == format_prompt({"instruction": "Be brief.\n\nPlural of horse?", "input": ""})
     for conversation in (with_system + answered, with_system[::-1], [*asked, {"role": "tool", "content": "a"}]):
         with pytest.raises(Exception, match="want one question"):
             theirs.apply_chat_template(conversation, tokenize=False)
 
 
+@pytest.mark.parametrize("system", [
+    None, "", " \n\t", "\u200b\ufeff", "Be brief.", " Be\r\nbrief. ", [], [{"type": "text", "text": ""}],
+    [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]])
+@pytest.mark.parametrize("question, answer", [
+    ("Plural of horse?", "Horses."), (" Plural\r\nof\rhorse?\n", " Horses.\r\n"),
+    ([{"type": "text", "text": "Plural "}, {"type": "text", "text": "of horse?"}],
+     [{"type": "text", "text": "Horses."}])])
+def test_the_chat_template_and_our_reading_of_chats_give_one_prompt(exported, tmp_path, system, question, answer):
+    chat = [{"role": "system", "content": system}, {"role": "user", "content": question},
+            {"role": "assistant", "content": answer}]
+    (tmp_path / "chat.json").write_text(json.dumps([{"messages": chat}]))
+    (entry,), _ = load_entries(tmp_path / "chat.json")
+    theirs = AutoTokenizer.from_pretrained(exported[1])
+    prompt = theirs.apply_chat_template(chat[:2], tokenize=False, add_generation_prompt=True)
+    assert prompt == format_prompt(entry)
+    assert theirs.apply_chat_template(chat, tokenize=False) == prompt + entry["output"] + "<|endoftext|>"
+    assert entry["output"] == "Horses."
+    assert ("brief" in prompt) == ("brief" in str(system))
+
+
+@pytest.mark.parametrize("question, message", [
+    ("", "the question is empty"), ([{"type": "text", "text": " "}], "the question is empty"),
+    (None, "the question is empty"), ([{"type": "image"}, {"type": "text", "text": "What is it?"}], "reads text only")])
+def test_a_question_that_our_reading_refuses_is_refused_by_the_template(exported, tmp_path, question, message):
+    chat = [{"role": "user", "content": question}, {"role": "assistant", "content": "Horses."}]
+    (tmp_path / "chat.json").write_text(json.dumps([{"messages": chat}]))
+    with pytest.raises(ValueError, match="can't be used"):
+        load_entries(tmp_path / "chat.json")
+    with pytest.raises(Exception, match=message):
+        AutoTokenizer.from_pretrained(exported[1]).apply_chat_template(chat, tokenize=False)
+
+
 def test_the_export_comes_back_as_the_same_model(exported):
     model, folder = exported
-    settings, params = download_and_load_gpt2(folder.name, folder.parent)
-    again = GPTModel(gpt_config(settings))
-    load_weights_into_gpt(again, params)
+    again, _ = load_gpt2(folder.name, folder.parent)
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
 
 
@@ -122,10 +172,69 @@ def test_the_model_card_says_how_it_was_made(exported):
 
 
 @pytest.mark.parametrize("content", [None, b"rubbish"])
-def test_a_model_that_can_not_be_read_is_named(tmp_path, content):
+def test_a_model_that_can_not_be_read_is_named(tmp_path, content, error_of_export):
     path = tmp_path / "model.pt"
     if content:
         path.write_bytes(content)
-    printed = run("scripts/export.py", path, tmp_path / "folder")
-    assert printed.returncode == 1 and str(path) in printed.stdout and len(printed.stdout.splitlines()) == 1
+    assert str(path) in error_of_export(path, tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("name", [
+    "tokenizer.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "additional_chat_templates", "adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors",
+    "model.safetensors.index.json", "hparams.json"])
+def test_a_folder_with_another_models_files_is_refused(tmp_path, error_of_export, name):
+    save_model(GPTModel(CFG), CFG, tmp_path / "model.pt")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for one in (name, "config.json", "README.md"):
+        (folder / one).write_text("theirs")
+    error = error_of_export(tmp_path / "model.pt", folder)
+    assert error == (f"can't write {folder}: it holds files of another model, which would be mixed up with this one: "
+                     f"{name}. Move them away, or name another folder")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
+        (name, "config.json", "README.md"), "theirs")
+
+
+def test_an_export_may_replace_an_older_one_among_other_files(exported, tmp_path, monkeypatch):
+    (tmp_path / "notes.json").write_text("mine")
+    save_model(GPTModel(CFG), CFG, tmp_path / "old.pt")
+    for path in (tmp_path / "old.pt", exported[1].parent / "model.pt"):
+        export(monkeypatch, path, tmp_path)
+    ours = {path.name for path in exported[1].iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == ours | {"notes.json", "old.pt"}
+    for name in ours - {"README.md"}:
+        assert (tmp_path / name).read_bytes() == (exported[1] / name).read_bytes()
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "notes.json").stat().st_mode
+
+
+def test_a_full_disk_leaves_the_older_export(exported, tmp_path, monkeypatch):
+    """Files may have 20 MB: too little for the weights."""
+    save_model(GPTModel(CFG), CFG, tmp_path / "old.pt")
+    export(monkeypatch, tmp_path / "old.pt", tmp_path / "mini")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mini").iterdir()}
+    limited = ("import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000)); "
+               "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')")
+    printed = run("-c", limited, "scripts/export.py", exported[1].parent / "model.pt", tmp_path / "mini")
+    assert printed.returncode == 1 and printed.stdout.startswith(
+        f"can't write {tmp_path / 'mini'}: [Errno 27] no room for {tmp_path / 'mini' / 'model.safetensors'}")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mini").iterdir()} == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_exported_as_float32(tmp_path, monkeypatch, dtype):
+    model = our_model().to(dtype)
+    save_model(model, CFG, tmp_path / "model.pt")
+    export(monkeypatch, tmp_path / "model.pt", tmp_path / "folder")
+    theirs = GPT2LMHeadModel.from_pretrained(tmp_path / "folder")
+    assert {parameter.dtype for parameter in theirs.parameters()} == {torch.float32}
+    assert {tensor.dtype for tensor in load_file(tmp_path / "folder/model.safetensors").values()} == {torch.float32}
+    ids = torch.randint(0, V, (2, 20))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.eval()(ids).logits, model.float()(ids), rtol=0, atol=1e-5)
+
+
+def test_a_folder_that_can_not_be_written_is_named(exported, error_of_export):
+    path = exported[1].parent / "model.pt"
+    assert error_of_export(path, path).startswith(f"can't write {path}: ")

@@ -1,4 +1,4 @@
-"""The miniature keeps its promises: its data, what its pretraining text does not say, and its checkpoint."""
+"""The miniature: its data, what must not occur in its pretraining text, and its checkpoint."""
 
 import json
 import re
@@ -12,10 +12,12 @@ from miniature.grammar import is_held_out, misspell, sentence_forms
 from miniature.instructions import FILE, instruction_set
 from miniature.tasks import TASKS
 from miniature.words import ADJECTIVES, PEOPLE, SCENES, SPELLINGS, TIMES
-from scripts.tutorial import MINIATURE_DIR
+from tutorial import MINIATURE_DIR
+from tutorial.instructions import split
+from weights.sizes import MODELS, openai_settings
 
 ENTRIES = json.loads(FILE.read_text(encoding="utf-8"))
-TRAIN, TEST, VALIDATION = ENTRIES[:935], ENTRIES[935:1045], ENTRIES[1045:]
+TRAIN, TEST, VALIDATION = split(ENTRIES)
 HELD_OUT = TEST + VALIDATION
 RIGHT_SPELLING = {misspell(word): word for word in SPELLINGS}
 EVENTS = {sentence_forms(subject, verb, "", obj, "")["active"][:-1]: (subject, verb, obj)
@@ -23,7 +25,7 @@ EVENTS = {sentence_forms(subject, verb, "", obj, "")["active"][:-1]: (subject, v
 
 
 def event_of(entry):
-    """The event that a sentence task asks about: who, what, how the thing is, which thing, when."""
+    """The event that a sentence task asks about: (subject, verb, adjective, object, time)."""
     text = entry["input"] or entry["instruction"]
     for begin in re.finditer(r"\bThe ", text):
         active = text[begin.start():].split(".")[0]
@@ -66,7 +68,7 @@ def asks_in(entry, wordings):
 
 
 def edits(one, other):
-    """The fewest words to be changed, added or left out to make one list of words into the other."""
+    """The edit distance of two lists of words: how many words have to be exchanged, added or removed."""
     row = list(range(len(other) + 1))
     for i, word in enumerate(one, 1):
         before, row[0] = row[0], i
@@ -76,13 +78,13 @@ def edits(one, other):
 
 
 @pytest.fixture(scope="module")
-def documents_told():
+def corpus():
     return list(documents())
 
 
 @pytest.fixture(scope="module")
-def text(documents_told):
-    return "\n".join(documents_told).lower()
+def text(corpus):
+    return "\n".join(corpus).lower()
 
 
 def test_data_file_is_what_the_generator_writes():
@@ -90,7 +92,7 @@ def test_data_file_is_what_the_generator_writes():
 
 
 def test_entries_have_the_published_shape():
-    assert len(ENTRIES) == 1100
+    assert [len(ENTRIES), len(TRAIN), len(TEST), len(VALIDATION)] == [1100, 935, 110, 55]
     assert all(list(entry) == ["instruction", "input", "output", "task", "wording"] for entry in ENTRIES)
     assert len({(entry["instruction"], entry["input"]) for entry in ENTRIES}) == 1100
     assert {entry["task"] for entry in TRAIN} == {entry["task"] for entry in TEST} == set(TASKS)
@@ -125,7 +127,7 @@ def test_half_of_test_and_validation_asks_in_new_wordings():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_wordings_are_of_every_sort(task):
+def test_wordings_have_questions_and_requests_with_and_without_an_input(task):
     for kind in ("known", "new"):
         wordings = TASKS[task].wordings(kind)
         with_input = [text for _, text in wordings if text]
@@ -159,9 +161,9 @@ def test_pretraining_text_has_no_instruction(text):
         assert entry["instruction"].lower() not in text, entry
 
 
-def test_pretraining_text_uses_all_tokens_of_the_wordings(documents_told):
+def test_pretraining_text_uses_all_tokens_of_the_wordings(corpus):
     tokenizer = load_tokenizer(MINIATURE_DIR)
-    used = Counter(token for ids in tokenizer.encode_ordinary_batch(documents_told) for token in ids)
+    used = Counter(token for ids in tokenizer.encode_ordinary_batch(corpus) for token in ids)
     example = {"word": "horse", "a_word": "a horse", "active": "The cook eats the bread.", "a": 3, "b": 4,
                "category": "animal", "a_category": "an animal", "first": "horse", "second": "table", "third": "iron"}
     for task in TASKS.values():
@@ -190,6 +192,7 @@ def test_checkpoint_is_gpt2_and_small():
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 20e6
     settings = load_settings(folder)
     assert settings == {"n_vocab": 50257, "n_ctx": 256, "n_embd": 128, "n_head": 4, "n_layer": 4}
+    assert settings == openai_settings(MODELS["gpt2-mini (7M)"].config())
     reader = tf.train.load_checkpoint(str(folder))
     assert reader.get_variable_to_shape_map() == {
         f"model/{name}": list(shape) for name, shape in tensor_shapes(settings).items()}
