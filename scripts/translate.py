@@ -1,13 +1,13 @@
-"""Build the Chinese edition of the notebook, not executed: python scripts/translate.py [--check]
+"""Build the Chinese edition of the notebook, without executing it: python scripts/translate.py [--check]
 
-`translations/zh.json` holds the Chinese and nothing else; code comes from the English notebook.
+`translations/zh.json` holds the Chinese texts only; the code comes from the English notebook.
 
     markdown  {cell id: a hash of the English text, and the paragraphs of the Chinese one}
     printed   {cell id: {text in the cell's code: its translation, or null if it stays English}}
     drawn     the same for texts in figures
-    labels    {text that engine/figures.py draws: its translation}
+    labels    {text that the functions of tutorial/figures.py draw: its translation}
 
-With --check nothing is built; what is stale, missing or left over is listed, by cell.
+With --check nothing is built: what is stale, missing or left over is listed by cell.
 """
 
 import ast
@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import nbformat
 from matplotlib import get_cachedir
 
-from engine.figures import cjk_fonts
-from scripts.tutorial import NOTEBOOK, ROOT
+from tutorial import NOTEBOOK, ROOT
+from tutorial.figures import cjk_fonts
 
 TRANSLATION = ROOT / "translations/zh.json"
 BUILT = ROOT / "build" / f"{NOTEBOOK.stem}.zh.ipynb"
@@ -76,7 +76,7 @@ def chinese_text(cell, translation):
 
 
 def numbers(text):
-    """The numbers in a text, links aside, and how often each is there. Millions aren't counted: Chinese writes them in
+    """The numbers in a text outside links, with their counts. Millions are left out: Chinese writes them in
     characters."""
     return Counter(re.findall(r"\d++(?:[.,]\d++)*+(?! million)", LINK.sub("", text)))
 
@@ -85,8 +85,8 @@ def numbers(text):
 
 
 class Texts(ast.NodeVisitor):
-    """The strings in a cell's code that may be texts for the reader, as {node: template}; a template is the inside of
-    an f-string. Docstrings, error messages and plain keys in brackets are left out."""
+    """The strings in a cell's code that may be texts for the reader: {node: template}. A template is the inside of an
+    f-string. Docstrings, error messages and keys in brackets are left out."""
 
     def __init__(self, source):
         self.found = {}
@@ -128,17 +128,17 @@ def words(text):
 
 
 def fields(text):
-    """The expressions in a template, in alphabetical order. Formats don't count: a Chinese character is two columns
-    wide."""
+    """The expressions in a template, sorted, without their formats, which may differ: a Chinese character is two
+    columns wide."""
     return sorted(ast.unparse(ast.parse(f'f"""{field}"""', mode="eval").body.values[0].value)
                   for field in FIELD.split(text)[1::2] if field not in ("{{", "}}"))
 
 
 def literal(text, column=0, longest=10**6):
-    """A template as a string of Python's that stands at `column`, broken before its line is wider than `longest`."""
+    """A template as a Python string that starts at `column`, broken into lines of at most `longest` columns."""
     lines, width = [""], 0
     for number, part in enumerate(FIELD.split(text)):
-        for unit in [part] if number % 2 else re.findall("[!-~]+|.", part, re.DOTALL):  # what is never broken
+        for unit in [part] if number % 2 else re.findall("[!-~]+|.", part, re.DOTALL):  # never broken inside
             size = len(unit) + sum(east_asian_width(character) in "FW" for character in unit)
             if width + size > longest - column - 4:
                 lines.append("")
@@ -149,7 +149,7 @@ def literal(text, column=0, longest=10**6):
 
 
 def translated_code(source, table):
-    """The code of a cell with the texts in `table` replaced. Those that went over several lines do so again."""
+    """The code of a cell with the texts in `table` replaced. A text of several lines is broken into lines again."""
     code, line_starts = source.encode(), [0]  # ast counts columns in bytes
     for line in code.splitlines(keepends=True):
         line_starts.append(line_starts[-1] + len(line))
@@ -161,11 +161,11 @@ def translated_code(source, table):
     return code.decode()
 
 
-# --- What is wrong ---
+# --- Checks ---
 
 
 def problems(notebook, translation):
-    """What doesn't fit between notebook and translation, in sentences that begin with the cell's id."""
+    """What is stale, missing or left over in the translation, in sentences that begin with the cell's id."""
     ids = {cell.id: cell for cell in notebook.cells}
     for part in ("markdown", "printed", "drawn"):
         yield from (f"{name}: the notebook has no such cell, but {part} has it" for name in translation[part]
@@ -184,10 +184,10 @@ def problems(notebook, translation):
 def problems_of_text(cell, translation):
     entry = translation["markdown"][cell.id]
     if entry["english"] != english_hash(cell.source):
-        yield (f"the English has changed since it was translated; when the Chinese says the same, put in the hash "
+        yield (f"the English has changed since it was translated; once the Chinese says the same, its hash is "
                f"{english_hash(cell.source)}")
     if entry["chinese"].count("```") != len(FENCE.findall(cell.source)):
-        yield f"{len(FENCE.findall(cell.source))} blocks of code want a line ``` each"
+        yield f"the English has {len(FENCE.findall(cell.source))} blocks of code: the Chinese needs a line ``` for each"
     chinese = chinese_text(cell, translation)
     if added := numbers(chinese) - numbers(cell.source):
         yield f"numbers that the English doesn't have: {', '.join(added)}"
@@ -208,19 +208,19 @@ def problems_of_code(cell, translation):
     for english in sorted(found):
         is_prose = re.search(r"[a-z]{2,} [a-z]{2,}", words(english)) and "\nimport " not in english
         if is_prose and not any(english in table for table in tables):
-            yield f"not translated, nor null to keep it: {english!r}"
+            yield f"not translated, nor null to keep the English: {english!r}"
 
 
 def broken_links(built):
-    """Links within the built notebook that lead to no heading, and to files that don't exist."""
+    """The built notebook's links to headings and files that don't exist."""
     text = {cell.id: FENCE.sub("", cell.source) for cell in built.cells if cell.cell_type == "markdown"}
     headings = {heading.replace(" ", "-") for source in text.values()
                 for heading in re.findall(r"^#+ (.+)$", source, flags=re.MULTILINE)}
     for name, source in text.items():
         for link in LINK.findall(source):
-            there = (link[1:] in headings if link.startswith("#") else
+            works = (link[1:] in headings if link.startswith("#") else
                      link.startswith("https://") or (ROOT / link).exists())
-            if not there:
+            if not works:
                 yield f"{name}: the link {link} leads nowhere"
 
 
@@ -234,8 +234,8 @@ def main():
     drawn = bool(cjk_fonts())
     if not drawn:
         print("No font for Chinese, so figures stay English. apt-get install fonts-noto-cjk brings one, on Fedora dnf "
-              "install google-noto-sans-cjk-fonts; then remove what matplotlib remembers of fonts: "
-              f"rm {get_cachedir()}/fontlist-*.json")
+              "install google-noto-sans-cjk-fonts; then delete matplotlib's font cache: rm "
+              f"{get_cachedir()}/fontlist-*.json")
     BUILT.parent.mkdir(exist_ok=True)
     nbformat.write(build(notebook, translation, drawn), BUILT)
 

@@ -13,9 +13,9 @@ os.environ["TIKTOKEN_CACHE_DIR"] = ""  # it would keep what it reads, a copy for
 
 import gpt_download
 from gpt_download import load_tokenizer
-from scripts.tutorial import NOTEBOOK, notebook_definitions
 from tests.helpers import SMALL, TINY, execute, results, tokenizer_source, write_checkpoint
 from tests.web_server import FaultyServer
+from tutorial import MINIATURE_DIR, NOTEBOOK
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +37,8 @@ def model_dir(small_dir, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tiny_dir):
-    return load_tokenizer(tiny_dir)
+def tokenizer():
+    return load_tokenizer(MINIATURE_DIR)
 
 
 @pytest.fixture(scope="session")
@@ -51,18 +51,15 @@ def another_tokenizer():
 
 
 @pytest.fixture(scope="session")
-def notebook():
-    return notebook_definitions()
-
-
-@pytest.fixture(scope="session")
 def executed(tmp_path_factory, worker_id):
-    """The notebook executed with its defaults: (folder of the results, the executed notebook, its records). Processes
-    that share the tests share it, too: the first one makes it."""
+    """The notebook executed once, with one epoch and answers of at most 24 tokens, which is enough for any: (folder of
+    the results, the executed notebook, its records). When several processes share the tests, the first one executes it
+    for all."""
     folder = tmp_path_factory.getbasetemp()
     folder = (folder if worker_id == "master" else folder.parent) / "build"
     with FileLock(folder.with_suffix(".lock")):
-        return folder, *(results(folder) if (folder / NOTEBOOK.name).exists() else execute(folder))
+        done = (folder / NOTEBOOK.name).exists()
+        return folder, *(results(folder) if done else execute(folder, NUM_EPOCHS=1, MAX_NEW_TOKENS=24))
 
 
 @pytest.fixture

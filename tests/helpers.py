@@ -1,4 +1,4 @@
-"""What several test files and the benchmarks share: ways to write, rename and damage weights, and to run a
+"""What several test files and the benchmarks share: writing, renaming and damaging weights, and executing a
 notebook."""
 
 import importlib.metadata
@@ -11,10 +11,10 @@ import sys
 import numpy as np
 import torch
 
-from engine.params import flatten_params
-from engine.tf_checkpoint import write_with_tensorflow
 from gpt_download import TOKENIZER_SHA256, download_and_load_gpt2, tensor_shapes
-from scripts.tutorial import NOTEBOOK, ROOT
+from previous_chapters import flatten_params
+from tutorial import NOTEBOOK, ROOT
+from weights.tf_checkpoint import write_with_tensorflow
 
 TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}
 SMALL = {"n_vocab": 11, "n_ctx": 6, "n_embd": 4, "n_head": 2, "n_layer": 2}
@@ -51,7 +51,7 @@ def transformers_state(params):
     """`params` by the names of transformers' GPT2Model; its Conv1D stores matrices as OpenAI does."""
     state = {"wte.weight": params["wte"], "wpe.weight": params["wpe"],
              "ln_f.weight": params["g"], "ln_f.bias": params["b"]}
-    for name, array in flatten_params({"h": params["blocks"]}):
+    for name, array in flatten_params({"h": params["blocks"]}).items():
         path, kind = name.replace("/", ".").rsplit(".", 1)
         state[f"{path}.{'weight' if kind in 'wg' else 'bias'}"] = array
     return {name: torch.from_numpy(array) for name, array in state.items()}
@@ -68,11 +68,12 @@ def truncate(path, size):
     path.write_bytes(path.read_bytes()[:size])
 
 
-def execute(folder, source=NOTEBOOK, **parameters):
-    """Execute the notebook headless, as `make run` does: the executed notebook and its records."""
+def execute(folder, source=NOTEBOOK, **environment):
+    """Execute the notebook without a display, as `make run` does, with environment variables given as keywords: the
+    executed notebook and its records."""
     before = source.read_bytes()
     folder.mkdir(exist_ok=True)
-    environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in parameters.items()}
+    environment = os.environ | {"OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in environment.items()}
     for name in ("MPLBACKEND", "DISPLAY", "WAYLAND_DISPLAY"):  # the kernel chooses its own backend, without a display
         environment.pop(name, None)
     nbconvert("--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=-1", "--output-dir", folder, source,
@@ -82,15 +83,14 @@ def execute(folder, source=NOTEBOOK, **parameters):
 
 
 def results(folder, source=NOTEBOOK):
-    """What `execute` left: the executed notebook and its records."""
+    """What `execute` wrote: the executed notebook and its records."""
     return json.loads((folder / source.name).read_text()), json.loads((folder / "responses.json").read_text())
 
 
 def web_page(folder, name=NOTEBOOK.name):
     """The HTML that `make run` makes of an executed notebook."""
     path = folder / name
-    nbconvert("--coalesce-streams", path)
-    nbconvert("--to", "html", "--template", "page",
+    nbconvert("--to", "html", "--template", "page", "--CoalesceStreamsPreprocessor.enabled=True",
               f"--TemplateExporter.extra_template_basedirs={ROOT / 'scripts/templates'}", path)
     return path.with_suffix(".html").read_text(encoding="utf-8")
 

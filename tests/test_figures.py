@@ -1,12 +1,13 @@
-"""What the drawings show."""
+"""What the figures show."""
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from engine import figures
-from engine.figures import GREEN, GREY, drawable, plot_losses, set_up_figures
+from previous_chapters import plot_losses
+from tutorial import figures
+from tutorial.figures import GREEN, GREY, drawable, set_up_figures
 
 
 @pytest.fixture
@@ -39,15 +40,24 @@ def texts(fig):
     return [text.get_text() for ax in fig.axes for text in ax.texts]
 
 
-def test_plot_losses():
-    fig = plot_losses([0, 1, 2], [100, 200, 300], [3.0, 2.0, 1.0], [3.5, 2.0, 2.5])
+def test_a_figure_is_translated_when_it_is_shown(set_up, monkeypatch):
+    """Its titles, axis labels and legends, also those of the textbook's `plot_losses`; texts from data stay."""
+    monkeypatch.setattr("IPython.display.display", lambda image: None)
+    monkeypatch.setattr(figures, "LABELS", {
+        "epochs": "Epochen", "training": "Training", "entries": "Einträge", "loss per token (nats)": "Verlust",
+        "tokens read, without padding": "Tokens", "What is asked": "Fragen"})
+    fig = plot_losses([0, 1], [100, 200], [3.0, 2.0], [3.5, 2.0])
+    figures.show(fig, "losses")
     lower, upper = fig.axes
-    assert [line.get_label() for line in lower.lines] == ["training", "validation", "smallest validation loss, 2.000"]
-    assert [list(line.get_ydata()) for line in lower.lines] == [[3, 2, 1], [3.5, 2, 2.5], [2]]
-    assert list(lower.lines[2].get_xdata()) == [1] and lower.get_yscale() == "log"
-    assert lower.get_xlabel() == "epochs" and "loss" in lower.get_ylabel() and lower.get_legend() is not None
-    assert upper.get_xlabel().startswith("tokens") and upper.get_xlim()[0] < 100 < 300 < upper.get_xlim()[1]
-    plt.close(fig)
+    assert (lower.get_xlabel(), lower.get_ylabel(), upper.get_xlabel()) == ("Epochen", "Verlust", "Tokens")
+    assert [text.get_text() for text in lower.get_legend().get_texts()] == ["Training", "validation"]
+    fig = figures.draw_data([1], [1], [("training", 1), ("entries", 2)])
+    figures.show(fig, "data")
+    assert fig.axes[1].get_title() == "Fragen" and fig.axes[1].get_xlabel() == "Einträge"
+    assert [text.get_text() for text in fig.axes[1].get_yticklabels()] == ["training", "entries"]
+    fig = figures.draw_tokens({"a text": ["training"]}, "title", values={"a text": [0.5]})
+    figures.show(fig, "tokens")
+    assert texts(fig) == ["a text", "training"]
 
 
 def test_a_figure_is_shown_once_with_its_text(monkeypatch):

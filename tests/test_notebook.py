@@ -1,4 +1,5 @@
-"""The notebook: its functions against the article's printed results, and the whole of it executed."""
+"""The notebook: its functions against the article's printed results, its cells in this process, and all of it executed
+once."""
 
 import hashlib
 import json
@@ -7,19 +8,36 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from gpt_download import CheckpointError
-from previous_chapters import GPTModel, load_model
-from scripts.tutorial import NOTEBOOK, ROOT
-from tests.helpers import execute, web_page
+from engine import trainer
+from engine.lora import add_lora, merge_lora
+from gpt_download import CheckpointError, load_gpt2
+from previous_chapters import GPTModel, generate, text_to_token_ids
+from scripts.write_instructions import INSTRUCTIONS, exported
+from tests.helpers import web_page
+from tutorial import NOTEBOOK, ROOT, instructions
+from tutorial.instructions import (
+    InstructionDataset,
+    custom_collate_fn,
+    download_and_load_file,
+    format_input,
+    format_prompt,
+    generate_responses,
+    split,
+)
+from tutorial.scores import exact_match
+from weights.saved import load_model, save_model
 
 CASES = ROOT / "tests/cases"
+MINI_DATA = json.loads((ROOT / "data/mini-instructions.json").read_text())
 PUBLISHED_DATA = os.environ.get("INSTRUCTION_DATA")
 needs_published_data = pytest.mark.skipif(not PUBLISHED_DATA, reason="INSTRUCTION_DATA names no file")
 
@@ -33,29 +51,64 @@ def entry(**changes):
     return {"instruction": "Say hello.", "input": "", "output": "Hello."} | changes
 
 
-# --- data ---
+def cells_of(kind):
+    """The notebook's cells of a kind: {id: source}."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return {cell["id"]: "".join(cell["source"]) for cell in cells if cell["cell_type"] == kind}
 
 
-def test_format_input_as_the_article_prints_it(notebook):
+def number_right(records):
+    return sum(exact_match(record["after"], record["output"]) for record in records)
+
+
+# --- The exported definitions ---
+
+
+def test_instructions_are_the_exported_cells_of_the_notebook():
+    expected = exported(json.loads(NOTEBOOK.read_text(encoding="utf-8")))
+    assert INSTRUCTIONS.read_text(encoding="utf-8") == expected, "run python scripts/write_instructions.py"
+
+
+def test_only_cells_with_the_tag_are_exported():
+    def cell(source, *tags):
+        return {"source": source.splitlines(keepends=True), "metadata": {"tags": list(tags)} if tags else {}}
+    cells = [cell("import math", "export"), cell("import os"), cell("TWO = 2\nFOUR = 4", "other", "export"),
+             cell("print(TWO)", "other"), cell("def f():\n    return math.pi", "export")]
+    docstring, _, code = exported({"cells": cells}).removeprefix('"""').partition('"""\n')
+    assert "Don't edit" in docstring and "scripts/write_instructions.py" in docstring
+    assert code == "\nimport math\n\nTWO = 2\nFOUR = 4\n\n\ndef f():\n    return math.pi\n"
+
+
+def test_instructions_import_no_figures_and_no_notebook():
+    script = ("import sys, tutorial.instructions; "
+              "print({'matplotlib', 'IPython', 'miniature', 'tensorflow'} & sys.modules.keys())")
+    reply = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert reply.stdout == "set()\n"
+
+
+# --- Data ---
+
+
+def test_format_input_as_the_article_prints_it():
     header = ("Below is an instruction that describes a task. "
               "Write a response that appropriately completes the request.\n\n")
-    assert notebook["format_input"](SPELLING) == header + (
+    assert format_input(SPELLING) == header + (
         "### Instruction:\nIdentify the correct spelling of the following word.\n\n### Input:\nOcassion")
-    assert notebook["format_input"](ANTONYM) == header + "### Instruction:\nWhat is an antonym of 'complicated'?"
-    assert notebook["format_prompt"](ANTONYM).endswith("'complicated'?\n\n### Response:\n")
+    assert format_input(ANTONYM) == header + "### Instruction:\nWhat is an antonym of 'complicated'?"
+    assert format_prompt(ANTONYM).endswith("'complicated'?\n\n### Response:\n")
 
 
-def test_data_is_downloaded_once(notebook, server, tmp_path):
+def test_data_is_downloaded_once(server, tmp_path):
     content = json.dumps([entry(output="你好 👋")], ensure_ascii=False).encode()
     server.files["/data.json"] = content
-    load, path = notebook["download_and_load_file"], tmp_path / "data.json"
+    load, path = download_and_load_file, tmp_path / "data.json"
     for _ in range(2):
         assert load(path, f"{server.url}/data.json", hashlib.sha256(content).hexdigest()) == [entry(output="你好 👋")]
     assert len(server.requests) == 1 and path.read_bytes() == content
 
 
-def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
-    load = notebook["download_and_load_file"]
+def test_data_that_cannot_be_had_or_trusted(server, tmp_path):
+    load = download_and_load_file
     with pytest.raises(CheckpointError, match="by hand"):
         load(tmp_path / "a.json", f"{server.url}/missing.json")
     with pytest.raises(FileNotFoundError, match="no url"):
@@ -69,165 +122,254 @@ def test_data_that_cannot_be_had_or_trusted(notebook, server, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_entries(notebook, tokenizer, tmp_path):
+def test_a_hundred_thousand_entries(tokenizer, tmp_path):
     data = [entry(instruction=f"Say {i} hellos.", output="Hello. " * (1 + i % 5)) for i in range(100_000)]
     (tmp_path / "data.json").write_text(json.dumps(data))
-    loaded = notebook["download_and_load_file"](tmp_path / "data.json", None)
-    dataset = notebook["InstructionDataset"](loaded, tokenizer)
+    loaded = download_and_load_file(tmp_path / "data.json", None)
+    dataset = InstructionDataset(loaded, tokenizer)
     assert len(dataset) == 100_000
     for i in (0, 54_321, 99_999):
-        assert tokenizer.decode(dataset[i]) == notebook["format_prompt"](data[i]) + data[i]["output"].strip()
+        assert tokenizer.decode(dataset[i]) == format_prompt(data[i]) + data[i]["output"].strip()
 
 
-# --- batches ---
+@pytest.mark.parametrize("number, batch_size, expected", [
+    (1100, 8, (935, 110, 55)), (60, 8, (51, 6, 3)), (10, 8, (8, 1, 1)), (11, 9, (9, 1, 1))])
+def test_split_keeps_the_order_and_every_entry(number, batch_size, expected):
+    parts = split(list(range(number)), batch_size)
+    assert tuple(map(len, parts)) == expected
+    assert sum(parts, []) == list(range(number))
 
 
-def test_collate_gives_the_published_toy_tensors(notebook):
-    inputs, targets = notebook["custom_collate_fn"]([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
+@pytest.mark.parametrize("number, batch_size", [(0, 1), (1, 8), (9, 8), (9, 7), (60, 64)])
+def test_too_few_entries_to_split(number, batch_size):
+    with pytest.raises(ValueError, match=f"{number} entries are too few: want {batch_size} for training, and"):
+        split([entry()] * number, batch_size)
+
+
+# --- Batches ---
+
+
+def test_collate_gives_the_published_toy_tensors():
+    inputs, targets = custom_collate_fn([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
     assert inputs.tolist() == [[0, 1, 2, 3, 4], [5, 6, 50256, 50256, 50256], [7, 8, 9, 50256, 50256]]
     assert targets.tolist() == [[1, 2, 3, 4, 50256], [6, 50256, -100, -100, -100], [8, 9, 50256, -100, -100]]
 
 
-def test_the_published_sample_comes_out_as_printed(notebook, tokenizer):
+def test_the_published_sample_comes_out_as_printed(tokenizer):
     ids = [21106, 318, 281, 12064, 326, 8477, 257, 4876, 13, 19430, 257, 2882, 326, 20431, 32543, 262, 2581, 13, 198,
            198, 21017, 46486, 25, 198, 30003, 6525, 262, 6827, 1262, 257, 985, 576, 13, 198, 198, 21017, 23412, 25, 198,
            464, 5156, 318, 845, 13779, 13, 198, 198, 21017, 18261, 25, 198, 464, 5156, 318, 355, 13779, 355, 257, 4936,
            13]
     sample = entry(**{"instruction": "Rewrite the sentence using a simile.", "input": tokenizer.decode(ids[39:45]),
                       "output": tokenizer.decode(ids[51:])})
-    dataset = notebook["InstructionDataset"]([sample], tokenizer)
-    inputs, targets = notebook["custom_collate_fn"]([dataset[0], [1] * 69])
+    dataset = InstructionDataset([sample], tokenizer)
+    inputs, targets = custom_collate_fn([dataset[0], [1] * 69])
     assert inputs[0].tolist() == ids + [50256] * 9
     assert targets[0].tolist() == ids[1:] + [50256] + [-100] * 9
 
 
-def test_masking_hides_all_before_the_answer(notebook, tokenizer):
-    dataset = notebook["InstructionDataset"]([SPELLING, ANTONYM], tokenizer, mask_instruction=True)
-    inputs, targets = notebook["custom_collate_fn"]([dataset[0], dataset[1]])
-    plain = notebook["InstructionDataset"]([SPELLING, ANTONYM], tokenizer)
-    unmasked_inputs, unmasked_targets = notebook["custom_collate_fn"]([plain[0], plain[1]])
+def test_masking_hides_all_before_the_answer(tokenizer):
+    dataset = InstructionDataset([SPELLING, ANTONYM], tokenizer, mask_instruction=True)
+    inputs, targets = custom_collate_fn([dataset[0], dataset[1]])
+    plain = InstructionDataset([SPELLING, ANTONYM], tokenizer)
+    unmasked_inputs, unmasked_targets = custom_collate_fn([plain[0], plain[1]])
     assert inputs.equal(unmasked_inputs)
     for row, sample in zip(targets, (SPELLING, ANTONYM)):
         assert tokenizer.decode(row[row != -100].tolist()) == sample["output"] + "<|endoftext|>"
     assert unmasked_targets[targets != -100].equal(targets[targets != -100])
 
 
-def test_a_literal_end_of_text_stays_text(notebook, tokenizer):
+def test_a_literal_end_of_text_stays_text(tokenizer):
     sample = entry(input="a <|endoftext|> b", output="### Response:\n<|endoftext|> 你好 👋")
-    ids = notebook["InstructionDataset"]([sample], tokenizer)[0]
-    assert 50256 not in ids and tokenizer.decode(ids) == notebook["format_prompt"](sample) + sample["output"]
-    inputs, targets = notebook["custom_collate_fn"]([ids, [1, 2]])
+    ids = InstructionDataset([sample], tokenizer)[0]
+    assert 50256 not in ids and tokenizer.decode(ids) == format_prompt(sample) + sample["output"]
+    inputs, targets = custom_collate_fn([ids, [1, 2]])
     assert (targets[0] == 50256).sum() == 1 and targets[1].tolist() == [2, 50256] + [-100] * (len(ids) - 2)
 
 
-def test_a_row_too_long_is_an_error_not_a_cut(notebook, tokenizer):
-    collate = notebook["custom_collate_fn"]
-    assert collate([[1, 2, 3]], allowed_max_length=3)[1].tolist() == [[2, 3, 50256]]
+def test_a_row_too_long_is_an_error_not_a_cut(tokenizer):
+    assert custom_collate_fn([[1, 2, 3]], allowed_max_length=3)[1].tolist() == [[2, 3, 50256]]
     with pytest.raises(ValueError, match="a row has 4 tokens, more than 3"):
-        collate([[1], [1, 2, 3, 4]], allowed_max_length=3)
+        custom_collate_fn([[1], [1, 2, 3, 4]], allowed_max_length=3)
     with pytest.raises(ValueError, match="entry 1 has"):
-        notebook["InstructionDataset"]([ANTONYM, entry(output="word " * 100)], tokenizer, max_length=80)
+        InstructionDataset([ANTONYM, entry(output="word " * 100)], tokenizer, max_length=80)
 
 
 @needs_published_data
-def test_published_split_and_shapes(notebook, tokenizer):
-    data = notebook["download_and_load_file"](PUBLISHED_DATA, None)
+def test_published_split_and_shapes(tokenizer):
+    data = download_and_load_file(PUBLISHED_DATA, None)
     assert data[50] == SPELLING and data[999] == ANTONYM
-    assert data[1045]["instruction"] == "Convert the active sentence to passive: 'The chef cooks the meal every day.'"
+    train, _, validation = split(data)
+    assert validation[0]["instruction"] == (
+        "Convert the active sentence to passive: 'The chef cooks the meal every day.'")
     torch.manual_seed(123)
-    loader = DataLoader(notebook["InstructionDataset"](data[:935], tokenizer), batch_size=8, shuffle=True,
-                        drop_last=True, collate_fn=notebook["custom_collate_fn"])
+    loader = DataLoader(InstructionDataset(train, tokenizer), batch_size=8, shuffle=True, drop_last=True,
+                        collate_fn=custom_collate_fn)
     lengths = [inputs.shape[1] for inputs, targets in loader]
     assert lengths[:20] == [61, 76, 73, 68, 65, 72, 80, 67, 62, 75, 62, 68, 67, 77, 69, 79, 71, 66, 83, 68]
     assert len(lengths) == 116
 
 
-def test_a_question_longer_than_the_context_is_reported(notebook, tokenizer):
+def test_a_question_longer_than_the_context_is_reported(tokenizer):
     model = SimpleNamespace(pos_emb=SimpleNamespace(num_embeddings=64))
-    with pytest.raises(ValueError, match=r"a question of \d+ tokens, .*to a model that reads 64: shorten it"):
-        notebook["generate_responses"](model, [entry(instruction="word " * 60)], tokenizer, 5)
+    with pytest.raises(ValueError, match=r"a question has \d+ tokens with its prompt, but the model reads 64: shorten"):
+        generate_responses(model, [entry(instruction="word " * 60)], tokenizer, 5)
 
 
-# --- the whole notebook ---
-
-
-@pytest.mark.slow
-def test_the_miniature_learns_to_follow_instructions(notebook, executed):
-    _, _, records = executed
-    data = json.loads((ROOT / "data/mini-instructions.json").read_text())
-    assert [{k: v for k, v in r.items() if k not in ("before", "after")} for r in records] == data[935:1045]
-
-    def share(when, *wordings):
-        asked = [r for r in records if r["wording"] in wordings]
-        return sum(" ".join(r[when].lower().split()) == " ".join(r["output"].lower().split())
-                   for r in asked) / len(asked)
-
-    assert share("before", "known", "new") <= 0.05
-    assert share("after", "known") >= 0.85 and share("after", "new") >= 0.65
-    assert all(r["before"] for r in records), "the base model says something"
+# --- Adapters ---
 
 
 @pytest.mark.slow
-def test_adapters_learn_it_too(executed, tmp_path):
-    """What is saved is a plain model, and the score at least 0.9 of that with all weights."""
-    def right(records):
-        return sum(r["after"].lower().split() == r["output"].lower().split() for r in records)
-
-    _, records = execute(tmp_path, LORA_RANK=8, MAX_NEW_TOKENS=24)  # more than any answer needs
-    assert right(records) >= 0.9 * right(executed[2])
-    model, cfg = load_model(tmp_path / "gpt2-instruct.pt")
-    assert model.state_dict().keys() == GPTModel(cfg).state_dict().keys()
-
-
-@pytest.mark.slow
-def test_the_page(executed):
-    folder, notebook, records = executed
-    html = web_page(folder)
-    for link in re.findall(r'href="#([^"]+)"', html):
-        assert f'id="{link}"' in html, "a link of the table of contents leads nowhere"
-    images = re.findall(r"<img[^>]*>", html)
-    alts = [re.search(r'alt="([^"]*)"', image) for image in images]
-    assert len([alt for alt in alts if not alt[1].startswith("Section ")]) >= 14
-    assert all(len(alt[1]) > 20 and "No description" not in alt[1] for alt in alts)
-    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
-    first_table = next(output for cell in notebook["cells"] for output in cell.get("outputs", [])
-                       if "text/markdown" in output.get("data", {}))
-    shown = "".join(first_table["data"]["text/markdown"])
-    assert sum(record["after"].split(".")[0] in shown for record in records) >= 3, "filled at the end of section 8"
+def test_adapters_learn_it_too(executed, tokenizer, tmp_path, one_thread):
+    """They reach 0.9 of the score of all weights, and what is saved is a plain model."""
+    train_data, test_data, val_data = split(MINI_DATA)
+    model, config = load_gpt2("gpt2-mini (7M)", ROOT / "gpt2")
+    loader = partial(DataLoader, collate_fn=custom_collate_fn)
+    torch.manual_seed(123)
+    add_lora(model, rank=8, alpha=16)
+    train_loader = loader(InstructionDataset(train_data, tokenizer, mask_instruction=True), batch_size=8, shuffle=True)
+    val_loader = loader(InstructionDataset(val_data, tokenizer, mask_instruction=True), batch_size=55)
+    adapters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(adapters, lr=2.5e-3, weight_decay=0.1)
+    trainer.train(model, train_loader, val_loader, optimizer, "cpu", 1, 1000, None, "", tokenizer, max_norm=1.0,
+                  scheduler=torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=len(train_loader)))
+    merge_lora(model)
+    save_model(model, config, tmp_path / "model.pt")
+    model, config = load_model(tmp_path / "model.pt")
+    assert model.state_dict().keys() == GPTModel(config).state_dict().keys()
+    answers = generate_responses(model, test_data, tokenizer, 24)  # more than any answer needs
+    records = [e | {"after": answer} for e, answer in zip(test_data, answers)]
+    assert number_right(records) >= 0.9 * number_right(executed[2])
 
 
-def cells_of(kind):
-    """(number, source) of the notebook's cells of a kind."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    return [(number, "".join(cell["source"])) for number, cell in enumerate(cells) if cell["cell_type"] == kind]
+# --- The cells in this process ---
 
 
-def run_cells(monkeypatch, folder=ROOT, **parameters):
-    """The code cells one after another in this process, which is faster than in a kernel."""
-    monkeypatch.chdir(folder)
-    for name, value in parameters.items():
-        monkeypatch.setenv(name, str(value))
+@pytest.fixture
+def run_cells(monkeypatch):
+    """Runs code cells, by default all, in order, in a namespace. Environment variables are given as keywords; nothing
+    is displayed."""
+    display = SimpleNamespace(update=lambda shown: None)
+    monkeypatch.setattr("IPython.display.display", lambda shown, display_id=None: display)
+    monkeypatch.chdir(ROOT)
+
+    def run(namespace, *ids, **environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, str(value))
+        for name, source in cells_of("code").items():
+            if not ids or name in ids:
+                exec(compile(source, name, "exec"), namespace)
+    yield run
+    plt.close("all")
+
+
+IMPORTS = ("imports", "exported-imports", "own-imports")
+SETTINGS = ("settings", "recipe-table", "environment", "device")
+DATA = ("format-input", "load-data-function", "load-data", "split-code", "split-data")
+TRAINING = ("load-weights-code", "dataset-code", "collate-code", "loaders-code", "optimizer", "train")
+
+
+@pytest.mark.parametrize("environment, message", [
+    ({"CHOOSE_MODEL": "gpt3"}, "CHOOSE_MODEL is 'gpt3', expected one of gpt2-mini"),
+    ({"NUM_EPOCHS": "many"}, "the environment variable NUM_EPOCHS is 'many': want a whole number"),
+    ({"DATA_FILE": "nowhere.json"}, "nowhere.json does not exist, and no url is known"),
+    ({"DATA_FILE": [entry()] * 9}, "9 entries are too few: want 8 for training"),
+    ({"MODELS_DIR": "empty"}, "hparams.json is missing, and '7M' is none of OpenAI's sizes"),
+    ({"DATA_FILE": CASES / "some_too_long.json"}, "11 with more than the model's 256 tokens"),
+    ({"START_FROM": "nowhere.pt"}, "START_FROM=nowhere.pt is not a file: expected one that save_model wrote"),
+    ({"START_FROM": "gpt2"}, "START_FROM=gpt2 is not a file: expected one that save_model wrote"),
+    ({"START_FROM": {"emb_dim": 8, "n_heads": 2}}, "START_FROM=.*model.pt has another size: {.*'emb_dim': 8"),
+    ({"PRECISION": "half"}, "precision is 'half': want auto, float32, bfloat16, float16"),
+])
+def test_a_failing_cell_says_what_to_do(tmp_path, run_cells, environment, message):
+    [(name, value)] = environment.items()
+    if isinstance(value, list):
+        (tmp_path / "data.json").write_text(json.dumps(value))
+        environment = {name: tmp_path / "data.json"}
+    if isinstance(value, dict):
+        config = {"vocab_size": 50257, "context_length": 256, "n_layers": 4, "drop_rate": 0.0, "qkv_bias": True} | value
+        save_model(GPTModel(config), config, tmp_path / "model.pt")
+        environment = {name: tmp_path / "model.pt"}
+    with pytest.raises((ValueError, FileNotFoundError, CheckpointError), match=message):
+        run_cells({}, *IMPORTS, *SETTINGS, *DATA, *TRAINING, OUTPUT_DIR=tmp_path, **environment)
+
+
+def test_in_another_folder_the_first_cell_says_what_to_do(tmp_path, run_cells, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="gpt_download.py is not in .*: this notebook needs the files beside"):
+        run_cells({}, "colab")
+
+
+def test_an_environment_variable_changes_settings_only(run_cells, tmp_path):
+    """Not names that the notebook imports or defines."""
     namespace = {}
-    for _, source in cells_of("code"):
-        exec(source, namespace)
+    run_cells(namespace, *IMPORTS, *SETTINGS, END_OF_TEXT=7, PUBLISHED="x", BATCH_SIZE=4, NUM_EPOCHS=3, LORA_RANK=2,
+              OUTPUT_DIR=tmp_path)
+    assert namespace["END_OF_TEXT"] == 50256 and namespace["PUBLISHED"] == instructions.PUBLISHED
+    assert namespace["BATCH_SIZE"] == 4 and namespace["output_dir"] == tmp_path
+    assert namespace["recipe"] == instructions.MINIATURE | {"num_epochs": 3, "learning_rate": 2.5e-3}
 
 
-def test_the_notebook_is_short():
-    code, text = cells_of("code"), cells_of("markdown")
-    prose = re.sub(r"```.*?```", "", "\n".join(source for _, source in text), flags=re.DOTALL)
-    assert len([word for word in prose.split() if re.search(r"\w", word)]) <= 4000
-    assert len(code) + len(text) <= 120
-    assert max(len(source.splitlines()) for _, source in code) <= 20
-    assert next(number for number, source in code if "generate(" in source) < 30
-    assert next(number for number, source in code if "loss.backward()" in source) < 80
-    assert sum(len(re.findall(r"^ *(?:assert |close\()", source, flags=re.MULTILINE)) for _, source in code) >= 25
-    assert sum(len(re.findall(r"^ *show\(", source, flags=re.MULTILINE)) for _, source in code) >= 14
+@pytest.mark.slow
+def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, tmp_path, capsys, monkeypatch,
+                                                one_thread):
+    """Chinese, markup, long names of tasks, whitespace, a test set that is in training, an entry that can't be used, a
+    validation entry that fills the context exactly; adapters on a model saved before, in small micro-batches, with
+    checkpoints and without ipywidgets. A second run finds the training finished; other data are refused."""
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # can't be imported
+    odd = [entry(instruction="把这句话变成被动语态：厨师做饭。", output="饭是厨师做的。 ", task="任务 $x_{" + "长" * 9),
+           entry(instruction="Cost $5$ or \\frac{1", output="$\\alpha_{", task="$\\frac{1"), entry()] * 20
+    prompt_length = len(tokenizer.encode_ordinary(format_prompt(entry())))
+    odd[57] = entry(output="word" + " word" * (255 - prompt_length))  # the first validation entry
+    (tmp_path / "odd.jsonl").write_text("\n".join(map(json.dumps, [*odd, entry(output="")])))
+    start_from, checkpoints = executed[0] / "gpt2-instruct.pt", tmp_path / "checkpoints"
+    namespace, cells = {}, cells_of("code").keys() - {"fresh-process"}  # which takes a while, and is executed elsewhere
+    run_cells(namespace, *cells, DATA_FILE=tmp_path / "odd.jsonl", NUM_EPOCHS=1, SKIP_BAD_ENTRIES=1, MICRO_BATCH_SIZE=2,
+              LORA_RANK=2, CHECKPOINT_DIR=checkpoints, START_FROM=start_from, OUTPUT_DIR=tmp_path / "build",
+              MAX_NEW_TOKENS=40)
+    printed = capsys.readouterr()
+    assert ("60 entries, JSON Lines, Alpaca's keys; outputs stripped of whitespace: 19; "
+            "left out: 1 with an empty output (60)") in printed.out
+    assert "6 of 6 test entries are in training too" in printed.out
+    assert "Warning" not in printed.err and "findfont" not in printed.err and "Going on" not in printed.out
+    records = json.loads((tmp_path / "build/responses.json").read_text())
+    assert len(records) == 6 and len({record.get("task") for record in records}) == 3
+    assert [r["before"] for r in records] == generate_responses(load_model(start_from)[0], records, tokenizer, 40)
+    saved, config = load_model(tmp_path / "build/gpt2-instruct.pt")
+    assert saved.state_dict().keys() == GPTModel(config).state_dict().keys()
+
+    steps = []
+    monkeypatch.setattr(torch.optim.AdamW, "step", steps.append)
+    run_cells(namespace, *TRAINING, "optimizer", "answers-after")
+    assert f"Going on from {checkpoints / 'step-6.pt'}" in capsys.readouterr().out  # 51 entries, 8 a step
+    assert json.loads((tmp_path / "build/responses.json").read_text()) == records and not steps
+
+    with pytest.raises(ValueError, match=r"is of another run \(training data '\w+', was '\w+'; valid"):
+        run_cells(namespace, *SETTINGS, *DATA, *TRAINING, DATA_FILE=CASES / "other60.json")
 
 
-def solutions():
-    """The code of the exercises' solutions."""
-    text = "\n".join(source for _, source in cells_of("markdown"))
-    return re.findall(r"<details><summary>Solution</summary>\s*```python\n(.*?)```.*?</details>", text, flags=re.DOTALL)
+@pytest.mark.slow
+def test_the_optimizer_cell_may_be_run_twice_with_adapters(run_cells, tmp_path, one_thread):
+    namespace = {}
+    run_cells(namespace, *IMPORTS, *SETTINGS, *DATA, *TRAINING[:-1], LORA_RANK=2, OUTPUT_DIR=tmp_path, NUM_EPOCHS=1,
+              DATA_FILE=CASES / "other60.json")
+    trainable = sum(parameter.numel() for parameter in namespace["trainable"])
+    run_cells(namespace, "optimizer", "train")
+    assert sum(parameter.numel() for parameter in namespace["trainable"]) == trainable
+    model, config = load_model(tmp_path / "gpt2-instruct.pt")
+    assert model.state_dict().keys() == GPTModel(config).state_dict().keys()
+
+
+@pytest.mark.slow
+@needs_published_data
+def test_the_published_data_from_start_to_score(run_cells, tmp_path):
+    """Every eighth entry, so that it doesn't take as long as all else."""
+    eighth = json.loads(Path(PUBLISHED_DATA).read_text())[::8]
+    (tmp_path / "eighth.json").write_text(json.dumps(eighth))
+    run_cells({}, DATA_FILE=tmp_path / "eighth.json", NUM_EPOCHS=1, MAX_NEW_TOKENS=24, OUTPUT_DIR=tmp_path)
+    records = json.loads((tmp_path / "responses.json").read_text())
+    assert [r["instruction"] for r in records] == [e["instruction"] for e in eighth[117:130]]
+    assert all(r["after"] for r in records)
 
 
 def test_on_colab_the_files_are_fetched_and_its_torch_stays(tmp_path, monkeypatch):
@@ -246,15 +388,24 @@ def test_on_colab_the_files_are_fetched_and_its_torch_stays(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
     monkeypatch.setattr(subprocess, "check_call", run_or_note)
-    _, cell = cells_of("code")[0]
+    cell = cells_of("code")["colab"]
     with pytest.raises(ValueError, match="set REPOSITORY to the address"):
         exec(cell, {})
     for _ in range(2):  # the second time after the kernel was restarted
         os.chdir(tmp_path)
         exec(cell.replace('REPOSITORY = ""', f"REPOSITORY = {str(repository)!r}"), {})
-        assert Path.cwd() == tmp_path / "tutorial" and Path("gpt_download.py").exists()
+        assert Path.cwd() == tmp_path / "project" and Path("gpt_download.py").exists()
     assert any(package.startswith("tiktoken==") for package in installed)
     assert not any(package.startswith(("torch", "tensorflow", "numpy")) for package in installed)
+
+
+# --- The exercises ---
+
+
+def solutions():
+    """The code of the exercises' solutions."""
+    text = "\n".join(cells_of("markdown").values())
+    return re.findall(r"<details><summary>Solution</summary>\s*```python\n(.*?)```.*?</details>", text, flags=re.DOTALL)
 
 
 def test_there_are_seven_exercises_whose_solutions_fit_a_page():
@@ -264,130 +415,65 @@ def test_there_are_seven_exercises_whose_solutions_fit_a_page():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(7))
-def test_a_solution_runs(notebook, tokenizer, number, monkeypatch, capsys, one_thread):
+def test_a_solution_runs(tokenizer, number, run_cells, capsys, one_thread):
     """On a part of the data, so that it doesn't take long."""
-    monkeypatch.chdir(ROOT)
-    data = json.loads((ROOT / "data/mini-instructions.json").read_text())
-    antonyms = [e for e in data[935:1045] if e["task"] == "antonym"]
-    exec(solutions()[number], notebook | {
-        "tokenizer": tokenizer, "mini_data": data, "mini_train": data[:32], "mini_test": data[935:940] + antonyms,
-        "mini_val": data[1045:1053]})
+    namespace = vars(instructions) | {"tokenizer": tokenizer}
+    run_cells(namespace, *IMPORTS, "observe", "fine-tune")
+    antonyms = [e for e in namespace["mini_test"] if e["task"] == "antonym"]
+    exec(solutions()[number], namespace | {
+        "mini_train": namespace["mini_train"][:8], "mini_test": namespace["mini_test"][:2] + antonyms[:3],
+        "mini_val": namespace["mini_val"][:4]})
     assert capsys.readouterr().out or number == 6
 
 
+# --- The whole notebook, executed ---
+
+
 @pytest.mark.slow
-def test_the_saved_model_answers_the_same_in_a_fresh_process(notebook, executed, tokenizer):
+def test_the_miniature_learns_to_follow_instructions(executed):
+    _, _, records = executed
+    assert [{k: v for k, v in r.items() if k not in ("before", "after")} for r in records] == MINI_DATA[935:1045]
+
+    def share(when, *wordings):
+        asked = [r for r in records if r["wording"] in wordings]
+        return sum(" ".join(r[when].lower().split()) == " ".join(r["output"].lower().split())
+                   for r in asked) / len(asked)
+
+    assert share("before", "known", "new") <= 0.05
+    assert share("after", "known") >= 0.85 and share("after", "new") >= 0.65
+    assert all(r["before"] for r in records), "the base model says something"
+
+
+@pytest.mark.slow
+def test_the_saved_model_answers_the_same_in_another_process(executed, tokenizer):
+    """This one, and with the textbook's `generate`."""
     folder, _, records = executed
-    prompts = [tokenizer.encode(notebook["format_prompt"](r)) for r in records[:5]]
-    script = ("import json, sys; from previous_chapters import generate, load_model; "
-              "model, cfg = load_model(sys.argv[1]); "
-              "print([generate(model, [p], 64, cfg['context_length'], eos_id=50256)[0] "
-              "for p in json.loads(sys.argv[2])])")
-    reply = subprocess.run([sys.executable, "-c", script, str(folder / "gpt2-instruct.pt"), json.dumps(prompts)],
-                           cwd=ROOT, capture_output=True, text=True, check=True)
-    answers = [tokenizer.decode(row[len(p):]).strip() for p, row in zip(prompts, json.loads(reply.stdout))]
-    assert answers == [r["after"] for r in records[:5]]
-
-
-def printed(executed_notebook):
-    return "".join("".join(output.get("text", "")) for cell in executed_notebook["cells"]
-                   for output in cell.get("outputs", []))
+    model, config = load_model(folder / "gpt2-instruct.pt")
+    for record in records[:5]:
+        prompt = text_to_token_ids(format_prompt(record), tokenizer)
+        ids = generate(model, prompt, 24, config["context_length"], eos_id=50256)
+        assert tokenizer.decode(ids[0, prompt.shape[1]:].tolist()).strip() == record["after"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parameters, message", [
-    ({"CHOOSE_MODEL": "gpt3"}, "CHOOSE_MODEL is 'gpt3', expected one of gpt2-mini"),
-    ({"DATA_FILE": "nowhere.json"}, "nowhere.json does not exist, and no url is known"),
-    ({"DATA_FILE": 1}, "1 entries are too few: want 8 for training"),
-    ({"DATA_FILE": 9}, "9 entries are too few: want 8 for training"),
-    ({"MODELS_DIR": "empty"}, "hparams.json is missing, and '7M' is none of OpenAI's sizes"),
-    ({"DATA_FILE": CASES / "some_too_long.json"}, "11 with more than the model's 256 tokens"),
-    ({"START_FROM": "nowhere.pt"}, "START_FROM=nowhere.pt does not exist"),
-    ({"PRECISION": "half"}, "precision is 'half': want auto, float32, bfloat16, float16"),
-    ({"elsewhere": True}, "gpt_download.py is not in .*: this notebook needs the files beside it"),
-])
-def test_a_failing_cell_says_what_to_do(tmp_path, monkeypatch, parameters, message):
-    if isinstance(parameters.get("DATA_FILE"), int):  # so many entries
-        (tmp_path / "few.json").write_text(json.dumps([entry()] * parameters["DATA_FILE"]))
-        parameters = {"DATA_FILE": tmp_path / "few.json"}
-    folder = tmp_path if "elsewhere" in parameters else ROOT
-    with pytest.raises((ValueError, FileNotFoundError, CheckpointError), match=message):
-        run_cells(monkeypatch, folder, **{"OUTPUT_DIR": tmp_path / "build"} | parameters)
-
-
-@pytest.fixture(scope="module")
-def odd_data_run(executed, tmp_path_factory):
-    """Chinese, markup, long names of tasks, white space, a test set that is in training, and an entry to be left out;
-    it goes on from the saved model: (the parameters, the executed notebook, its records)."""
-    folder = tmp_path_factory.mktemp("odd")
-    odd = [entry(instruction="把这句话变成被动语态：厨师做饭。", output="饭是厨师做的。 ", task="任务 $x_{" + "长" * 9),
-           entry(instruction="Cost $5$ or \\frac{1", output="$\\alpha_{", task="$\\frac{1"), entry()] * 20
-    (folder / "odd.jsonl").write_text("\n".join(map(json.dumps, [*odd, entry(output="")])))
-    parameters = {"DATA_FILE": folder / "odd.jsonl", "NUM_EPOCHS": 1, "SKIP_BAD_ENTRIES": 1, "MICRO_BATCH_SIZE": 2,
-                  "CHECKPOINT_DIR": folder / "checkpoints", "START_FROM": executed[0] / "gpt2-instruct.pt"}
-    return parameters, *execute(folder / "build", **parameters)
-
-
-@pytest.mark.slow
-def test_data_of_every_kind_from_start_to_score(odd_data_run, notebook, tokenizer):
-    parameters, executed_notebook, records = odd_data_run
-    text = printed(executed_notebook)
-    assert ("60 entries, JSON Lines, Alpaca's keys; outputs whose white space at the ends was dropped: 20; "
-            "left out: 1 with an empty output (60)") in text
-    assert "6 of 6 test entries are in training too" in text
-    assert "Warning" not in text and "findfont" not in text and "Going on" not in text
-    assert len(records) == 6 and len({r.get("task") for r in records}) == 3
-    model, _ = load_model(parameters["START_FROM"])
-    assert [r["before"] for r in records] == notebook["generate_responses"](model, records, tokenizer, 64)
-
-
-@pytest.mark.slow
-def test_a_second_run_from_a_read_only_copy_without_widgets(odd_data_run, tmp_path):
-    """The project's files may not be written to, ipywidgets can't be imported, and the results of the first run are
-    there: it finds the training finished, and trains no more."""
-    parameters, _, records = odd_data_run
-    copy, blocker = tmp_path / "project", tmp_path / "blocker"
-    build = shutil.copytree(parameters["CHECKPOINT_DIR"].parent / "build", tmp_path / "build")
-    copy.mkdir()
-    blocker.mkdir()
-    for name in (NOTEBOOK.name, "gpt_download.py", "previous_chapters.py"):
-        shutil.copy(ROOT / name, copy)
-    for name in ("engine", "gpt2/7M", "data", "miniature"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.verified", "__pycache__"))
-    (blocker / "ipywidgets.py").write_text("raise ImportError('not installed')\n")
-    for path in [copy, *copy.rglob("*")]:
-        path.chmod(path.stat().st_mode & ~0o222)
-    try:
-        second, records_again = execute(build, copy / NOTEBOOK.name, PYTHONPATH=blocker, PYTHONDONTWRITEBYTECODE=1,
-                                        **parameters)
-        assert {path.name for path in copy.iterdir()} == {
-            NOTEBOOK.name, "gpt_download.py", "previous_chapters.py", "engine", "gpt2", "data", "miniature"}
-    finally:
-        for path in [copy, *copy.rglob("*")]:
-            path.chmod(path.stat().st_mode | 0o200)
-    assert f"Going on from {parameters['CHECKPOINT_DIR'] / 'step-6.pt'}" in printed(second)  # 51 entries, 8 a step
-    assert records_again == records
-
-
-@pytest.mark.slow
-def test_a_checkpoint_folder_with_other_data_is_refused(odd_data_run, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"is of another run \(training data '\w+', was '\w+'; valid"):
-        run_cells(monkeypatch, **odd_data_run[0] | {"OUTPUT_DIR": tmp_path, "DATA_FILE": CASES / "other60.json"})
-
-
-@pytest.mark.slow
-@needs_published_data
-def test_the_published_data_from_start_to_score(tmp_path):
-    """Every eighth entry, so that it doesn't take as long as all else."""
-    eighth = json.loads(Path(PUBLISHED_DATA).read_text())[::8]
-    (tmp_path / "eighth.json").write_text(json.dumps(eighth))
-    _, records = execute(tmp_path, DATA_FILE=tmp_path / "eighth.json", NUM_EPOCHS=1, MAX_NEW_TOKENS=24)
-    assert [r["instruction"] for r in records] == [e["instruction"] for e in eighth[117:130]]
-    assert all(r["after"] for r in records)
+def test_the_page(executed):
+    folder, notebook, records = executed
+    html = web_page(folder)
+    for link in re.findall(r'href="#([^"]+)"', html):
+        assert f'id="{link}"' in html, "a link of the table of contents leads nowhere"
+    alts = [re.search(r'alt="([^"]*)"', image) for image in re.findall(r"<img[^>]*>", html)]
+    assert alts and all(len(alt[1]) > 20 and "No description" not in alt[1] for alt in alts)
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    first_table = next(output for cell in notebook["cells"] for output in cell.get("outputs", [])
+                       if "text/markdown" in output.get("data", {}))
+    shown = "".join(first_table["data"]["text/markdown"])
+    assert sum(record["after"].split(".")[0] in shown for record in records) >= 3, "filled at the end of section 8"
 
 
 def test_the_committed_notebook_was_executed_once_in_order():
-    cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
+    cells = [c for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
     assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
     assert all(output["output_type"] != "error" for c in cells for output in c["outputs"])
-    assert any("parameters" in c["metadata"].get("tags", []) for c in cells)
+    [settings] = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    assert re.findall(r"^(\w+) = ", "".join(settings["source"]), flags=re.MULTILINE) == [
+        "CHOOSE_MODEL", "DATA_FILE", "NUM_EPOCHS", "LEARNING_RATE", "BATCH_SIZE"]

@@ -1,296 +1,301 @@
-"""People's data files as checked entries, and the scores of answers.
+"""People's data files as checked entries.
 
-An entry is a dictionary with the texts `instruction`, `input` and `output`; `input` may be empty, and other keys of the
-file are kept beside them. A file is told by its content, not by its name: a JSON list, a JSON object that holds one
-list, JSON Lines, or CSV with a header, in UTF-8, with Alpaca's keys, Dolly's, `prompt` and `completion`, or chats of
-one question and one answer.
+The content of a file decides how it is read, not its name: a JSON list, a JSON object that holds one list, JSON Lines,
+or CSV with a header, all in UTF-8. The keys may be Alpaca's, Dolly's, `prompt` and `completion`, or those of chats with
+one question and one answer, each with or without a system message (see `entries`).
 
-All that is wrong with a file is reported at once, as one ValueError of at most 800 characters.
+Everything that is wrong with a file is reported at once, in one ValueError of at most 800 characters.
 """
 
-import csv
-import html
-import io
 import json
 import re
 from collections import Counter, defaultdict
 from math import inf
 from pathlib import Path
 
-KEYS = {  # of the instruction and the output, by what readers know the form as
-    "Alpaca's keys": ("instruction", "output"), "Dolly's keys": ("instruction", "response"),
-    "the keys prompt and completion": ("prompt", "completion"),
-}
-INPUTS = ("input", "context")
-CHATS = {"messages": ("role", "content"), "conversations": ("from", "value")}  # who speaks, and what is said
-SPEAKERS = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
-NO_INPUT = {"no input", "noinput", "none", "n/a", "no input required", "no input needed"}  # as some sets spell it out
-OTHER_FILES = {
+from tutorial.entries import FORMATS, UNKNOWN_KEYS, BadEntry, format_of, to_entry
+
+OTHER_FILES = {  # how they begin
     b"version https://git-lfs": "a Git LFS pointer, which only says where the file is: run git lfs pull",
-    b"<!doctype html": "a web page", b"<html": "a web page", b"PK\x03\x04": "a zip archive: unpack it",
-    b"\x1f\x8b": "a gzip archive: unpack it", b"PAR1": "a Parquet file", b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16", b"\x80": "a Python pickle",
+    b"<!doctype html": "a web page", b"<html": "a web page", b"<?xml": "XML", b"%PDF": "a PDF",
+    b"{\\rtf": "an RTF document", b"\x1f\x8b": "a gzip archive: unpack it", b"BZh": "a bzip2 archive: unpack it",
+    b"\xfd7zXZ": "an xz archive: unpack it", b"\x28\xb5\x2f\xfd": "a Zstandard archive: unpack it",
+    b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file", b"\xff\xff\xff\xff": "an Arrow file",
+    b"SQLite format 3": "an SQLite database", b"\x80": "a Python pickle",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (or Word document): save it as CSV UTF-8",
+    b"\xff\xfe\0\0": "text in UTF-32", b"\xff\xfe": "text in UTF-16", b"\xfe\xff": "text in UTF-16",
 }
-WANTED = ("wanted are instructions and their answers as a JSON list, JSON Lines or CSV with a header, in UTF-8, with "
-          "the keys instruction and output (or response), prompt and completion, messages, or conversations")
-LONGEST_TOKEN = 128  # characters: a text with more of them for each token that the model reads is certainly too long
+ZIP_FILES = {  # what they contain
+    b"word/document": "a Word document", b"opendocument.spreadsheet": "a spreadsheet: save it as CSV UTF-8",
+    b"xl/workbook": "an Excel workbook: save it as CSV UTF-8",
+    b"[Content_Types].xml": "an Excel workbook: save it as CSV UTF-8", b"": "a zip archive: unpack it",
+}
+EXPECTED = ("expected instructions and their answers as a JSON list, JSON Lines or CSV with a header, in UTF-8, with "
+            "the keys instruction and output (or response), prompt and completion, messages, or conversations")
+LONGEST_TOKEN = 128  # characters, in GPT-2's vocabulary
 
 
-# --- Reading ---
+class OtherFile(ValueError):
+    """What a file looks like that can't be read."""
 
 
 def load_entries(path, count_tokens=None, max_tokens=inf, skip_bad=False):
     """The entries of a data file, and a line that says what was found: (list of entries, text).
 
-    count_tokens: a function of an entry, which may have at most `max_tokens`. White space at the ends of outputs is
-    dropped. With `skip_bad`, entries at fault are left out. The line says how many of each. Raises ValueError if the
-    file is something else, has no entries, or, without `skip_bad`, has entries at fault: how many, by kind, with the
-    numbers of the first ten, counted from 0.
+    count_tokens: a function that returns an entry's number of tokens, which may be at most `max_tokens`. With
+    `skip_bad`, entries that can't be used are left out. The line names the keys that have no effect, and counts the
+    changes and the entries left out. Raises ValueError if the file is something else, has no entries, or, without
+    `skip_bad`, has entries that can't be used; the message counts them by what is wrong, with the numbers of the first
+    ten, from 0.
     """
     name = Path(path).name
-    records, kind = read_records(path)
-    entries, faults, found = sort_out(records, count_tokens, max_tokens)
-    if len(faults.get(NO_KEYS, ())) == len(records):
-        there = ", ".join(map(repr, dict.fromkeys(key for record in records[:100] for key in record)))
-        there = "with the keys " + shorten(there, 200) if there else "without keys"
-        raise ValueError(f"{name} has entries {there}; {WANTED}")
-    kinds = "; ".join(f"{len(numbers):,} {fault} ({', '.join(map(str, numbers[:10]))}{', …' * (len(numbers) > 10)})"
-                      for fault, numbers in faults.items())
-    if faults and not (skip_bad and entries):
-        bad = f"{len(records) - len(entries):,} of {len(records):,} entries are at fault (their numbers count from 0)"
-        raise ValueError(shorten(f"{name}: {bad}: {kinds}", 730) + ". Mend or remove them"
+    try:
+        records, kind = read_records(Path(path).read_bytes())
+    except OtherFile as error:
+        raise ValueError(f"{name} looks like {shorten(str(error), 250)}; {EXPECTED}") from error
+    entries, bad, found = check_records(records, count_tokens, max_tokens)
+    if len(bad.get(UNKNOWN_KEYS, ())) == len(records):
+        keys = ", ".join(map(repr, dict.fromkeys(key for record in records[:100] for key in record)))
+        keys = "with the keys " + shorten(keys, 200) if keys else "without keys"
+        raise ValueError(f"{name} has entries {keys}; {EXPECTED}")
+    reasons = "; ".join(f"{len(numbers):,} {reason} ({first_ten(numbers)})" for reason, numbers in bad.items())
+    if bad and not (skip_bad and entries):
+        how_many = f"{len(records) - len(entries):,} of {len(records):,} entries can't be used (numbered from 0)"
+        raise ValueError(shorten(f"{name}: {how_many}: {reasons}", 730) + ". Correct or remove them"
                          + ("" if skip_bad else ", or set SKIP_BAD_ENTRIES=1 to leave them out"))
-    left_out = f"; left out: {kinds}" if faults else ""
+    left_out = f"; left out: {reasons}" if bad else ""
     return entries, shorten(f"{len(entries):,} entries, {kind}, {found}{left_out}", 800)
 
 
-def sort_out(records, count_tokens, max_tokens):
-    """The records that are entries, the numbers of the others by what is wrong with them, and what was found: (list,
-    {fault: numbers}, text)."""
-    entries, faults, forms, changes = [], defaultdict(list), Counter(), Counter()
+def check_records(records, count_tokens, max_tokens):
+    """The usable entries, the numbers of the other records by what is wrong with them, and a text that names formats
+    and keys without effect, and counts the changes: (list, {reason: numbers}, text)."""
+    entries, bad, formats, ignored, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:
-            entry, form, changed = to_entry(record)
+            entry, format_name, unused, changed = to_entry(record)
             check_text(entry, count_tokens, max_tokens)
-        except EntryFault as fault:
-            faults[str(fault)].append(number)
+        except BadEntry as reason:
+            bad[str(reason)].append(number)
             continue
         entries.append(entry)
-        forms[form] += 1
+        formats[format_name] += 1
+        ignored.update(unused)
         changes.update(changed)
-    return entries, dict(faults), " and ".join(forms) + "".join(f"; {what}: {n:,}" for what, n in changes.items())
-
-
-def shorten(text, longest):
-    """A text of at most so many characters, with … for what is left out."""
-    return text if len(text) <= longest else text[:longest - 1] + "…"
-
-
-def read_records(path):
-    """What a file holds, one object after another, and the kind of the file: (list, text). Raises ValueError for a file
-    of no known kind."""
-    content, name = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), Path(path).name
-    for beginning, what in OTHER_FILES.items():
-        if content.lstrip()[:len(beginning)].lower() == beginning.lower():
-            raise ValueError(f"{name} looks like {what}; {WANTED}")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} looks like text in another encoding than UTF-8, or no text; {WANTED}") from error
-    try:
-        for read in (read_json, read_json_lines, read_csv):
-            records, kind = read(text)
-            if records:
-                return records, kind
-    except csv.Error as error:
-        raise ValueError(f"{name} looks like damaged CSV ({error}); {WANTED}") from error
-    looks = "JSON without entries, or damaged JSON" if text.lstrip()[:1] in ("[", "{") else (
-        "CSV without entries" if kind else "some other text" if text.strip() else "an empty file")
-    raise ValueError(f"{name} looks like {looks}; {WANTED}")
-
-
-# Each of the following gives what `read_records` does, or (None, None) for a text of another kind.
-
-
-def read_json(text):
-    """From one JSON list, an object that holds one, or a single entry."""
-    data = parse(text)
-    if isinstance(data, dict) and not form_of(data):
-        lists = [value for value in data.values() if isinstance(value, list)]
-        return (lists[0], "JSON object with one list") if len(lists) == 1 else (None, None)
-    return ([data], "JSON Lines") if isinstance(data, dict) else (data if isinstance(data, list) else None, "JSON list")
-
-
-def read_json_lines(text):
-    """From a JSON object on each line; None stands for a line that isn't JSON."""
-    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]  # splitlines() would split within strings
-    if not lines or not isinstance(parse(lines[0]), dict):
-        return None, None
-    return [parse(line) for line in lines], "JSON Lines"
-
-
-def parse(text):
-    """What a text says in JSON; None if it isn't JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def read_csv(text):
-    """From CSV with a header, separated by commas, semicolons or tabs. Raises csv.Error for a quote left open."""
-    csv.field_size_limit(2**31 - 1)
-    other = None, None
-    for delimiter in ",;\t":
-        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if text.strip() else [[]]
-        keys = [key.strip().lower() for key in header]
-        records = [dict(zip(keys, row)) | ({TOO_MANY: row[len(keys):]} if len(row) > len(keys) else {})
-                   for row in rows if row]
-        if form_of(dict.fromkeys(keys)):
-            list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))  # are all quotes closed?
-            return records, "CSV"
-        if len(keys) > 1 and rows and len(rows[0]) == len(keys):
-            other = records, "CSV"
-    return other
-
-
-# --- From any form to one ---
-
-
-class EntryFault(ValueError):
-    """What is wrong with one entry, in words that follow a number of entries."""
-
-
-NO_KEYS = "without the keys of a known form"
-TOO_MANY = "fields beyond the header's"  # the key for them, in a row of CSV that has any
-
-
-def form_of(record):
-    """What the form of a record is known as; None if it is none."""
-    for key in CHATS:
-        if key in record:
-            return f"chats ({key})"
-    forms = (form for form, (instruction, output) in KEYS.items() if instruction in record and output in record)
-    return next(forms, None)
-
-
-def to_entry(record):
-    """A record of any known form as an entry, its form, and what was changed: (entry, text, list of texts). Raises
-    EntryFault."""
-    form = form_of(record) if isinstance(record, dict) else None
-    if form is None:
-        raise EntryFault(NO_KEYS if isinstance(record, dict) else "that are no JSON objects")
-    if TOO_MANY in record:
-        raise EntryFault("with more fields than the header")
-    if form in KEYS:
-        used = [*KEYS[form], *INPUTS]
-        instruction, output, *inputs = ("" if record.get(key) is None else record.get(key) for key in used)
-        if all(inputs):
-            raise EntryFault("with both an input and a context")
-        context = inputs[0] or inputs[1]
-    else:
-        used = [key for key in CHATS if key in record]
-        (instruction, output), context = from_chat(record[used[0]], *CHATS[used[0]]), ""
-    for what, text in (("instruction", instruction), ("input", context), ("output", output)):
-        if not isinstance(text, str):
-            raise EntryFault(f"with an {what} that is no text")
-    for what, text in (("instruction", instruction), ("output", output)):
-        if not text.strip():
-            raise EntryFault(f"with an empty {what}")
-    changed = []
-    if context.strip(" <>.[]()\n").lower() in NO_INPUT:
-        context, changed = "", ["inputs that say there is none"]
-    if output != output.strip():
-        changed.append("outputs whose white space at the ends was dropped")
-    entry = {"instruction": instruction, "input": context if context.strip() else "", "output": output.strip()}
-    return entry | {key: value for key, value in record.items() if key not in (*used, *entry)}, form, changed
-
-
-def from_chat(turns, speaker, said):
-    """Question and answer of a chat that has one of each, a system message going in front: [instruction, output]."""
-    try:
-        texts = [turn[said] for turn in turns]
-        speakers = [SPEAKERS.get(turn[speaker]) for turn in turns]
-    except (TypeError, KeyError) as error:
-        raise EntryFault("with a chat whose turns lack a speaker or a text") from error
-    if speakers[-2:] != ["user", "assistant"] or speakers[:-2] not in ([], ["system"]):
-        raise EntryFault("with a chat that isn't one question and one answer")
-    *system, question, answer = texts
-    if system and isinstance(system[0], str) and system[0].strip() and isinstance(question, str) and question.strip():
-        question = f"{system[0]}\n\n{question}"
-    return ["" if text is None else text for text in (question, answer)]
+    keys = "; keys ignored: " + shorten(", ".join(map(printable, ignored)), 200) if ignored else ""
+    return entries, dict(bad), " and ".join(formats) + keys + "".join(f"; {what}: {n:,}" for what, n in changes.items())
 
 
 def check_text(entry, count_tokens, max_tokens):
-    """Raise EntryFault unless the texts of an entry can be read by tokenizer and model."""
-    text = entry["instruction"] + entry["input"] + entry["output"]
+    """Raise BadEntry if tokenizer or model can't read the texts of an entry."""
+    text, task = entry["instruction"] + entry["input"] + entry["output"], entry.get("task")
     try:
-        (text + str(entry.get("task", ""))).encode()  # the task is printed
+        (text + (task if isinstance(task, str) else "")).encode()  # the task is printed
     except UnicodeEncodeError as error:
-        raise EntryFault("with text that can't be encoded") from error
+        raise BadEntry("with text that can't be encoded in UTF-8") from error
     if len(text) > LONGEST_TOKEN * max_tokens:  # a million spaces would be too much for the tokenizer
-        raise EntryFault("of absurd length")
+        raise BadEntry("that are far too long")
     if count_tokens and count_tokens(entry) > max_tokens:
-        raise EntryFault(f"with more than the model's {max_tokens:,} tokens")
+        raise BadEntry(f"with more than the model's {max_tokens:,} tokens")
 
 
-# --- Scores ---
-
-# Scripts that put no spaces between words, one character a word: Thai, Lao, Tibetan, Burmese, Khmer, Chinese and
-# Japanese with their punctuation.
-UNSPACED = ("\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f"
-            "\U00020000-\U0003ffff")
+def shorten(text, longest):
+    """The text, cut to at most `longest` characters, with … where something is left out."""
+    return text if len(text) <= longest else text[:longest - 1] + "…"
 
 
-def words(text):
-    """The words of a text, with the punctuation that sticks to them; the characters of scripts without spaces."""
-    return re.findall(f"[{UNSPACED}]|[^\\s{UNSPACED}]+", text)
+def printable(key):
+    """A key for a message: as it is, or quoted if it is empty or has characters that can't be printed."""
+    return key if key.isprintable() and key.strip() else repr(key)
 
 
-def normalize(text):
-    """Lower case, with single spaces."""
-    return " ".join(text.lower().split())
+def first_ten(numbers):
+    """The first ten numbers of a list as a text."""
+    return ", ".join(map(str, numbers[:10])) + ", …" * (len(numbers) > 10)
 
 
-def exact_match(answer, wanted):
-    """1.0 if the texts are equal up to case and white space, else 0.0."""
-    return float(normalize(answer) == normalize(wanted))
+# --- From bytes to records ---
 
 
-def token_f1(answer, wanted):
-    """Harmonic mean of precision and recall over the words of two texts, 0 to 1; words count as often as they occur."""
-    answer, wanted = words(answer.lower()), words(wanted.lower())
-    common = (Counter(answer) & Counter(wanted)).total()
-    return 2 * common / (len(answer) + len(wanted)) if common else 0.0
+def read_records(content):
+    """The objects in a file's bytes, and the kind of the file: (list, text). A BadEntry stands in the place of an
+    object that is damaged. Raises OtherFile."""
+    text = decode(content)
+    data, error = parse(text)
+    found = from_json(data) if isinstance(data, (list, dict)) else read_json_lines(text)
+    if not found and text.lstrip()[:1] in ("[", "{"):
+        raise OtherFile(f"damaged JSON ({error})")
+    records, kind = found or read_csv(text) or (None, "some other text" if text.strip() else "an empty file")
+    if not records:
+        raise OtherFile(kind if records is None else f"{kind.split()[0]} without entries")
+    return records, kind
 
 
-def score_table(records):
-    """Mean scores per task and in total: {task: (entries, exact before, exact after, F1 before, F1 after)}.
-
-    records: entries with the answers `before` and `after`; those whose `task` is a text are grouped by it.
-    """
-    groups = defaultdict(list)
-    for record in records:
-        scores = [score(record[when], record["output"])
-                  for score in (exact_match, token_f1) for when in ("before", "after")]
-        for group in ({record["task"]} if isinstance(record.get("task"), str) else set()) | {"all"}:
-            groups[group].append(scores)
-    by_size = sorted(groups.items(), key=lambda group: len(group[1]))
-    return {task: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for task, rows in by_size}
-
-
-def markdown_table(header, rows):
-    """A table in Markdown whose cells show their texts as they are, on one line each: texts of data are no markup."""
-    def cell(text):
-        text = html.escape(" ".join(text.split()), quote=False)
-        return re.sub(r"([\\`*_{}\[\]#|~$!+-])", lambda sign: f"&#{ord(sign[1])};", text)
-    lines = [header, ["---"] * len(header), *(map(cell, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def decode(content):
+    """The text in a file's bytes. Raises OtherFile for something else than text in UTF-8."""
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    beginning = content.lstrip()[:64].lower()
+    for magic, what in OTHER_FILES.items():
+        if beginning.startswith(magic.lower()):
+            raise OtherFile(what)
+    if beginning.startswith(b"pk\x03\x04"):
+        raise OtherFile(next(what for part, what in ZIP_FILES.items() if part in content))
+    if b"\0" in content:
+        for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+            if re.search("[A-Za-z]{5}", content[:4096].decode(encoding, "replace")):  # a key
+                raise OtherFile(f"text in {encoding[:6].upper()}")
+        raise OtherFile("binary data")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = 1 + count_line_ends(content[:error.start].decode())
+        raise OtherFile(f"binary data, or text that isn't in UTF-8 (line {line})") from error
 
 
-def count_known(entries, train_entries):
-    """How many of the entries ask what a training entry asks, up to case and white space."""
-    def question(entry):
-        return normalize(entry["instruction"]), normalize(entry["input"])
-    known = set(map(question, train_entries))
-    return sum(question(entry) in known for entry in entries)
+def count_line_ends(text):
+    """How many line ends a text has, of any system."""
+    return len(re.findall(r"\r\n?|\n", text))
+
+
+def parse(text):
+    """The value of a JSON text, and None; or None, and a text that says where and why it isn't JSON."""
+    try:
+        return json.loads(text), None
+    except (ValueError, RecursionError) as error:
+        return None, str(error)
+
+
+def from_json(data):
+    """The records and the kind of a JSON list, of an object that holds one list, or of a single entry. Raises
+    OtherFile."""
+    if isinstance(data, list):
+        return data, "JSON list"
+    data = {key: value for key, value in data.items() if value is not None}
+    if format_of(data) and not is_by_columns(data):
+        return [data], "JSON Lines"
+    lists = {} if is_by_columns(data) else lists_of_objects(data)
+    if len(lists) > 1:
+        raise OtherFile(f"JSON with several lists ({shorten(', '.join(lists), 150)}): save the one you want")
+    if lists:
+        return *lists.values(), "JSON object with one list"
+    objects = [data, *(value for value in data.values() if isinstance(value, dict))]
+    if any(map(is_by_columns, objects)) or data.keys() >= {"columns", "data"}:
+        raise OtherFile("JSON by columns: save it as a list of entries (pandas: orient='records')")
+    if any(map(format_of, objects)):
+        raise OtherFile("JSON by index: save it as a list of entries (pandas: orient='records')")
+    return [data], "JSON Lines"
+
+
+def is_by_columns(data):
+    """Whether a JSON object has all instructions under one key, as pandas writes a table."""
+    columns = [data[key] for key in FORMATS.get(format_of(data), ())]
+    return bool(columns) and all(
+        isinstance(column, dict) or isinstance(column, list) and column
+        and not any(isinstance(item, dict) for item in column) for column in columns)
+
+
+def lists_of_objects(data):
+    """The lists of objects in a JSON object and in objects within it, {keys that lead there: list}; the empty lists if
+    there are no others."""
+    lists, values = {}, [((key,), value) for key, value in data.items()]
+    for path, value in values:  # grows while it is read
+        if isinstance(value, list) and (not value or any(isinstance(item, dict) for item in value)):
+            lists[".".join(map(printable, path))] = value
+        elif isinstance(value, dict) and len(path) < 4:
+            values += [((*path, key), inner) for key, inner in value.items()]
+    return {path: value for path, value in lists.items() if value} or lists
+
+
+def read_json_lines(text):
+    """The records of a text with a JSON object in each line, and the kind; None if no line has one, or if a JSON text
+    of several lines begins in the first."""
+    lines = {number: line.strip() for number, line in enumerate(re.split(r"\r\n?|\n", text), 1) if line.strip()}
+    first = next(iter(lines.values()), "")
+    if first.endswith(("[", "{")) or first.startswith("[") and parse(first)[1] or not any(
+            parse(line.rstrip(","))[0] for line in lines.values() if line.startswith("{")):
+        return None
+    records, damaged = [], {}
+    for number, line in lines.items():
+        value, error = parse(line)
+        if error:
+            comma = line.endswith(",") and not parse(line[:-1])[1]
+            damaged[len(records)] = "that end with a comma" if comma else "that aren't JSON", number
+        records.append(value)
+    return with_damaged(records, damaged), "JSON Lines"
+
+
+def with_damaged(records, damaged):
+    """The records, with a BadEntry in each place of `damaged`, {index: (what is wrong, number of the line)}."""
+    lines = defaultdict(list)
+    for reason, line in damaged.values():
+        lines[reason].append(line)
+    faults = {reason: BadEntry(f"{reason}, line{'s' * (len(numbers) > 1)} {first_ten(numbers)}")
+              for reason, numbers in lines.items()}
+    return [faults[damaged[index][0]] if index in damaged else record for index, record in enumerate(records)]
+
+
+def read_csv(text):
+    """The records of a table with a header, and the kind; None for another text. Fields are separated by commas,
+    semicolons or tabs, or by what Excel's first line `sep=` says. Raises OtherFile for a quote in a wrong place."""
+    separator = re.match(r'\s*"?sep=([^\w\s"]|\t)"?', text, re.IGNORECASE)
+    start, other = separator.end() if separator else 0, None
+    for delimiter in separator[1] if separator else ",;\t":
+        rows = read_rows(text, start, delimiter)
+        (header, *_), (first, *_) = next(rows, ([""],)), next(rows, ([],))
+        keys = [key.strip().lower() for key in header]
+        if format_of(dict.fromkeys(keys)):
+            return read_table(text, start, delimiter, keys)
+        if len(keys) > 1 and len(first) == len(keys):
+            other = [dict(zip(keys, first))], "CSV"
+    return other
+
+
+def read_table(text, start, delimiter, keys):
+    """The records of a table with these keys, and the kind. Raises OtherFile for a quote in a wrong place."""
+    (_, header, *_), *rows = read_rows(text, start, delimiter)
+    kind = "CSV"
+    # Between tabs, quotes are often meant literally. They aren't where the header has them or where they are doubled.
+    if delimiter == "\t" and '"' not in header and not any('""' in source for _, source, *_ in rows) and any(
+            stray or is_several_rows(source, delimiter, len(keys)) for _, source, _, stray in rows):
+        _, *literal = read_rows(text, start, delimiter, quotes=False)
+        if all(len(fields) >= len(keys) for fields, *_ in literal):
+            rows, kind = literal, "CSV with literal quotes"
+    records, damaged = [], {}
+    for fields, source, line, stray in rows:
+        if stray:
+            raise OtherFile(f"damaged CSV (the quote in line {stray} isn't closed, or text follows its end)")
+        if is_several_rows(source, delimiter, len(keys)):
+            damaged[len(records)] = "that may be several rows, for want of a quote", line
+        too_many = any(map(str.strip, fields[len(keys):]))
+        records.append(BadEntry("with more fields than the header") if too_many else
+                       dict.fromkeys(keys) | dict(zip(keys, fields)))
+    return with_damaged(records, damaged), kind
+
+
+def read_rows(text, start, delimiter, quotes=True):
+    """The rows of a table that aren't blank: (fields, source, number of the first line, number of a line with a quote
+    in a wrong place or None). Blanks may stand around a field in quotes."""
+    mark = re.escape(delimiter)
+    blanks = rf"[^\S{mark}\r\n]*+"
+    quoted = rf'{blanks}"([^"]*+(?:""[^"]*+)*+)"{blanks}(?=[{mark}\r\n]|\Z)' if quotes else "((?!))"
+    pattern = re.compile(rf"(?:{quoted}|([^{mark}\r\n]*))({mark}|\r\n?|\n|\Z)")
+    fields, begin, line, stray = [], start, 1 + count_line_ends(text[:start]), None
+    for field in pattern.finditer(text, start):
+        inside, plain, end = field.groups()
+        if quotes and inside is None and plain.lstrip().startswith('"'):
+            stray = stray or line + count_line_ends(text[begin:field.start()])
+        fields.append(plain if inside is None else inside.replace('""', '"'))
+        if end != delimiter:
+            if any(map(str.strip, fields)):
+                yield fields, text[begin:field.start(3)], line, stray
+            line += count_line_ends(text[begin:field.end()])
+            fields, begin, stray = [], field.end(), None
+
+
+def is_several_rows(source, delimiter, width):
+    """Whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed rows."""
+    lines = re.split(r"\r\n?|\n", source)
+    mark = re.escape(delimiter)
+    # A tab at the beginning of a line indents it; a comma before a blank or between digits is one of a text.
+    between = r"(?<=.)\t" if delimiter == "\t" else rf"{mark}(?!\s)(?!(?<=\d{mark})\d)"
+    return len(lines) > 1 < width and all(len(re.findall(between, line)) == width - 1 for line in lines)

@@ -1,6 +1,7 @@
-"""The tutorial's drawings. What is drawn from data is text, never markup, and always fits.
+"""The tutorial's figures.
 
-Each function returns a matplotlib figure; `show` puts it into the notebook with a text for those who can't see it.
+The functions named `draw_...` and `plot_...` return a matplotlib figure. `show` displays it in the notebook, with an
+alternative text, and translates the figure's own texts. Texts from data are drawn as they are, never as markup.
 """
 
 import io
@@ -10,20 +11,20 @@ import textwrap
 from pathlib import Path
 from unicodedata import east_asian_width
 
-from .entries import shorten
+from .data_files import shorten
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
 WIDTH = 9  # inches, at 100 dots each: what fits a page of 1,000 pixels
 GREY, BLUE, GREEN, ORANGE, RED = "#e4e4e4", "#bcd7ee", "#bfe3c0", "#f8cf9d", "#f2b8b5"
-LABELS = {}  # the drawings' own texts in another language, by the English ones
+LABELS = {}  # {text of a figure: its translation}
 
 
 def set_up_figures():
-    """Have matplotlib draw texts as they are, also "$x$", and in a font for Chinese, Japanese and Korean if there is
-    one."""
-    import matplotlib.pyplot as plt  # only here: a third of a second that loading a model need not wait for
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font without bold letters is no news
+    """Have matplotlib draw texts such as "$x$" as they are, and use a font for Chinese, Japanese and Korean if one is
+    installed."""
+    import matplotlib.pyplot as plt  # in the functions: what imports this module without drawing doesn't wait for it
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # don't report a font without bold letters
     plt.rcParams["text.parse_math"] = False
     plt.rcParams["font.family"] = ["DejaVu Sans", *cjk_fonts()]
 
@@ -31,30 +32,39 @@ def set_up_figures():
 def cjk_fonts():
     """The names of those CJK_FONTS that are installed."""
     from matplotlib import font_manager
-    there = {font.name for font in font_manager.fontManager.ttflist}
-    return [name for name in CJK_FONTS if name in there]
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return [name for name in CJK_FONTS if name in installed]
 
 
 def monospaced():
-    """A monospaced font, and those that have the characters which it lacks."""
+    """The names of a monospaced font and of those that replace it for the characters it lacks."""
     import matplotlib.pyplot as plt
     return ["DejaVu Sans Mono", *plt.rcParams["font.family"]]
 
 
 def read_labels(path):
-    """From now on have the drawings' own texts in the language of a translation, a JSON file with `labels`."""
+    """From now on, translate the figures' own texts by the `labels` of a translation, a JSON file."""
     LABELS.update(json.loads(Path(path).read_text(encoding="utf-8"))["labels"])
 
 
 def label(text):
-    """One of the drawings' own texts, in the language that was read last."""
+    """A figure's own text in the language of the labels that were read; any other text as it is."""
     return LABELS.get(text, text)
 
 
+def translate_labels(fig):
+    """Translate the titles, axis labels and legends of a figure. Other texts, which may be data, stay as they are."""
+    for ax in fig.axes:
+        legend = ax.get_legend()
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label, *(legend.get_texts() if legend else ())):
+            text.set_text(label(text.get_text()))
+
+
 def show(fig, alt):
-    """Display a figure in the notebook, once, with a text that says what is to be seen."""
+    """Display a figure in the notebook, translated, with an alternative text, and close it."""
     import matplotlib.pyplot as plt
     from IPython.display import Image, display
+    translate_labels(fig)
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=100, bbox_inches="tight")
     plt.close(fig)
@@ -62,8 +72,8 @@ def show(fig, alt):
 
 
 def drawable(text, otherwise, longest=40):
-    """A text as one short line for a figure, with line ends and tabs as \\n and \\t; `otherwise` where no font has all
-    of its characters."""
+    """A text as one short line for a figure, with line ends and tabs as \\n and \\t; `otherwise` if no font has all of
+    its characters."""
     import matplotlib.pyplot as plt
     from matplotlib import font_manager
     fonts = [font_manager.get_font(font_manager.findfont(name)) for name in plt.rcParams["font.family"]]
@@ -75,7 +85,7 @@ def drawable(text, otherwise, longest=40):
 
 
 def empty_axes(width, height, figsize=None):
-    """A figure without axes' lines, in which a unit is the same length both ways: (figure, axes)."""
+    """A figure without axis lines, with units of the same length in both directions: (figure, axes)."""
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=figsize or (WIDTH, WIDTH * height / width))
     ax.set(xlim=(0, width), ylim=(height, 0))
@@ -84,21 +94,20 @@ def empty_axes(width, height, figsize=None):
 
 
 def box(ax, x, y, width, height, text, colour, **style):
-    """A coloured rectangle with a text in its middle; (x, y) is its upper left corner."""
+    """Draw a coloured rectangle with a centred text; (x, y) is its upper left corner."""
     import matplotlib.pyplot as plt
     ax.add_patch(plt.Rectangle((x, y), width, height, facecolor=colour, edgecolor="white", linewidth=1.5))
     ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", **style)
 
 
-# --- Where we are ---
-
+# --- Progress ---
 
 SECTIONS = ("result", "model", "prompt", "data", "base model", "batches", "inside GPT-2", "training", "before, after",
             "keep, ask", "from here", "exercises", "the end")
 
 
 def show_progress(current):
-    """Show the notebook's sections as one line of boxes: those behind us in green, the `current` one in orange."""
+    """Show the notebook's sections as a row of boxes: finished ones in green, the `current` one in orange."""
     fig, ax = empty_axes(len(SECTIONS), 0.5)
     for i, section in enumerate(SECTIONS):
         colour = GREEN if i < current else ORANGE if i == current else GREY
@@ -111,18 +120,18 @@ def show_progress(current):
 
 
 def draw_data(asked, answered, tasks):
-    """How many words questions and answers have, and how many entries each task: numbers of words, and (task, entries)
-    pairs, the first on top."""
+    """Two panels: histograms of the numbers of words in questions (`asked`) and answers (`answered`), and the number of
+    entries of each task, from (task, entries) pairs, the first on top."""
     import matplotlib.pyplot as plt
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
     longest = max(asked + answered)
-    step = -(-longest // 20)  # whole words in each bin, or some would be empty
-    axes[0].hist([asked, answered], bins=range(0, longest + step + 1, step), label=[label("asked"), label("answered")])
-    axes[0].set(xlabel=label("words"), ylabel=label("entries"), title=label("Length of question and answer"))
+    step = -(-longest // 20)  # a whole number of words, or some bins would be empty
+    axes[0].hist([asked, answered], bins=range(0, longest + step + 1, step), label=["asked", "answered"])
+    axes[0].set(xlabel="words", ylabel="entries", title="Length of question and answer")
     axes[0].legend()
     axes[1].barh(range(len(tasks)), [entries for _, entries in tasks])
     axes[1].set_yticks(range(len(tasks)), [drawable(task, label("(not drawable)")) for task, _ in tasks])
-    axes[1].set(xlabel=label("entries"), title=label("What is asked"), ylim=(len(tasks) - 0.4, -0.6))
+    axes[1].set(xlabel="entries", title="What is asked", ylim=(len(tasks) - 0.4, -0.6))
     fig.tight_layout()
     return fig
 
@@ -143,10 +152,10 @@ def draw_cells(tables):
 
 
 def draw_tokens(rows, title, values=None, colours=None, low=0.0, high=1.0, line=105):
-    """Texts as strips of tokens, one below the other, wrapped where they are too long.
+    """Texts as rows of coloured tokens, wrapped at `line` characters.
 
-    rows: {name: token texts}. colours: {name: a colour for each token}, or values: {name: a number for each token},
-    shown by a shade between red at `low` and green at `high`.
+    rows: {name: token texts}. colours: {name: a colour for each token}; or values: {name: a number for each token},
+    shown as a shade from red (`low`) to green (`high`).
     """
     from matplotlib import colormaps
     places, y = [], 0.0
@@ -176,8 +185,8 @@ def draw_tokens(rows, title, values=None, colours=None, low=0.0, high=1.0, line=
 
 
 def draw_probabilities(panels, highlight=None):
-    """Horizontal bars of probabilities, panels side by side: {title: [(token, probability), ...]}, the likeliest on
-    top; the token `highlight` in orange."""
+    """Bar charts of next-token probabilities, side by side: {title: [(token, probability), ...]}, the likeliest on top.
+    The token `highlight` is orange."""
     import matplotlib.pyplot as plt
     rows = max(map(len, panels.values()))
     fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.26 * rows + 0.9), squeeze=False)
@@ -198,15 +207,15 @@ def draw_probabilities(panels, highlight=None):
 
 
 def parameter_shares(config):
-    """How many parameters a GPT-2 with this config has, by what they are for: {part: number}. V is the vocabulary's
-    size, D the width, L the number of blocks."""
+    """The number of parameters in each part of a GPT-2 with this config: {part: number}. V is the vocabulary size, D
+    the embedding width, L the number of blocks."""
     V, D, L = config["vocab_size"], config["emb_dim"], config["n_layers"]
     return {"token embedding": V * D, "position embedding": config["context_length"] * D,
             "blocks": L * (12 * D**2 + 13 * D), "final LayerNorm": 2 * D}
 
 
 def draw_parameters(models):
-    """Where the parameters are, as shares: {model: {part: number}}, one bar a model."""
+    """Each part's share of the parameters, {model: {part: number}}, as one bar per model."""
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(WIDTH, 0.45 * len(models) + 1.0))
     parts = list(next(iter(models.values())))
@@ -214,7 +223,7 @@ def draw_parameters(models):
         left, total = 0.0, sum(numbers.values())
         for part, colour in zip(parts, ("#f0a04b", "#f6d7a8", "#7fa8d1", "#b5b5b5")):
             share = numbers[part] / total
-            ax.barh(y, share, left=left, color=colour, label=label(part) if y == 0 else None)
+            ax.barh(y, share, left=left, color=colour, label=part if y == 0 else None)
             if share > 0.04:
                 ax.text(left + share / 2, y, f"{share:.0%}", ha="center", va="center", fontsize=9)
             left += share
@@ -229,7 +238,7 @@ def draw_parameters(models):
 
 
 def draw_architecture(B, T, cfg):
-    """GPT-2 as a block diagram, from the ids below to the logits above, with the shapes of one batch."""
+    """GPT-2 as a block diagram, from the ids at the bottom to the loss at the top, with the shapes of one batch."""
     D, V, nh, L = cfg["emb_dim"], cfg["vocab_size"], cfg["n_heads"], cfg["n_layers"]
     fig, ax = empty_axes(18, 12.4)
     main, inner = [  # name, shape after it, colour; from the top
@@ -270,8 +279,8 @@ def draw_architecture(B, T, cfg):
 
 
 def draw_attention(heads, labels, ringed):
-    """The attention weights of every head, (nh, T, T), for tokens with these labels: who looks (rows) at whom
-    (columns). `ringed`: (head, looking, looked at), the cell to see."""
+    """The attention weights of every head, (nh, T, T), for tokens with these labels: queries are rows, keys columns.
+    `ringed`: (head, row, column) of the cell to mark. The colour shows the square root of the weight."""
     import matplotlib.pyplot as plt
     columns = min(2, len(heads))
     rows = -(-len(heads) // columns)
@@ -289,7 +298,7 @@ def draw_attention(heads, labels, ringed):
 
 
 def plot_functions(functions):
-    """Functions of one number, from -4 to 4: {name: function of a tensor}."""
+    """Curves of functions from -4 to 4: {name: function of a tensor}."""
     import matplotlib.pyplot as plt
     import torch
     x = torch.linspace(-4, 4, 200)
@@ -304,33 +313,8 @@ def plot_functions(functions):
 # --- Training ---
 
 
-def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):
-    """Training and validation loss, on a logarithmic axis, over epochs (lower axis) and real tokens (upper axis), with
-    the smallest validation loss marked. Returns the figure."""
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
-    fig, ax = plt.subplots(figsize=(6, 3.5))
-    ax.plot(epochs_seen, train_losses, label=label("training"))
-    ax.plot(epochs_seen, val_losses, linestyle="--", label=label("validation"))
-    if len(val_losses):
-        best = min(range(len(val_losses)), key=lambda i: val_losses[i])
-        ax.plot(epochs_seen[best], val_losses[best], "o", color="tab:orange",
-                label=label("smallest validation loss, {:.3f}").format(val_losses[best]))
-    ax.set(xlabel=label("epochs"), ylabel=label("loss per scored token (nats)"), yscale="log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(ScalarFormatter())
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
-    tokens_axis = ax.twiny()
-    tokens_axis.plot(tokens_seen, train_losses, alpha=0)  # invisible: it only gives the upper axis its range
-    tokens_axis.set_xlabel(label("tokens read, without padding"))
-    fig.tight_layout()
-    return fig
-
-
 def plot_learning(steps, curves):
-    """What is learned when: {name: shares, one for each of the steps}; the axis of the steps is logarithmic from 1."""
+    """How shares, {name: one for each step}, change in training; the axis of the steps is logarithmic from 1."""
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(WIDTH * 0.75, 3))
     for (name, shares), marker in zip(curves.items(), "os^"):
@@ -338,7 +322,7 @@ def plot_learning(steps, curves):
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks(steps, steps)
     ax.minorticks_off()
-    ax.set(xlabel=label("training steps, logarithmic"), ylim=(-0.03, 1.03))
+    ax.set(xlabel="training steps, logarithmic", ylim=(-0.03, 1.03))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     fig.tight_layout()
     return fig

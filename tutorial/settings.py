@@ -1,18 +1,22 @@
-"""Settings that come from outside."""
+"""Settings of the notebook and the scripts that environment variables can change."""
 
 import os
 
 
-def override_from_environment(namespace):
-    """Give each setting in a namespace, a name in capitals for a text or a number, the value that an environment
-    variable of the same name has, and print it if it is another. Raises ValueError for what is no number where one is
-    wanted."""
-    for name, default in list(namespace.items()):
-        if name.isupper() and name in os.environ and type(default) in (str, int, float):
-            try:
-                namespace[name] = type(default)(os.environ[name])
-            except ValueError as error:
-                kind = "whole number" if type(default) is int else "number"
-                raise ValueError(f"{name} is {os.environ[name]!r}: want a {kind} such as {default}") from error
-            if namespace[name] != default:
-                print(f"{name} = {namespace[name]!r} (from the environment)")
+def setting(name, default):
+    """The value of the environment variable `name`, converted to the type of `default` (str, int or float); `default`
+    if there is no such variable.
+
+    Prints a line if the value differs from the default. Raises ValueError for text where a number is expected.
+    """
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    try:
+        value = type(default)(text)
+    except ValueError as error:
+        kind = "a whole number" if type(default) is int else "a number"
+        raise ValueError(f"the environment variable {name} is {text!r}: want {kind}, such as {default}") from error
+    if value != default:
+        print(f"{name} = {value!r} (from the environment)")
+    return value

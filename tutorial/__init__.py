@@ -1,0 +1,14 @@
+"""What the notebook needs around the model.
+
+    instructions    the notebook's own definitions: prompt, data set, collate function, split, recipes, answers
+    data_files      people's data files as checked entries
+    scores          how good answers are
+    figures         the tutorial's drawings
+    settings        settings that come from the environment
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "GPT2_instruction_finetuning.ipynb"
+MINIATURE_DIR = ROOT / "gpt2/7M"  # the embedded model; its tokenizer is that of every GPT-2

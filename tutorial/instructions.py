@@ -1,0 +1,148 @@
+"""The notebook's own definitions: the prompt, the data and their split, batches, recipes, and the model's answers.
+
+Don't edit this file. `python scripts/write_instructions.py` writes it from the notebook's cells with the tag `export`.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from engine import generation
+from gpt_download import download_file
+from tutorial.data_files import load_entries
+
+PUBLISHED = {  # the book's data and recipe
+    "data_file": "instruction-data.json",
+    "url": "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
+           "ch07/01_main-chapter-code/instruction-data.json",
+    "sha256": "7e09a9af353722ca15c18bc580f093f9c39d3178335a75177319cb1e1d163944",
+    "learning_rate": 5e-5, "num_epochs": 2, "linear_decay": False, "max_norm": None,
+    "mask_instruction": False, "context_length": 1024, "precision": "auto",
+}
+MINIATURE = {
+    "data_file": "data/mini-instructions.json", "url": None, "sha256": None,
+    "learning_rate": 2.5e-4, "num_epochs": 2, "linear_decay": True, "max_norm": 1.0,
+    "mask_instruction": True, "context_length": 256, "precision": "float32",
+}
+
+
+def format_input(entry):
+    """The instruction part of an Alpaca prompt, without the response header."""
+    instruction_text = (
+        f"Below is an instruction that describes a task. "
+        f"Write a response that appropriately completes the request."
+        f"\n\n### Instruction:\n{entry['instruction']}"
+    )
+    input_text = f"\n\n### Input:\n{entry['input']}" if entry["input"] else ""
+    return instruction_text + input_text
+
+
+def format_prompt(entry):
+    """All that comes before the answer: instruction, input and the response header."""
+    return format_input(entry) + "\n\n### Response:\n"
+
+
+def download_and_load_file(file_path, url, sha256=None, **checks):
+    """The list of entries in `file_path`, downloaded from `url` first if missing.
+
+    Prints what was found. `checks` are the arguments of `load_entries`. Raises
+    FileNotFoundError if the file is missing and no url is given, ValueError for a wrong
+    sha256 or entries that can't be used, CheckpointError if the download fails.
+    """
+    path = Path(file_path)
+    if not path.exists() and url is None:
+        raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
+    if not path.exists():
+        download_file(url, path)
+    if sha256 not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+        raise ValueError(f"{path} is not the published file (wrong sha256): "
+                         "delete it and run this again")
+    entries, found = load_entries(path, **checks)
+    print(found)
+    return entries
+
+
+def split(data, batch_size=8):
+    """The entries for training (85%), the test (10%) and validation (the rest), in the
+    order of the data. Raises ValueError if one part would be empty, or training would
+    have less than one batch.
+    """
+    train_end = int(len(data) * 0.85)
+    test_end = train_end + int(len(data) * 0.1)
+    train_data, test_data = data[:train_end], data[train_end:test_end]
+    val_data = data[test_end:]
+    if len(train_data) < batch_size or not test_data or not val_data:
+        raise ValueError(f"{len(data)} entries are too few: want {batch_size} for "
+                         "training, and at least one each to test and validate")
+    return train_data, test_data, val_data
+
+
+def generate_responses(model, entries, tokenizer, max_new_tokens, batch_size=64,
+                       prompt_of=format_prompt):
+    """The model's greedy answers to the entries, in order: a list of stripped texts.
+
+    `prompt_of` makes the prompt of an entry. Raises ValueError for a prompt with more
+    tokens than the model reads.
+    """
+    prompts = [tokenizer.encode_ordinary(prompt_of(entry)) for entry in entries]
+    longest, limit = max(map(len, prompts)), model.pos_emb.num_embeddings
+    if longest > limit:
+        raise ValueError(f"a question has {longest} tokens with its prompt, but the "
+                         f"model reads {limit}: shorten it")
+    # Prompts of similar length together have little padding.
+    by_length = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
+    responses = [""] * len(entries)
+    for first in range(0, len(entries), batch_size):
+        indices = by_length[first:first + batch_size]
+        rows = generation.generate(model, [prompts[i] for i in indices], max_new_tokens,
+                                   limit, eos_id=tokenizer.eot_token)
+        for i, row in zip(indices, rows):
+            responses[i] = tokenizer.decode(row[len(prompts[i]):]).strip()
+    return responses
+
+
+class InstructionDataset(Dataset):
+    """Entries as ids. An item is an id list, or with `mask_instruction` a pair: (id
+    list, index of the answer's first id). Raises ValueError for an entry with more
+    than `max_length` ids.
+    """
+
+    def __init__(self, data, tokenizer, mask_instruction=False, max_length=None):
+        self.encoded_texts = []
+        for i, entry in enumerate(data):
+            prompt_ids = tokenizer.encode_ordinary(format_prompt(entry))
+            ids = prompt_ids + tokenizer.encode_ordinary(entry["output"])
+            if max_length is not None and len(ids) > max_length:
+                raise ValueError(f"entry {i} has {len(ids)} tokens, but the model "
+                                 f"reads {max_length}: {entry['instruction'][:60]!r}")
+            item = (ids, len(prompt_ids)) if mask_instruction else ids
+            self.encoded_texts.append(item)
+
+    def __getitem__(self, index):
+        return self.encoded_texts[index]
+
+    def __len__(self):
+        return len(self.encoded_texts)
+
+
+def custom_collate_fn(batch, pad_token_id=50256, ignore_index=-100,
+                      allowed_max_length=None, device="cpu"):
+    """Pad a batch of id lists, or of (id list, start of the answer): (inputs, targets).
+
+    Both are (rows, longest row). Raises ValueError for a row that is longer than
+    `allowed_max_length`: a cut would go through its answer.
+    """
+    rows = [item if isinstance(item, tuple) else (item, 1) for item in batch]
+    longest = max(len(ids) for ids, _ in rows)
+    if allowed_max_length is not None and longest > allowed_max_length:
+        raise ValueError(f"a row has {longest} tokens, more than {allowed_max_length}")
+    inputs, targets = [], []
+    for ids, answer_start in rows:
+        padding = longest - len(ids)
+        start = max(answer_start, 1)  # the target at place i is the token at i + 1
+        inputs.append(ids + [pad_token_id] * padding)
+        targets.append([ignore_index] * (start - 1) + ids[start:] + [pad_token_id]
+                       + [ignore_index] * padding)
+    return torch.tensor(inputs, device=device), torch.tensor(targets, device=device)

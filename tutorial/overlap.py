@@ -1,0 +1,84 @@
+"""What the parts of a data set have in common, beside the questions that are repeated exactly (`scores.count_known`),
+and what one of them lacks.
+
+A test that repeats the training with a word changed measures less than it seems to.
+"""
+
+import re
+from collections import defaultdict
+from itertools import count
+
+import numpy as np
+
+from tutorial.scores import UNSPACED, normalize, question
+
+NEAR = 0.6  # the similarity from which an entry is a near repetition
+END = 200  # of longer texts, so many characters are compared at the beginning and at the end
+
+
+def near_repetitions(parts):
+    """The entries that nearly repeat one of an earlier part: ({part: number of them}, the worst three).
+
+    parts: {name: list of entries}, training first. The similarity of two entries is the number of pairs of
+    neighbouring words that both have, divided by the number that either has (Jaccard's index), over instruction, input
+    and output; case and punctuation don't matter. Pairs of words that more than 100 entries and more than 1 %
+    of all have belong to the form of the data and don't count. Questions that are repeated exactly are left out. Each
+    of the worst three is (similarity, entry, the most similar entry of an earlier part).
+    """
+    entries = [entry for part in parts.values() for entry in part]
+    owners, pairs = word_pairs(entries)
+    counts, near, known, first = {}, [], set(), 0
+    pair_sizes = np.bincount(pairs)                                       # entries that have a pair: (pairs,)
+    telling = pair_sizes[pairs] <= max(100, len(entries) / 100)
+    owners, pairs = owners[telling], pairs[telling]
+    sizes = np.bincount(owners, minlength=len(entries))                   # pairs that an entry has: (entries,)
+    own_pairs = np.split(pairs, np.cumsum(sizes)[:-1])                    # of each entry
+    in_order = np.argsort(pairs, kind="stable")
+    pair_ends = np.searchsorted(pairs[in_order], np.arange(len(pair_sizes)), side="right")
+    owners = owners[in_order]                                             # the entries that have the same pair, in turn
+    for name, part in parts.items():
+        similar = []
+        for own, entry in zip(own_pairs[first:], part):
+            if not first or not len(own) or question(entry) in known:
+                continue
+            others = np.concatenate([owners[pair_ends[pair] - pair_sizes[pair]:pair_ends[pair]] for pair in own])
+            shared = np.bincount(others, minlength=first)[:first]         # with each entry of the earlier parts
+            similarities = shared / (sizes[:first] + len(own) - shared)
+            nearest = similarities.argmax()
+            if similarities[nearest] >= NEAR:
+                similar.append((float(similarities[nearest]), entry, entries[nearest]))
+        if first:
+            counts[name] = len(similar)
+        near += similar
+        known.update(map(question, part))
+        first += len(part)
+    return counts, sorted(near, key=lambda found: -found[0])[:3]
+
+
+def word_pairs(entries):
+    """The pairs of neighbouring words that each entry has: (indices of the entries, numbers of the pairs), both sorted
+    by entry, (total pairs,). Texts begin and end with an empty word."""
+    numbers, flat, lengths = defaultdict(count(1).__next__), [0], []
+    for entry in entries:
+        text = f"{entry['instruction']} {entry['input']} {entry['output']}"
+        text = normalize(text if len(text) <= 2 * END else f"{text[:END]} {text[-END:]}")
+        words = re.findall(f"[{UNSPACED}]|[^\\W{UNSPACED}]+", text)
+        flat += [*map(numbers.__getitem__, words), 0]
+        lengths.append(len(words) + 1)
+    flat = np.array(flat)
+    pairs = flat[:-1] * (len(numbers) + 1) + flat[1:]
+    owners = np.repeat(np.arange(len(entries)), lengths)
+    # Numbers in the order of the pairs; then the pairs of each entry, in order, without repetitions.
+    in_order = np.argsort(pairs, kind="stable")
+    pairs[in_order] = np.cumsum(np.diff(pairs[in_order], prepend=-1) > 0) - 1
+    numbered = np.sort(owners * (len(pairs) + 1) + pairs)
+    numbered = numbered[np.diff(numbered, prepend=-1) > 0]
+    return np.divmod(numbered, len(pairs) + 1)
+
+
+def missing_tasks(parts):
+    """The tasks that some part has and another lacks: {part that lacks any: sorted list of tasks}."""
+    tasks = {name: {entry["task"] for entry in part if isinstance(entry.get("task"), str)}
+             for name, part in parts.items()}
+    lacking = {name: sorted(set().union(*tasks.values()) - own) for name, own in tasks.items()}
+    return {name: missing for name, missing in lacking.items() if missing}

@@ -1,0 +1,72 @@
+"""Scores of a model's answers, and the tables that show them.
+
+A record is an entry with the answers `before` and `after` fine-tuning.
+"""
+
+import html
+import re
+import unicodedata
+from collections import Counter, defaultdict
+
+# Scripts without spaces between words, in which each character counts as a word: Thai, Lao, Tibetan, Burmese, Khmer,
+# Chinese and Japanese, with their punctuation.
+UNSPACED = ("\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f"
+            "\U00020000-\U0003ffff")
+
+
+def words(text):
+    """The words of a text, with adjacent punctuation; in scripts without spaces, its characters."""
+    return re.findall(f"[{UNSPACED}]|[^\\s{UNSPACED}]+", text)
+
+
+def normalize(text):
+    """The text in lower case, with single spaces, and with characters in their composed forms (Unicode's NFC)."""
+    return " ".join(unicodedata.normalize("NFC", text.lower()).split())
+
+
+def exact_match(answer, wanted):
+    """1.0 if the texts are equal but for case, whitespace and the encoding of composed characters, else 0.0."""
+    return float(normalize(answer) == normalize(wanted))
+
+
+def token_f1(answer, wanted):
+    """The harmonic mean of precision and recall over the words of two texts, 0 to 1. A repeated word counts each
+    time."""
+    answer, wanted = words(normalize(answer)), words(normalize(wanted))
+    common = (Counter(answer) & Counter(wanted)).total()
+    return 2 * common / (len(answer) + len(wanted)) if common else 0.0
+
+
+def score_table(records):
+    """Mean scores of each task and of "all": {task: (entries, exact before, exact after, F1 before, F1 after)}.
+
+    Tasks with few entries come first. Records whose `task` isn't a text count in "all" only.
+    """
+    groups = defaultdict(list)
+    for record in records:
+        scores = [score(record[when], record["output"])
+                  for score in (exact_match, token_f1) for when in ("before", "after")]
+        for group in ({record["task"]} if isinstance(record.get("task"), str) else set()) | {"all"}:
+            groups[group].append(scores)
+    by_size = sorted(groups.items(), key=lambda group: len(group[1]))
+    return {task: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for task, rows in by_size}
+
+
+def markdown_table(header, rows):
+    """A table in Markdown. Markup in its cells is escaped, and each cell stands on one line."""
+    def cell(text):
+        text = html.escape(" ".join(text.split()), quote=False)
+        return re.sub(r"([\\`*_{}\[\]#|~$!+-])", lambda sign: f"&#{ord(sign[1])};", text)
+    lines = [header, ["---"] * len(header), *(map(cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def question(entry):
+    """What an entry asks, but for case and whitespace: (instruction, input)."""
+    return normalize(entry["instruction"]), normalize(entry["input"])
+
+
+def count_known(entries, train_entries):
+    """How many of the entries ask the same as a training entry, but for case and whitespace."""
+    known = set(map(question, train_entries))
+    return sum(question(entry) in known for entry in entries)
