@@ -1,11 +1,11 @@
 # `make run` executes the tutorial into build/, `make zh` its Chinese edition, `make chat` talks to its model, `make test` runs
-# all tests, `make bench` measures; each sets up .venv first if it must.
+# all tests, `make bench` measures speed and memory. Each of them sets up .venv first if it isn't there.
 PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
 BIN = .venv/bin
-# Python compiles a module when it is first imported, and keeps the result: there is no need to compile all of them.
-PIP = $(BIN)/pip install --disable-pip-version-check --no-compile --quiet
+# Python compiles a module at its first import and keeps the result, so there is no need to compile all of them here.
+PIP = $(BIN)/pip install --disable-pip-version-check --no-compile --quiet --constraint constraints.txt
 export PYTHONDONTWRITEBYTECODE =
 
 run: .venv/run
@@ -18,7 +18,7 @@ zh: .venv/run
 	$(BIN)/python scripts/translate.py
 	$(call execute,build/$(NOTEBOOK).zh.ipynb,$(NOTEBOOK).zh,zh)
 
-define execute  # a notebook into build/, and as a web page: its path, its name, its language
+define execute  # a notebook into build/, and as a web page. Arguments: path, name, language
 	CHOOSE_MODEL="$(CHOOSE_MODEL)" OUTPUT_DIR=build MPLBACKEND= $(BIN)/jupyter nbconvert --to notebook --execute \
 		--ExecutePreprocessor.timeout=-1 --output-dir build $(1)
 	$(BIN)/jupyter nbconvert --coalesce-streams build/$(2).ipynb  # in place: the progress bar becomes one line
@@ -32,8 +32,8 @@ endef
 chat: .venv/run $(if $(WEB),.venv/chat)
 	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
 
-# Two processes, each with one thread: models this small gain little from more threads. Each has half of the files, and
-# takes over some of the other's where it is done first.
+# Two processes of one thread each: models this small gain little from more threads. Each has half of the tests; the one
+# that finishes first takes over some of the other's.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests
 
@@ -41,7 +41,7 @@ lint: .venv/test
 	$(BIN)/ruff check
 	$(BIN)/ruff check --line-length 88 $(NOTEBOOK).ipynb
 
-.venv/run: requirements.txt
+.venv/run: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) -r requirements.txt
 	touch $@
@@ -55,7 +55,15 @@ lint: .venv/test
 	$(PIP) --no-deps -r benchmarks/requirements.txt
 	touch $@
 
-# Up to an hour of a machine that does nothing else; INSTRUCTION_DATA names the published data set.
+# Writes constraints.txt: every version that the requirements and the tests bring along, for Python 3.11 and newer on Linux,
+# macOS and Windows. Versions that are there already stay, as far as the requirements allow; delete the file to renew all.
+constraints:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --disable-pip-version-check --quiet uv==0.13.9
+	build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+		--custom-compile-command "make constraints" tests/requirements.txt --output-file constraints.txt
+
+# Up to an hour on a machine that does nothing else. INSTRUCTION_DATA is the path of the published data set.
 bench: .venv/test
 	$(BIN)/python -m benchmarks.bench
 
@@ -63,19 +71,19 @@ bench: .venv/test
 	$(PIP) -r benchmarks/strongest-requirements.txt
 	touch $@
 
-# Forty-five minutes of such a machine.
+# Forty-five minutes on such a machine.
 bench-strongest: .venv/strongest
 	$(BIN)/python -m benchmarks.strongest
 
-# Compares OpenAI's weights, downloaded, with what is published of them: make check-weights MODEL=355M
+# Checks that OpenAI's weights give the published results: make check-weights MODEL=355M
 check-weights: .venv/run
 	$(BIN)/python scripts/check_weights.py $(MODEL)
 
-# Makes the miniature anew: its instruction set, its pretraining (45 minutes on 2 slow cores; goes on where it was
-# stopped), its checkpoint.
+# Makes the miniature again: its instruction set, its pretraining (45 minutes on 2 slow cores; it resumes after an
+# interruption), its checkpoint.
 miniature: .venv/run
 	$(BIN)/python -m miniature.instructions
 	$(BIN)/python -m miniature.pretrain
 	$(BIN)/python -m miniature.export
 
-.PHONY: run zh chat test lint bench bench-strongest check-weights miniature
+.PHONY: run zh chat test lint constraints bench bench-strongest check-weights miniature

@@ -19,7 +19,8 @@ from torch.nn.modules.dropout import _DropoutNd  # of which all classes of dropo
 
 from engine.distributed import all_gather, broadcast, full, rank, shard_like, start_epoch, world_size
 from engine.randomness import Randomness
-from weights.saved import atomic_write, plain
+from weights.files import atomic_write, unlink_unlocked
+from weights.saved import plain
 
 BEGINNINGS = WeakKeyDictionary()  # model, optimiser or schedule: {folder: what its run there began with}
 
@@ -94,8 +95,8 @@ class Checkpoints:
         with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
             torch.save({"run": self.run, "states": states, "generators": generators, "epoch_starts": epoch_starts},
                        file)
-        for leftover in self.folder.glob("step-*.pt.part"):  # of a process that died while it wrote
-            leftover.unlink()
+        for leftover in self.folder.glob("step-*.pt.*.part"):  # of a process that died while it wrote
+            unlink_unlocked(leftover)
         # Newer ones that are there, too, were damaged: the run would have gone on from them.
         saved = numbered(self.folder)
         kept = [path, *(older for older in saved if number_of(older) < step)][:2]

@@ -392,7 +392,7 @@ def test_checkpoints_come_every_so_many_minutes(tmp_path, monkeypatch):
 def test_what_a_killed_process_was_writing_is_removed(saved_run):
     folder, again, result = saved_run
     (folder / "step-12.pt").unlink()
-    (folder / "step-9.pt.part").write_bytes(b"half")
+    (folder / "step-9.pt.0123abcd.part").write_bytes(b"half")
     assert equal(again(), result)
     assert sorted(path.name for path in folder.iterdir()) == ["step-12.pt", "step-8.pt"]
 

@@ -252,7 +252,7 @@ def test_a_killed_process_ends_all_and_one_alone_goes_on(few, tmp_path):
     assert all(output.result() and machine.returncode != 0 for output, machine in zip(outputs, machines))
     assert not any(process.is_running() for process in processes) and not (tmp_path / "gpt2-instruct.pt").exists()
 
-    (folder / "step-11.pt.part").write_bytes(b"half")  # another that wasn't written to its end
+    (folder / "step-11.pt.0123abcd.part").write_bytes(b"half")  # another that wasn't written to its end
     plain = Plain(FEW, 12, adamw, epochs=3)
     assert_same(finish(start(1, *options, folder)), plain, first=4)
     assert sorted(path.name for path in folder.iterdir()) == ["step-12.pt", "step-8.pt"]

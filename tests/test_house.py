@@ -19,7 +19,7 @@ MAY_IMPORT = {  # of the project's own modules, from the ground floor up
     "engine/generation.py": {"engine.fast"},
     "engine/distributed.py": {"engine.fast"},
     "engine/randomness.py": {"weights.saved"},
-    "engine/checkpoints.py": {"engine.distributed", "engine.randomness", "weights.saved"},
+    "engine/checkpoints.py": {"engine.distributed", "engine.randomness", "weights.files", "weights.saved"},
     "engine/trainer.py": ENGINE,
     "tutorial": ENGINE | {"gpt_download", "tutorial"},
     "scripts": ENGINE | {"gpt_download", "tutorial", "scripts"},
