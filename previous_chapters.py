@@ -306,6 +306,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
             ids = text_to_token_ids(start_context, tokenizer).to(device)
             ids = generate(model, ids, 50, context_size=model.pos_emb.num_embeddings, eos_id=tokenizer.eot_token)
             print(token_ids_to_text(ids, tokenizer).replace("\n", " "))
+            model.train()
     return train_losses, val_losses, tokens_seen
 
 

@@ -36,7 +36,8 @@ class Checkpoints:
     def __init__(self, folder, stateful, train_loader=None, val_loader=None, minutes=inf, **settings):
         self.folder = Path(folder).resolve() if folder else None
         self.stateful, self.minutes, self.saved_at = stateful, minutes, time.monotonic()
-        self.randomness = Randomness(train_loader, val_loader)
+        self.randomness = Randomness(stateful[0], train_loader, val_loader)
+        self.trained = {name for name, weight in stateful[0].named_parameters() if weight.requires_grad}
         self.epoch_start = self.randomness.states()
         if self.folder:
             generators = [str(generator.device) for generator in self.randomness.generators]
@@ -50,9 +51,12 @@ class Checkpoints:
 
     def beginning_of(self, item):
         """What the run began with in a model, an optimiser or a schedule. One that has been trained in this process and
-        stopped goes on with its run, so that what it began with is kept in mind while there are checkpoints."""
+        stopped goes on with its run, so that what it began with is remembered."""
         known = BEGINNINGS.setdefault(item, {})
-        if self.folder not in known or not numbered(self.folder):
+        if self.folder in known and not numbered(self.folder):
+            raise ValueError(f"this training was stopped before its first checkpoint in {self.folder}, so it can't go "
+                             "on: make the model and the optimizer again, or name another folder")
+        if self.folder not in known:
             known[self.folder] = plain(dict(describe(item)))
         return known[self.folder]
 
@@ -71,6 +75,20 @@ class Checkpoints:
             self.randomness.restore(now)
         yield from batches
 
+    def state_of(self, item):
+        """What training changes in a model, {name: tensor}: not weights that were frozen at the start, and tied ones
+        once; or the `state_dict` of anything else."""
+        if not isinstance(item, torch.nn.Module):
+            return item.state_dict()
+        return {name: weight for name, weight in item.named_parameters() if name in self.trained} | dict(
+            item.named_buffers())
+
+    @torch.no_grad()
+    def restore_model(self, model, state):
+        """Put what training changed back into a model, in place."""
+        for name, tensor in self.state_of(model).items():
+            tensor.copy_(shard_like(state[name], tensor))
+
     def save_when_due(self, step):
         """Save after this step if rank 0's last checkpoint is so many minutes old."""
         if self.folder and self.minutes < inf and broadcast(time.monotonic() - self.saved_at >= 60 * self.minutes):
@@ -83,12 +101,12 @@ class Checkpoints:
         """
         if self.folder is None:
             return
-        states = [whole_state(item) for item in self.stateful]
+        states = [on_rank_0(self.state_of(item)) for item in self.stateful]
         generators, epoch_starts = all_gather(self.randomness.states()), all_gather(self.epoch_start)
         self.saved_at = time.monotonic()
         if rank() > 0:
             return
-        if not all(weight.isfinite().all() for weight in states[0].values()):
+        if not all(states[0][name].isfinite().all() for name in self.trained):
             raise ValueError(f"after step {step} the weights aren't finite, so they aren't saved: try a lower learning "
                              f"rate or max_norm=1.0, and go on from the checkpoint before, in {self.folder}")
         path = self.folder / f"step-{step}.pt"
@@ -116,7 +134,10 @@ class Checkpoints:
             raise ValueError(f"{path} is of another run ({difference}): empty that folder or name another. To train a "
                              "saved model further, begin with it (in the notebook, set START_FROM)")
         for item, state in zip(self.stateful, saved["states"], strict=True):
-            restore(item, state)
+            if isinstance(item, torch.nn.Module):
+                self.restore_model(item, state)
+            else:
+                item.load_state_dict(sharded(state, item) if isinstance(item, torch.optim.Optimizer) else state)
         if rank() < len(saved["generators"]):  # more processes than before: new ones go on with what they have
             self.randomness.restore(saved["generators"][rank()])
             self.epoch_start = saved["epoch_starts"][rank()]
@@ -158,17 +179,6 @@ def is_sound(path):
 # --- States ---
 
 
-def changing(model):
-    """What training changes in a model, {name: tensor}: not its frozen weights, and tied ones once."""
-    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    return trained | dict(model.named_buffers())
-
-
-def whole_state(item):
-    """The state of a model, an optimiser or the like, put together from all processes on rank 0's CPU."""
-    return on_rank_0(changing(item) if isinstance(item, torch.nn.Module) else item.state_dict())
-
-
 def on_rank_0(state):
     """Whole tensors on the CPU, and plain numbers, also within dictionaries and lists; None for tensors elsewhere."""
     if isinstance(state, dict):
@@ -181,18 +191,12 @@ def on_rank_0(state):
     return plain(state)
 
 
-def restore(item, state):
-    """Put a whole state into a model, an optimiser or the like."""
-    if isinstance(item, torch.nn.Module):
-        there = changing(item)
-        item.load_state_dict({name: shard_like(tensor, there[name]) for name, tensor in state.items()}, strict=False)
-        return
-    if isinstance(item, torch.optim.Optimizer):
-        parameters = [parameter for group in item.param_groups for parameter in group["params"]]
-        moments = {number: {name: shard_like(value, parameters[number]) if torch.is_tensor(value) else value
-                            for name, value in values.items()} for number, values in state["state"].items()}
-        state = state | {"state": moments}
-    item.load_state_dict(state)
+def sharded(state, optimizer):
+    """An optimiser's whole state with its moments in parts, as the parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {number: {name: shard_like(value, parameters[number]) if torch.is_tensor(value) else value
+                        for name, value in values.items()} for number, values in state["state"].items()}
+    return state | {"state": moments}
 
 
 # --- What a run begins with ---

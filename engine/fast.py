@@ -6,27 +6,37 @@ the model's largest matrix product, reads only positions that count in the loss.
 
 Packing rests on one property of GPT-2: only attention looks along a row; every other part treats each token alone. So a
 packed batch goes through the model as one long row, and `Packing.around` puts the tokens back in their rows for
-attention. Whether a model has this property is not assumed but tried out (`computes_the_same`): a layer of the
-reader's own, a hook or an edited textbook may look along the row. Then the plain form is taken, and a line says so.
+attention. Whether a model has this property is not assumed but tried out on two rows (`computes_the_same`): a layer of
+the reader's own, a hook or an edited textbook may look along the row. Then the plain form is taken, and a line says so.
 """
 
 import ctypes
 import sys
 from contextlib import contextmanager
-from math import inf, isfinite
+from functools import partial
+from itertools import count
+from math import inf
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 from torch.nn.modules import module as torch_modules
 from tqdm import tqdm
 
-from previous_chapters import calc_loss_batch, causal_attention
+from engine.randomness import Randomness
+from previous_chapters import (
+    FeedForward,
+    GPTModel,
+    MultiHeadAttention,
+    TransformerBlock,
+    calc_loss_batch,
+    causal_attention,
+)
 
 IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
-PROBE_LENGTH = 16    # tokens in a row on which the fast form is compared with the plain one
 SLICE_ROWS = 8       # so many rows of logits stay in a processor's cache
 
 
@@ -41,21 +51,26 @@ def packed_loss(input_batch, target_batch, model, device):
     packed: a GPU would have to wait for what is counted. Raises ValueError for rows longer than the context, and for a
     negative target other than IGNORE_INDEX.
     """
-    if packing_works(model, input_batch, device):
+    counts = target_batch != IGNORE_INDEX                                       # (B, T)
+    if input_batch.shape[1] > context_length(model):
+        raise ValueError(f"{input_batch.shape[1]} tokens in a row, but the context length is {context_length(model)}: "
+                         "shorten the text")
+    if (target_batch[counts] < 0).any():
+        raise ValueError(f"target {int(target_batch[counts].min())}: want token ids, or {IGNORE_INDEX} where nothing "
+                         "counts")
+    if packing_works(model, input_batch, target_batch, device):
         return loss_of_packed(input_batch, target_batch, model, device)
-    return calc_loss_batch(input_batch, target_batch, model, device)
+    with plain_layers(model):
+        if not counts.any():
+            return 0 * model(input_batch.to(device)).sum()
+        return calc_loss_batch(input_batch, target_batch, model, device)
 
 
 def loss_of_packed(input_batch, target_batch, model, device):
     """The packed form itself, without the check that it fits the model."""
     input_batch, target_batch = input_batch.cpu(), target_batch.cpu()
-    if input_batch.shape[1] > context_length(model):
-        raise ValueError(f"{input_batch.shape[1]} tokens in a row, but the context length is {context_length(model)}: "
-                         "shorten the text")
     counts = target_batch != IGNORE_INDEX                                       # (B, T), S of them true
     targets = target_batch[counts]                                              # (S,)
-    if (targets < 0).any():
-        raise ValueError(f"target {int(targets.min())}: want token ids, or {IGNORE_INDEX} where nothing counts")
     packing = Packing(input_batch, counts, share=not has_dropout(model))
     read, which = packing.source[counts].unique(return_inverse=True)            # (P,), (S,)
     logits = packing.to(device).run(model, causal_attention, read.to(device))   # (P, V)
@@ -147,119 +162,169 @@ def in_slices(tensor):
 
 # --- Is it the same? ---
 
-CHECKED = WeakKeyDictionary()  # model: {(what was checked, how the model was composed): whether fast equals plain}
+CHECKED = WeakKeyDictionary()  # model: {(what was compared, the model's composition, ...): whether both are the same}
+NUMBERS = WeakKeyDictionary()  # function, class or module: a number that no other one ever has
+NEXT_NUMBER = count()
+TEXTBOOK = {kind.forward for kind in (MultiHeadAttention, FeedForward, TransformerBlock, GPTModel)}
 
 
-def computes_the_same(model, what, fast, plain):
-    """Whether `fast()` gives for a model what `plain()` gives, both lists of tensors. `what` they compute, in words, is
-    compared once for each state in which the model is met, and a line says so if they differ."""
-    known, key = CHECKED.setdefault(model, {}), (what, composition(model))
+def computes_the_same(model, what, length, fast, plain):
+    """Whether `fast(length)` gives for a model what `plain(length)` gives, both lists of tensors, from rows of so many
+    tokens. `what` they compute, in words, is compared once for each state in which the model is met, and a line says so
+    if they differ.
+
+    With parts of the reader's own, longer rows are compared; and without gradients, which show what a weight of zero
+    hides, they are compared again when weights have changed.
+    """
+    known, special = CHECKED.setdefault(model, {}), special_parts(model)
+    key = what, composition(model)
+    if special:
+        length = min(2 ** length.bit_length(), context_length(model))
+        key += length, 0 if torch.is_grad_enabled() else sum(
+            weight._version for weight in model.parameters() if not weight.is_inference())
     if key not in known:
-        known[key] = True  # `fast` may come here again
-        difference = difference_between(fast, plain)
-        if difference:
-            tqdm.write(f"{what}: the plain form is taken, which is slower, since the fast one {difference}"
-                       f"{special_parts(model)}", file=sys.stdout)
+        difference = difference_between(model, partial(fast, length), partial(plain, length))
         known[key] = not difference
+        if difference:
+            tqdm.write(f"{what}: the plain form is taken, which is slower, since the fast one {difference}{special}",
+                       file=sys.stdout)
     return known[key]
 
 
-def difference_between(fast, plain):
-    """How the fast form fails, in words; "" if it gives the same up to rounding."""
+def difference_between(model, fast, plain):
+    """How the fast form fails, in words; "" if it gives the same up to rounding. Dropout is off meanwhile, and neither
+    random states nor the model's buffers change."""
+    randomness, buffers = Randomness(model), [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
-        expected, found = plain(), fast()
+        with randomness.fixed(), without_dropout(model):
+            start = randomness.fingerprint()
+            with plain_layers(model):
+                expected = plain()
+            if randomness.fingerprint() != start:
+                return "can't draw the random numbers that the model draws"
+            return "" if equal_up_to_rounding(fast(), expected) else "gives something else"
     except Exception as error:  # a model of the reader's own may not know `attend`, `pos` or `logits_at`
         return f"fails ({type(error).__name__}: {error})"
-    error = sum(float((ours - theirs).square().sum()) for ours, theirs in zip(found, expected)) ** 0.5
-    size = sum(float(tensor.square().sum()) for tensor in expected) ** 0.5
-    if not isfinite(size):  # a model with broken weights: there is nothing to compare
-        return ""
-    return "" if error <= torch.finfo(expected[0].dtype).eps ** 0.5 * size else "gives something else"
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def equal_up_to_rounding(found, expected):
+    """Whether tensors are equal, each up to rounding of its own size and number format; infinite numbers must be the
+    same. (A tensor that is zero but for rounding, such as a gradient, counts as a thousandth of the largest.)"""
+    largest = max(float(tensor[tensor.isfinite()].norm()) for tensor in expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        finite = theirs.isfinite()
+        if not ours.isfinite().equal(finite) or not ours[~finite].nan_to_num().equal(theirs[~finite].nan_to_num()):
+            return False
+        error, size = (float(tensor[finite].norm()) for tensor in (ours - theirs, theirs))
+        # A single number, such as a loss, has less rounding than many, and errors in it may cancel.
+        if error > torch.finfo(theirs.dtype).eps ** (0.5 if theirs.dim() else 0.7) * max(size, 1e-3 * largest):
+            return False
+    return True
 
 
 def composition(model):
-    """What a model's result depends on besides its weights, as a number: its parts, their modes, classes, `forward`
-    methods and hooks."""
-    parts = [(id(module), module.training, id(type(module)), id(type(module).forward), id(vars(module).get("forward")),
-              *hooks_of(module)) for module in model.modules()]
+    """What a model's result depends on besides its weights, as a number: its parts, their classes, `forward` methods,
+    hooks, and plain attributes, such as the mode."""
+    parts = []
+    for module in model.modules():
+        parts += [number_of(module), number_of(type(module)), number_of(type(module).forward), *hooks_of(module)]
+        for name, value in vars(module).items():
+            if name == "forward":
+                parts.append(number_of(getattr(value, "__func__", value)))
+            elif name == "training" or (type(value) in (bool, int, float, str) and name[0] != "_"
+                                        and not is_pytorchs(module)):
+                parts.append((name, value))
     return hash((*parts, *hooks_of(torch_modules, "_global")))
 
 
+def is_pytorchs(module):
+    """Whether a module computes what a class of PyTorch's own does."""
+    return type(module).forward.__module__.startswith("torch.")
+
+
+def number_of(item):
+    """A number that no other function, class or module ever has, also when this one is gone."""
+    return NUMBERS.setdefault(item, next(NEXT_NUMBER))
+
+
 def hooks_of(module, prefix=""):
-    """The numbers of a module's hooks, which differ from hook to hook; those that all modules have are "_global"."""
-    return [number for kind in ("forward_pre", "forward", "backward_pre", "backward")
-            for number in getattr(module, f"{prefix}_{kind}_hooks")]
+    """A module's hooks by their numbers, which differ from hook to hook: {number: hook}; those that all modules have
+    are "_global"."""
+    return {number: hook for kind in ("forward_pre", "forward", "backward_pre", "backward")
+            for number, hook in getattr(module, f"{prefix}_{kind}_hooks").items()}
 
 
 def special_parts(model):
-    """Which parts of a model are neither the textbook's nor PyTorch's, and which have hooks, in words."""
+    """Which parts of a model are neither the textbook's nor PyTorch's, and which have hooks, in words; "" if none."""
     found = ["all modules have a hook"] if hooks_of(torch_modules, "_global") else []
     for name, module in model.named_modules():
-        name = f"{name or 'the model'} ({type(module).__name__})"
+        name, forward = f"{name or 'the model'} ({type(module).__name__})", type(module).forward
         if "forward" in vars(module):
             found.append(f"{name} has another forward")
-        elif not type(module).forward.__module__.startswith(("torch.", "previous_chapters", "engine.")):
+        elif forward not in TEXTBOOK and not is_pytorchs(module) and not forward.__module__.startswith("engine."):
             found.append(f"{name} has a forward of its own")
-        if hooks_of(module):
+        if any(not str(getattr(hook, "__module__", "")).startswith("torch.") for hook in hooks_of(module).values()):
             found.append(f"{name} has a hook")
     return f": {', '.join(found[:3])}{', …' * (len(found) > 3)}" if found else ""
 
 
-def packing_works(model, input_batch, device):
-    """Whether the packed loss of this very model, and in training every gradient, are the plain one's. Two rows of the
-    batch's tokens tell, which have a common beginning and padding at an end."""
-    inputs = probe_rows(input_batch.cpu())                                      # (2, T)
-    targets = inputs.roll(-1, dims=1)
-    targets[1, -len(targets[1]) // 4:] = IGNORE_INDEX
-
-    def compute(loss_of):
-        return lambda: loss_and_gradients(loss_of, inputs, targets, model, device)
+def packing_works(model, input_batch, target_batch, device):
+    """Whether the packed loss of this very model, and in training every gradient, are the plain one's: tried on the
+    batch's first row and on another one, which has the same beginning, and padding at its end."""
+    def compute(loss_of, length):
+        tokens, targets = (cycled(batch.flatten().cpu(), length) for batch in (input_batch, target_batch))
+        rows = torch.stack((tokens, turned(tokens)))                            # (2, length)
+        targets = torch.stack((targets, rows[1].roll(-1)))
+        targets[1, -(length // 4):] = IGNORE_INDEX
+        with torch.autocast(torch.device(device).type, enabled=False):
+            return loss_and_gradients(partial(loss_of, rows, targets, model, device), model)
 
     what = "Loss and gradients" if torch.is_grad_enabled() else "Loss"
-    return computes_the_same(model, what, compute(loss_of_packed), compute(calc_loss_batch))
+    return computes_the_same(model, what, input_batch.shape[1], partial(compute, loss_of_packed),
+                             partial(compute, calc_loss_batch))
 
 
-def probe_rows(idx):
-    """Two rows of ids, (2, T), that begin with the same tokens and go on with others, made of the ids (B, T)."""
-    row = idx.flatten()[:min(PROBE_LENGTH, idx.shape[1])]
-    common = len(row) // 3
-    return torch.stack((row, torch.cat((row[:common], row[common:].flip(0)))))
+def cycled(tokens, length):
+    """So many tokens, from the beginning again where they end: (N,) -> (length,)."""
+    return tokens.repeat(-(-length // len(tokens)))[:length]
 
 
-def loss_and_gradients(loss_of, inputs, targets, model, device):
-    """[loss, and every gradient if they are wanted] in the weights' own number format and without dropout. Gradients
-    that were there before stay. Raises RuntimeError if the model draws random numbers all the same."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    before, gpus = [parameter.grad for parameter in trained], [device] if torch.device(device).type == "cuda" else []
-    with without_dropout(model), torch.random.fork_rng(devices=gpus), torch.autocast(
-            torch.device(device).type, enabled=False):
-        random_states = random_states_of(gpus)
+def turned(tokens):
+    """Other tokens after the same beginning, a third of them: (N,) -> (N,)."""
+    common = len(tokens) // 3
+    return torch.cat((tokens[:common], tokens[common:].flip(0)))
+
+
+def loss_and_gradients(compute_loss, model):
+    """[loss, every gradient], or [loss] alone where gradients aren't computed. What was in `grad` stays."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # FSDP2's, before they change
+    loss = compute_loss()
+    if not loss.requires_grad:
+        return [loss]
+    if not torch.distributed.is_initialized():
+        grads = torch.autograd.grad(loss, trained, allow_unused=True)
+    else:  # what averages gradients over processes sees only those that are collected
+        before = [parameter.grad for parameter in trained]
         for parameter in trained:
             parameter.grad = None
-        try:
-            loss = loss_of(inputs, targets, model, device)
-            if not all(map(torch.equal, random_states, random_states_of(gpus))):
-                raise RuntimeError("the model draws random numbers, not by nn.Dropout")
-            if loss.requires_grad:
-                loss.backward()
-            found = [loss.detach(), *(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                                      for parameter in trained)]
-        finally:
-            for parameter, grad in zip(trained, before):
-                parameter.grad = grad
-    return [getattr(tensor, "to_local", lambda tensor=tensor: tensor)() for tensor in found]
-
-
-def random_states_of(gpus):
-    """The states of PyTorch's random generators on the CPU and these GPUs."""
-    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]
+        loss.backward()
+        grads = [parameter.grad for parameter in trained]
+        for parameter, grad in zip(trained, before):
+            parameter.grad = grad
+    found = (torch.zeros_like(parameter) if grad is None else grad for parameter, grad in zip(trained, grads))
+    return [loss.detach(), *(grad.to_local() if hasattr(grad, "to_local") else grad for grad in found)]
 
 
 @contextmanager
 def without_dropout(model):
-    """nn.Dropout off inside the `with` block, and nothing else that training mode does. (It drops each number by
-    itself, packed or not.)"""
-    rates = {module: module.p for module in model.modules() if type(module) is nn.Dropout}
+    """The textbook's own nn.Dropout off inside the `with` block, and nothing else that training mode does: it drops
+    each number by itself, packed or not, as that of others may not."""
+    rates = {module: module.p for parent in model.modules() if type(parent).forward in TEXTBOOK
+             for module in parent.children() if type(module) is nn.Dropout}
     try:
         for module in rates:
             module.p = 0.0
@@ -316,15 +381,32 @@ def fast_layers(model):
             module.__class__ = nn.Linear
 
 
+@contextmanager
+def plain_layers(model):
+    """PyTorch's own linear layers inside the `with` block, also within that of `fast_layers`."""
+    fast = [module for module in model.modules() if type(module) is FastLinear]
+    try:
+        for module in fast:
+            module.__class__ = nn.Linear
+        yield
+    finally:
+        for module in fast:
+            module.__class__ = FastLinear
+
+
 # --- Memory ---
 
 
 def own_memory(model):
     """Copy each trained weight into memory of its own, in rows. Weights that were taken over from OpenAI's files lie
     there transposed, and training would be slower: the optimiser would reorder every gradient. Frozen ones stay."""
+    copies = {}  # parameters that share their memory go on to do so
     for parameter in model.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+            place = id(parameter) if isinstance(parameter, DTensor) else (parameter.data_ptr(), parameter.stride())
+            if place not in copies:
+                copies[place] = parameter.data.clone(memory_format=torch.contiguous_format)
+            parameter.data = copies[place]
 
 
 @contextmanager

@@ -15,22 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from engine.fast import Packing, computes_the_same, context_length, fast_layers, probe_rows
+from engine.fast import Packing, computes_the_same, context_length, cycled, fast_layers, plain_layers, turned
 
-DROP_AT = 0.75    # rows that ended are dropped when at most this share goes on: not one by one, since dropping copies
-PROBE_LENGTH = 6  # tokens in a row on which the cache is compared with the plain form
+DROP_AT = 0.75     # rows that ended are dropped when at most this share goes on: not one by one, since dropping copies
+PROBE_LENGTH = 64  # tokens at most on which the cache is compared with the plain form
 
 
 @contextmanager
 def evaluation_mode(model):
     """Dropout off inside the `with` block; afterwards every part of the model is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        model.train(modes[model])  # for layers that do more than note their mode
+        for module, mode in modes.items():
+            module.training = mode
 
 
 class KeyValueCache:
@@ -91,26 +92,29 @@ def decode_step(model, tokens, length, cache):
 def recompute(model, tokens, length, context_size):
     """Read each row's window by itself, as the textbook does."""
     windows = (row[:n][-context_size:] for row, n in zip(tokens, length.tolist()))
-    return torch.cat([model(window[None])[:, -1] for window in windows])
+    with plain_layers(model):
+        return torch.cat([model(window[None])[:, -1] for window in windows])
 
 
 def cache_works(model, tokens):
-    """Whether the cache gives the plain form's logits for this very model: tried on two short rows of the tokens."""
-    rows = probe_rows(tokens)[:, :PROBE_LENGTH]                                 # (2, T)
-    T = rows.shape[1]
-    prompt = torch.tensor([max(T - 1, 1), max(T - 2, 1)], device=rows.device)   # of unequal lengths, if there is room
-    row = torch.arange(2, device=rows.device)
+    """Whether the cache gives the plain form's logits for this very model: tried on a row of the tokens and on a short
+    one with the same beginning, each read but for its last token, which is then added."""
+    def rows_of(length):
+        row = cycled(tokens.flatten(), length)
+        return row, turned(row[:8])
 
-    def plain():
-        logits = model(rows)                                                    # (2, T, V)
-        return [logits[row, prompt - 1], logits[row, (prompt + 1).clamp(max=T) - 1]]
+    def plain(length):
+        return [model(row[None])[0, -2:] for row in rows_of(length)]            # each (2, V)
 
-    def fast():
-        cache = KeyValueCache(T)
-        logits = prefill(model, rows, prompt, T, cache)                         # (2, V)
-        return [logits, decode_step(model, rows, prompt + 1, cache) if T > 1 else logits]
+    def fast(length):
+        rows = pad_sequence(rows_of(length), batch_first=True)                  # (2, length)
+        lengths = torch.tensor([len(row) for row in rows_of(length)], device=tokens.device)
+        cache = KeyValueCache(length)
+        logits = (prefill(model, rows, lengths - 1, length, cache), decode_step(model, rows, lengths, cache))
+        return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
-    return computes_the_same(model, "Generation", fast, plain)
+    length = min(tokens.shape[1], context_length(model))
+    return length < 2 or computes_the_same(model, "Generation", min(length, PROBE_LENGTH), fast, plain)
 
 
 def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):

@@ -12,10 +12,10 @@ from weights.saved import plain
 
 class Randomness:
     """The random generators of a run in this process: PyTorch's on the CPU and on CUDA GPUs, the global ones of Python
-    and NumPy, and those that loaders, their data sets and their samplers hold."""
+    and NumPy, and those that `items` hold: a model's modules, or loaders, their data sets and their samplers."""
 
-    def __init__(self, *loaders):
-        held = {id(generator): generator for loader in loaders for generator in generators_of(loader)}
+    def __init__(self, *items):
+        held = {id(generator): generator for item in items for generator in generators_of(item)}
         self.generators = [torch.default_generator, *held.values(), *torch.cuda.default_generators]
 
     def states(self):
@@ -30,6 +30,10 @@ class Randomness:
         version, numbers, gauss = states["python"]
         random.setstate((version, tuple(numbers), gauss))
         np.random.set_state(states["numpy"])
+
+    def fingerprint(self):
+        """The states of all generators as one text, which differs if anything was drawn."""
+        return repr(plain(self.states()))
 
     @contextmanager
     def fixed(self):
@@ -50,7 +54,7 @@ class Randomness:
         hashes = []
         for _ in range(2):
             with self.fixed():
-                hashes.append({"data": hash_of(getattr(loader, "dataset", loader)), "order": hash_of(order_of(loader))})
+                hashes.append({"data": hash_of(getattr(loader, "dataset", loader)), "order": hash_of(list(loader))})
         for what, value in hashes[0].items():
             if value != hashes[1][what]:
                 raise ValueError(f"the {what} of the {name} loader can't be repeated, so the run could not be resumed: "
@@ -59,19 +63,17 @@ class Randomness:
         return hashes[0]["data"]
 
 
-def generators_of(loader):
-    """The torch.Generators that a loader, its data set and its samplers hold, each as often as it is held."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    holders = (loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler,
-               getattr(batch_sampler, "sampler", None))
+def generators_of(item):
+    """The torch.Generators that a model's modules, or a loader, its data set and its samplers hold, each as often as it
+    is held."""
+    if isinstance(item, torch.nn.Module):
+        holders = item.modules()
+    else:
+        batch_sampler = getattr(item, "batch_sampler", None)
+        holders = (item, getattr(item, "dataset", None), getattr(item, "sampler", None), batch_sampler,
+                   getattr(batch_sampler, "sampler", None))
     return [value for holder in holders for value in getattr(holder, "__dict__", {}).values()
             if isinstance(value, torch.Generator)]
-
-
-def order_of(loader):
-    """The order in which a loader gives its items, as its samplers draw it: a list."""
-    sampler = getattr(loader, "batch_sampler", None)
-    return list(getattr(loader, "sampler", ()) if sampler is None else sampler)
 
 
 def hash_of(items):

@@ -96,7 +96,8 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
             if scaler.skipped:
                 log.say(scaler.report())
             if start_context:
-                log.say(sample_text(model, tokenizer, start_context))
+                with checkpoints.randomness.fixed():  # a resumed run doesn't print it again
+                    log.say(sample_text(model, tokenizer, start_context))
     return log.history()
 
 
@@ -135,7 +136,7 @@ def gradient_norm(model):
 @torch.no_grad()
 def evaluate(data_loader, model, device, num_batches=None, precision="float32"):
     """The mean loss over the first `num_batches` batches of a loader (all, if None), in nats per token, and the number
-    of tokens that count: (float, int). It is the textbook's `calc_loss_loader`, faster.
+    of tokens that count: (float, int). The loss is that of the textbook's `calc_loss_loader`.
 
     In several processes each entry counts once, though a DistributedSampler repeats some; it must not shuffle. Raises
     ValueError for a loader without batches, or none wanted.

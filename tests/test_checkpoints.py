@@ -227,7 +227,8 @@ def test_the_same_call_goes_on_after_the_stop_button(tmp_path, capsys, after, ne
         train(model, **(options | {"epochs": 4}))
 
 
-def test_a_stop_before_the_first_checkpoint_begins_anew_with_what_was_learned(tmp_path, capsys):
+def test_a_stop_before_the_first_checkpoint_can_not_go_on(tmp_path):
+    """There is nothing to go on from, and training on would be another run."""
     model, steps = float32_model(), iter(range(100))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
 
@@ -238,9 +239,46 @@ def test_a_stop_before_the_first_checkpoint_begins_anew_with_what_was_learned(tm
     hook = optimizer.register_step_post_hook(press_stop)
     train(model, optimizer=optimizer, checkpoint_dir=tmp_path)
     hook.remove()
-    once = train(model, optimizer=optimizer, checkpoint_dir=tmp_path)
-    assert "Going on" not in capsys.readouterr().out and sorted(path.name for path in tmp_path.iterdir())
-    assert train(model, optimizer=optimizer, checkpoint_dir=tmp_path) == once
+    with pytest.raises(ValueError, match="stopped before its first checkpoint.*make the model and the optimizer again"):
+        train(model, optimizer=optimizer, checkpoint_dir=tmp_path)
+    train(model, optimizer=optimizer, checkpoint_dir=tmp_path / "other")
+    assert (tmp_path / "other/step-8.pt").exists()
+
+
+class Changing(torch.nn.Module):
+    """A feed-forward with buffers of several kinds, and a generator of its own."""
+
+    def __init__(self, ff):
+        super().__init__()
+        self.ff, self.generator = ff, torch.Generator().manual_seed(1)
+        self.register_buffer("mean", torch.zeros(CFG["emb_dim"]))
+        self.register_buffer("steps", torch.zeros(()), persistent=False)
+        self.register_buffer("mask", torch.full((2,), -torch.inf))
+
+    def forward(self, x):
+        if self.training:
+            self.mean.lerp_(x.detach().flatten(0, -2).mean(dim=0), 0.1)
+            self.steps += 1
+            x = x * (1 + 0.1 * torch.rand((), generator=self.generator))
+        return self.ff(x - self.mean) * (1 + 0.01 * self.steps)
+
+
+@pytest.mark.parametrize("stopped_after", [3, 4])
+def test_buffers_and_generators_of_the_model_go_on_too(tmp_path, stopped_after):
+    def run(folder, stop=None):
+        torch.manual_seed(1)
+        model = float32_model()
+        model.trf_blocks[1].ff = Changing(model.trf_blocks[1].ff)
+        optimizer, steps = torch.optim.AdamW(model.parameters(), lr=1e-2), iter(range(100))
+        optimizer.register_step_pre_hook(lambda *_: {}["stopped"] if next(steps) == stop else None)
+        history = train(model, optimizer=optimizer, checkpoint_dir=folder, checkpoint_minutes=0)
+        return dict(model.state_dict()), model.trf_blocks[1].ff.steps.item(), history
+
+    whole = run(tmp_path / "whole")
+    assert whole[1] == 8, "the check leaves no trace"
+    with pytest.raises(KeyError, match="stopped"):
+        run(tmp_path / "run", stop=stopped_after)
+    assert equal(run(tmp_path / "run"), whole) and equal(run(None), whole)
 
 
 @pytest.mark.parametrize("stopped_after", [1, 3, 4, 6, 11])
@@ -337,6 +375,12 @@ def run_with(make_loader, folder, stop=None):
     return model.state_dict(), history
 
 
+def drop_some(rows):
+    """A collate function that draws from Python's global state."""
+    inputs, targets = map(torch.stack, zip(*rows))
+    return inputs, targets.masked_fill(torch.tensor(random.choices([True, False], k=targets.shape[1])), -100)
+
+
 ITEMS = list(zip(*instruction_batch(0, rows=8)))
 BATCH_SAMPLER = torch.utils.data.BatchSampler
 LOADERS = {
@@ -344,6 +388,7 @@ LOADERS = {
     "PyTorch's sampler": lambda: DataLoader(ITEMS, batch_size=2, sampler=torch.utils.data.RandomSampler(
         ITEMS, generator=torch.Generator().manual_seed(3))),
     "a batch sampler's sampler": lambda: DataLoader(ITEMS, batch_sampler=BATCH_SAMPLER(OwnGenerator(8), 2, False)),
+    "a collate function": lambda: DataLoader(ITEMS, batch_size=2, collate_fn=drop_some),
     "Python's and NumPy's global states": lambda: DataLoader(Augmented(ITEMS), batch_size=2, sampler=GlobalRandom(8))}
 
 

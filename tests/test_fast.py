@@ -344,7 +344,121 @@ def test_an_edited_textbook_is_noticed(float64, monkeypatch, capsys):
     for model in models:
         model.load_state_dict(our_model().state_dict())
     assert_equals_plain_form(*models)
-    assert "the fast one gives something else\n" in capsys.readouterr().out
+    assert "the fast one gives something else" in capsys.readouterr().out
+
+
+def windowed(width):
+    """Attention in which a token sees the last `width` alone."""
+    def attend(qkv, dropout=0.0):
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        T = q.shape[2]
+        seen = torch.ones(T, T).tril().triu(diagonal=1 - width).bool()
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2)
+    return attend
+
+
+WINDOWED = windowed(8)
+
+
+class Windowed(GPTModel):
+    def forward(self, idx, pos=None, attend=WINDOWED, logits_at=slice(None)):
+        return super().forward(idx, pos, attend, logits_at)
+
+
+class Gated(torch.nn.Module):
+    """Looks at the token before as soon as its gate isn't zero."""
+
+    def __init__(self, ff):
+        super().__init__()
+        self.ff, self.gate, self.mix = ff, torch.nn.Parameter(torch.zeros(())), 0.0
+
+    def forward(self, x):
+        return self.ff(x) + (self.gate + self.mix) * F.pad(x, (0, 0, 1, 0))[:, :-1]
+
+
+class Banned(torch.nn.Module):
+    """A head that bans a token, after a layer that looks back."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x):
+        banned = torch.zeros(V).masked_fill(torch.arange(V) == 3, -torch.inf)
+        return self.head(x + x.cumsum(-2)) + banned
+
+
+def test_attention_within_a_window_is_noticed_though_short_texts_do_not_show_it(float64):
+    models = [our_model() for _ in range(2)]
+    for model in models:
+        model.__class__ = Windowed
+    assert_equals_plain_form(*models)
+    rows = [list(range(3)), list(range(20))]
+    assert generate(models[0], rows, 4, CONTEXT) == [continue_naively(models[1], row, 4, CONTEXT, None) for row in rows]
+
+
+@pytest.mark.parametrize("open_gate", [
+    lambda ff: ff.gate.fill_(0.5), lambda ff: setattr(ff, "mix", 0.5)], ids=["a weight", "an attribute"])
+def test_what_a_gate_of_zero_hides_is_noticed_when_it_opens(float64, open_gate):
+    models = [our_model().eval() for _ in range(2)]
+    for model in models:
+        model.trf_blocks[1].ff = Gated(model.trf_blocks[1].ff)
+        generate(model, PROMPTS, 2, CONTEXT)
+        with torch.no_grad():
+            packed_loss(*instruction_batch(0), model, "cpu")
+            open_gate(model.trf_blocks[1].ff)
+            loss = packed_loss(*instruction_batch(0), model, "cpu")
+            torch.testing.assert_close(loss, cross_entropy_by_torch(model, *instruction_batch(0)), rtol=0, atol=1e-12)
+    assert generate(models[0], PROMPTS, 8, CONTEXT) == [
+        continue_naively(models[1], row, 8, CONTEXT, None) for row in PROMPTS]
+
+
+def test_infinite_logits_are_compared(float64):
+    models = [our_model().eval() for _ in range(2)]
+    for model in models:
+        model.out_head = Banned(model.out_head)
+    rows = generate(models[0], PROMPTS, 8, CONTEXT)
+    assert rows == [continue_naively(models[1], row, 8, CONTEXT, None) for row in PROMPTS]
+
+
+def test_a_patch_in_the_place_of_another_is_noticed(float64):
+    model, plain = our_model().train(), our_model().train()
+    batch = instruction_batch(0)
+    for shift in (0.0, 1.0, 0.0, 1.0):
+        for one in (model, plain):
+            ff = one.trf_blocks[1].ff
+            vars(ff).pop("forward", None)
+            forward = ff.forward
+            ff.forward = lambda x, forward=forward, shift=shift: forward(x + shift * F.pad(x, (0, 0, 1, 0))[:, :-1])
+        loss, expected = packed_loss(*batch, model, "cpu"), cross_entropy_by_torch(plain, *batch)
+        torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
+
+
+def test_linear_layers_of_a_patched_pytorch_are_noticed(monkeypatch):
+    """Compared with PyTorch's own layers, fast ones would hide the patch."""
+    plain = torch.nn.Linear.forward
+    model = float32_model()
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda self, x: plain(self, (8 * x).round() / 8))
+    with fast_layers(model), torch.no_grad():
+        loss = packed_loss(*instruction_batch(0), model, "cpu")
+    torch.testing.assert_close(loss, cross_entropy_by_torch(model, *instruction_batch(0)))
+
+
+def test_a_batch_in_which_nothing_counts_has_loss_zero_in_the_plain_form_too():
+    model, (inputs, targets) = float32_model(), instruction_batch(0)
+    model.trf_blocks[0].ff = LooksBack(model.trf_blocks[0].ff)
+    loss = packed_loss(inputs, torch.full_like(targets, -100), model, "cpu")
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_an_optimizer_within_the_backward_pass_takes_no_step_in_a_check():
+    model = float32_model()
+    before = model.tok_emb.weight.clone()
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda p: p.data.sub_(p.grad))
+    packed_loss(*instruction_batch(0), model.train(), "cpu")
+    assert model.tok_emb.weight.equal(before)
 
 
 class Noisy(torch.nn.Module):
@@ -365,9 +479,21 @@ class RowDropout(torch.nn.Dropout):
         return x * (torch.rand(len(x), 1, 1) > self.p) if self.training else x
 
 
+class DropPath(torch.nn.Module):
+    """Drops a whole row by PyTorch's own class."""
+
+    def __init__(self, ff):
+        super().__init__()
+        self.ff, self.drop = ff, torch.nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.ff(x) * self.drop(torch.ones(len(x), 1, 1))
+
+
 @pytest.mark.parametrize("noise", [
     Noisy, lambda ff: torch.nn.Sequential(ff, torch.nn.AlphaDropout(0.3)),
-    lambda ff: torch.nn.Sequential(ff, torch.nn.Dropout1d(0.3)), lambda ff: torch.nn.Sequential(ff, RowDropout(0.5))])
+    lambda ff: torch.nn.Sequential(ff, torch.nn.Dropout1d(0.3)), lambda ff: torch.nn.Sequential(ff, RowDropout(0.5)),
+    lambda ff: DropPath(ff)])
 def test_noise_in_training_is_drawn_as_in_the_plain_form(float64, capsys, noise):
     models = [our_model().train() for _ in range(2)]
     for model in models:
@@ -391,7 +517,7 @@ def test_the_check_leaves_no_trace(float64):
         packed_loss(*instruction_batch(0), model, "cpu")
     state = torch.get_rng_state()
     engine.fast.CHECKED.clear()
-    assert engine.fast.packing_works(model, instruction_batch(0)[0], "cpu")
+    assert engine.fast.packing_works(model, *instruction_batch(0), "cpu")
     assert torch.get_rng_state().equal(state)
     assert all((parameter.grad == 3).all() for parameter in model.parameters())
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.1}
@@ -431,6 +557,14 @@ def test_a_row_too_long_is_an_error():
     ids = torch.zeros(1, CFG["context_length"] + 1, dtype=torch.long)
     with pytest.raises(ValueError, match="25 tokens in a row, but the context length is 24"):
         packed_loss(ids, ids, float32_model(), "cpu")
+
+
+def test_parameters_that_share_memory_go_on_to_do_so():
+    model = float32_model()
+    model.out_head.weight = torch.nn.Parameter(model.tok_emb.weight.data)
+    before = model.tok_emb.weight.data_ptr()
+    engine.fast.own_memory(model)
+    assert model.tok_emb.weight.data_ptr() == model.out_head.weight.data_ptr() != before
 
 
 def test_a_batch_in_which_nothing_counts_has_loss_zero():
@@ -490,7 +624,7 @@ else:
     assert model.out_head.weight is model.tok_emb.weight
 
 loss = fast.packed_loss(*batches[rank], model, "cpu")
-assert fast.packing_works(model, batches[rank][0], "cpu")
+assert fast.packing_works(model, *batches[rank], "cpu")
 loss.backward()
 expected = [cross_entropy_by_torch(plain, *batch) for batch in batches]
 torch.testing.assert_close(loss, expected[rank], rtol=0, atol=1e-12)
