@@ -435,7 +435,7 @@ def test_a_quote_in_a_wrong_place_is_named_by_its_line(read, delimiter, rows, li
     ('\ninstruction,input,output\r\nQ,,"B\r\nR, s,,C"\r\nQ,,D\r\n', 3),
     ('instruction,input,output\nQ,"I,A\nQ,J",B\nQ,,D\n', 2)])
 def test_rows_that_an_answer_swallows_without_breaking_the_rules(read, text, line):
-    with pytest.raises(ValueError, match=rf"1 that may be several rows, for want of a quote, line {line} \("):
+    with pytest.raises(ValueError, match=rf"1 that may be several rows with a quote missing, line {line} \("):
         read(text)
     entries, found = read(text, skip_bad=True)
     assert entries and "left out: 1 that may be several rows" in found

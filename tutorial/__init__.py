@@ -2,7 +2,11 @@
 
     instructions    the notebook's own definitions: prompt, data set, collate function, split, recipes, answers
     data_files      people's data files as checked entries
+    entries         one record of any format as an entry
+    overlap         near repetitions across the parts of the data, and tasks that a part lacks
     scores          how good answers are
+    intervals       how sure shares and differences are
+    record          what made a result, in a file
     figures         the tutorial's drawings
     settings        settings that come from the environment
 """

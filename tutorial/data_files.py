@@ -265,7 +265,7 @@ def read_table(text, start, delimiter, keys):
         if stray:
             raise OtherFile(f"damaged CSV (the quote in line {stray} isn't closed, or text follows its end)")
         if is_several_rows(source, delimiter, len(keys)):
-            damaged[len(records)] = "that may be several rows, for want of a quote", line
+            damaged[len(records)] = "that may be several rows with a quote missing", line
         too_many = any(map(str.strip, fields[len(keys):]))
         records.append(BadEntry("with more fields than the header") if too_many else
                        dict.fromkeys(keys) | dict(zip(keys, fields)))
