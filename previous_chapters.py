@@ -1,8 +1,8 @@
 """GPT-2, from its attention to its training loop: the toolbox of the earlier articles as a textbook.
 
-It needs PyTorch alone, and nothing is left out. Where a plain form is slow, `engine/` has a faster one with the same
-result; this file doesn't depend on it. Only attention mixes tokens, so it alone is exchangeable: `forward` takes
-another function in the place of `causal_attention`, such as one with a key/value cache.
+It needs PyTorch alone (and matplotlib for `plot_losses`), and nothing is left out. Where a plain form is slow,
+`engine/` has a faster one with the same result; this file doesn't depend on it. Only attention mixes tokens. So
+`forward` takes it as an argument: any function like `causal_attention` will do, such as one with a key/value cache.
 
 Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh attention heads, V vocabulary size.
 """
@@ -23,7 +23,7 @@ def causal_attention(qkv, dropout=0.0):
     2017, section 3.2), in PyTorch's fused kernel. `dropout` is the probability with which a weight is dropped.
     """
     q, k, v = qkv.permute(2, 0, 3, 1, 4)                                        # each (B, nh, T, D/nh)
-    y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+    y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)  # with the mask above the diagonal
     return y.transpose(1, 2)                                                    # (B, T, nh, D/nh)
 
 
@@ -38,7 +38,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"emb_dim {D} can't be divided among n_heads {self.n_heads}")
         self.qkv = nn.Linear(D, 3 * D, bias=cfg["qkv_bias"])
         self.out_proj = nn.Linear(D, D)
-        self.dropout = nn.Dropout(cfg["drop_rate"])  # holds the rate; `attend` drops
+        self.dropout = nn.Dropout(cfg["drop_rate"])  # never called: `attend` drops weights, with this rate
 
     def forward(self, x, attend=causal_attention):
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1))                   # (B, T, 3, nh, D/nh)
@@ -109,8 +109,8 @@ class GPTModel(nn.Module):
 
         pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: called once for each block, in
         order, as `causal_attention` is. logits_at: an index into (B, T), such as a mask with N true values, where
-        logits are wanted for some positions only: then (N, V). Raises ValueError when T exceeds the context length
-        (with `pos` that is the caller's to check).
+        logits are wanted for some positions only, since the head is the largest product: then (N, V). Raises ValueError
+        when T exceeds the context length (with `pos` that is the caller's to check).
         """
         if pos is None:
             T, context_length = idx.shape[1], self.pos_emb.num_embeddings
@@ -133,7 +133,8 @@ BLOCK_LAYERS = {  # where OpenAI's layers go in a TransformerBlock
 
 def openai_names(n_layers):
     """Where OpenAI's tensors go in a GPTModel: {their path in `params`: our parameter's name}."""
-    names = {"wte": "tok_emb.weight", "wpe": "pos_emb.weight", "g": "final_norm.weight", "b": "final_norm.bias"}
+    names = {"wte": "tok_emb.weight", "wpe": "pos_emb.weight",
+             "g": "final_norm.weight", "b": "final_norm.bias"}  # in `params`, the final norm has no name
     for i in range(n_layers):
         for theirs, ours in BLOCK_LAYERS.items():
             weight = "g" if ours.startswith("norm") else "w"
@@ -153,7 +154,7 @@ def flatten_params(params, path=""):
 
 def mismatch(tensors, shapes):
     """What is wrong first with {name: tensor} where {name: shape} is wanted, in words; None if nothing is."""
-    for name in shapes | tensors:
+    for name in shapes | tensors:  # every name of either
         if name not in tensors:
             return f"lacks the tensor {name}"
         if name not in shapes:
@@ -261,7 +262,7 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
         raise ValueError("the data loader has no batches: fewer entries than one batch, with drop_last=True?")
     was_training, loss_sum, tokens = model.training, 0.0, 0
     model.eval()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # what the loader draws must not change what training draws
         for input_batch, target_batch in islice(data_loader, num_batches):
             count = int((target_batch != -100).sum())
             if count:

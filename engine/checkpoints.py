@@ -95,7 +95,7 @@ class Checkpoints:
             self.save(step)
 
     def save(self, step):
-        """Write all that the run depends on after this step, and keep only the checkpoint before it besides.
+        """Write all that the run depends on after this step, and keep only this checkpoint and the one before it.
 
         Raises ValueError if the model's weights aren't finite: the checkpoints before are worth more.
         """

@@ -5,8 +5,8 @@
 - Each process computes its rows of a batch. The loss is the mean over the tokens of all of them that count.
 - What is saved is put together first, so that any number of processes can read it.
 
-All processes must call these functions together, unless it says otherwise: each waits for what the others have. In a
-process by itself, without a process group, all but `shard` and `unshard` do the obvious thing.
+All processes must call these functions together, unless it says otherwise: each waits for what the others have. All but
+`unshard` and `cleanup` can also be called without a process group, and then act as for one process.
 """
 
 import os

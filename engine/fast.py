@@ -414,7 +414,8 @@ def freed_memory():
     """Gives a function: from its call to the end of the `with` block the process keeps the memory that it frees.
 
     Fetching it from the system again, page after page, each zeroed first, takes 5 to 15% of a training step. This needs
-    glibc, the usual C library on Linux; elsewhere nothing happens. The two switches and their usual values: mallopt(3).
+    glibc, the usual C library on Linux; elsewhere nothing happens. The two switches and their default values, to which
+    they return: mallopt(3).
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

@@ -48,7 +48,7 @@ def test_what_differs_is_said(tmp_path):
     assert run.stdout.splitlines() == [
         "settings: learning_rate is 0.00025 and 0.0005", "settings: seed is None and 1",
         "hashes: data is 'abababababab' and 'efefefefefef'",
-        "losses: equal in 2 steps; in step 3 1.250000 and 1.260000", "losses: 4 steps and 5 steps",
+        "losses: equal in 2 steps; in step 3 1.25 and 1.26", "losses: 4 steps and 5 steps",
         "scores: exact 0.9 and 0.8"]
 
 

@@ -6,11 +6,13 @@ import platform
 import sys
 from importlib.metadata import version
 
+import torch
+
 from tutorial import ROOT
 from weights.saved import atomic_write, plain
 
 PACKAGES = ("torch", "numpy", "tiktoken")
-CODE = ("*.py", "*.ipynb", "engine/*.py", "tutorial/*.py", "weights/*.py")  # in the project's folder
+CODE = ("*.py", "*.ipynb", "engine/*.py", "miniature/*.py", "tutorial/*.py", "weights/*.py")  # in the project's folder
 
 
 def hash_of_file(path):
@@ -33,7 +35,8 @@ def hash_of_weights(model):
     """One SHA-256 of all weights of a model, with their names."""
     digest = hashlib.sha256()
     for name, weight in model.state_dict().items():
-        digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+        content = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(name.encode() + content.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -61,7 +64,7 @@ def compare(ours, other):
     if part is None:
         yield f"losses: equal in all of {len(losses)} steps"
     else:
-        yield f"losses: equal in {part} steps; in step {part + 1} {losses[part][0]:.6f} and {losses[part][1]:.6f}"
+        yield f"losses: equal in {part} steps; in step {part + 1} {losses[part][0]!r} and {losses[part][1]!r}"
     if len(ours["losses"]) != len(other["losses"]):
         yield f"losses: {len(ours['losses'])} steps and {len(other['losses'])} steps"
     for name in ours["scores"] | other["scores"]:
