@@ -226,8 +226,8 @@ def load_gpt2(name, models_dir, drop_rate=0.0):
 
     `name` is a key of `weights.sizes.MODELS`, such as "gpt2-small (124M)", or a `model_size` as
     `download_and_load_gpt2` takes it; that function finds or downloads the files. Float32 weights aren't copied: they
-    are views of the mapped file. Raises CheckpointError as that function does, and for a folder whose sizes aren't those of
-    `name` in MODELS.
+    are views of the mapped file. Raises CheckpointError as that function does, and for a folder whose sizes aren't
+    those of `name` in MODELS.
     """
     model_size = MODELS[name].model_size if name in MODELS else name
     settings, params = download_and_load_gpt2(model_size, models_dir)

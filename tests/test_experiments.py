@@ -27,7 +27,7 @@ from tutorial.instructions import InstructionDataset, custom_collate_fn, format_
 pytestmark = pytest.mark.usefixtures("one_thread")
 FOUND = results.read()
 # Results of all runs are compared once all are there.
-complete = pytest.mark.skipif(any(key not in FOUND for key in runs()), reason="python -m miniature.experiments isn't done")
+complete = pytest.mark.skipif(any(key not in FOUND for key in runs()), reason="the run of experiments isn't complete")
 
 
 @pytest.fixture(scope="module")
