@@ -13,9 +13,9 @@ from collections import defaultdict
 from statistics import mean, stdev
 
 import torch
-from engine.trainer import evaluate, train
 from torch.utils.data import DataLoader
 
+from engine.trainer import evaluate, train
 from gpt_download import load_gpt2, load_tokenizer
 from miniature.instructions import FILE
 from tutorial import MINIATURE_DIR
