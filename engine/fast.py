@@ -214,14 +214,16 @@ def difference_between(model, fast, plain):
 def equal_up_to_rounding(found, expected):
     """Whether tensors are equal, each up to rounding of its own size and number format; infinite numbers must be the
     same. (A tensor that is zero but for rounding, such as a gradient, counts as a thousandth of the largest.)"""
-    largest = max(float(tensor[tensor.isfinite()].norm()) for tensor in expected)
+    largest = max(float(tensor.nan_to_num(0.0, 0.0, 0.0).norm()) for tensor in expected)
     for ours, theirs in zip(found, expected, strict=True):
         finite = theirs.isfinite()
-        if not ours.isfinite().equal(finite) or not ours[~finite].nan_to_num().equal(theirs[~finite].nan_to_num()):
-            return False
-        error, size = (float(tensor[finite].norm()) for tensor in (ours - theirs, theirs))
+        if not finite.all():
+            if not ours.isfinite().equal(finite) or not ours[~finite].nan_to_num().equal(theirs[~finite].nan_to_num()):
+                return False
+            ours, theirs = ours[finite], theirs[finite]
+        error, size = float((ours - theirs).norm()), float(theirs.norm())
         # A single number, such as a loss, has less rounding than many, and errors in it may cancel.
-        if error > torch.finfo(theirs.dtype).eps ** (0.5 if theirs.dim() else 0.7) * max(size, 1e-3 * largest):
+        if not error <= torch.finfo(theirs.dtype).eps ** (0.5 if theirs.dim() else 0.7) * max(size, 1e-3 * largest):
             return False
     return True
 
