@@ -20,7 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd  # of which all classes of dropo
 from engine.distributed import all_gather, broadcast, full, rank, shard_like, start_epoch, world_size
 from engine.randomness import Randomness
 from weights.files import atomic_write, unlink_unlocked
-from weights.saved import plain
+from weights.saved import bytes_of, plain
 
 BEGINNINGS = WeakKeyDictionary()  # model, optimiser or schedule: {folder: what its run there began with}
 
@@ -214,8 +214,7 @@ def describe(item):
     if isinstance(item, torch.nn.Module):
         checksum = 0
         for weight in item.state_dict().values():
-            content = full(weight.detach()).cpu().contiguous().flatten().view(torch.uint8)
-            checksum = zlib.crc32(content.numpy(), checksum)
+            checksum = zlib.crc32(bytes_of(full(weight.detach())), checksum)
         yield "initial weights", f"{checksum:08x}"
         yield "dropout", [module.p for module in item.modules() if isinstance(module, _DropoutNd)]
         yield "trained parameters", sum(parameter.numel() for parameter in item.parameters() if parameter.requires_grad)

@@ -162,7 +162,8 @@ def in_slices(tensor):
 
 # --- Is it the same? ---
 
-CHECKED = WeakKeyDictionary()  # model: {(what was compared, the model's composition, ...): whether both are the same}
+# For each model {its composition: its special parts, (what was compared, composition, ...): whether both are the same}.
+CHECKED = WeakKeyDictionary()
 NUMBERS = WeakKeyDictionary()  # function, class or module: a number that no other one ever has
 NEXT_NUMBER = count()
 TEXTBOOK = {kind.forward for kind in (MultiHeadAttention, FeedForward, TransformerBlock, GPTModel)}
@@ -176,8 +177,10 @@ def computes_the_same(model, what, length, fast, plain):
     With parts of the reader's own, longer rows are compared; and without gradients, which show what a weight of zero
     hides, they are compared again when weights have changed.
     """
-    known, special = CHECKED.setdefault(model, {}), special_parts(model)
-    key = what, composition(model)
+    known, state = CHECKED.setdefault(model, {}), composition(model)
+    if state not in known:
+        known[state] = special_parts(model)
+    special, key = known[state], (what, state)
     if special:
         length = min(2 ** length.bit_length(), context_length(model))
         key += length, 0 if torch.is_grad_enabled() else sum(

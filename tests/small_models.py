@@ -78,6 +78,12 @@ def mean_per_token(model, batches):
     return sum(losses) / len(losses)
 
 
+def mean_losses(steps, *places):
+    """The mean loss per token of the steps between these places, from steps of (loss, tokens that count, ...)."""
+    return [sum(loss * count for loss, count, *_ in steps[a:b]) / sum(count for _, count, *_ in steps[a:b])
+            for a, b in zip((0, *places), places)]
+
+
 def instruction_batch(seed, rows=3, longest=15, beginning=0):
     """Inputs and targets as the collate function makes them: end-of-text after each row, padding not scored. The first
     `beginning` tokens, 3 at most, are the same in all rows."""

@@ -47,6 +47,7 @@ from tests.small_models import (
     float32_model,
     instruction_batch,
     logits_of,
+    mean_losses,
     mean_per_token,
     meta_model,
     our_model,
@@ -352,9 +353,8 @@ def test_training_is_the_plain_loop_of_the_book(float64, capsys):
         steps.append((loss.item(), (targets != -100).sum().item(), (inputs != EOT).sum().item()))
         if step % 3 == 0:
             expected_val.append(mean_per_token(theirs, VALIDATION[:1]))
-    expected_train = [sum(loss * count for loss, count, _ in steps[a:b]) / sum(count for _, count, _ in steps[a:b])
-                      for a, b in [(0, 1), (1, 4), (4, 7)]]
-    assert history[0] == pytest.approx(expected_train, abs=1e-9) and history[1] == pytest.approx(expected_val, abs=1e-9)
+    assert history[0] == pytest.approx(mean_losses(steps, 1, 4, 7), abs=1e-9)
+    assert history[1] == pytest.approx(expected_val, abs=1e-9)
     assert history[2] == [sum(tokens for *_, tokens in steps[:n]) for n in (1, 4, 7)]
     *_, last = lines = capsys.readouterr().out.splitlines()
     notes = [f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"

@@ -24,6 +24,7 @@ from tests.small_models import (
     equal,
     float32_model,
     instruction_batch,
+    mean_losses,
     mean_per_token,
     our_model,
     random_params,
@@ -57,9 +58,7 @@ def test_training_equals_a_plain_loop(float64, capsys, max_norm):
         steps.append((loss.item(), (targets != -100).sum().item(), (inputs != EOT).sum().item()))
         if step % 3 == 0:
             expected_val.append(mean_per_token(plain, VALIDATION[:1]))
-    expected_train = [sum(loss * scored for loss, scored, _ in steps[a:b]) / sum(scored for _, scored, _ in steps[a:b])
-                      for a, b in [(0, 1), (1, 4), (4, 7)]]
-    assert train_losses == pytest.approx(expected_train, rel=0, abs=1e-9)
+    assert train_losses == pytest.approx(mean_losses(steps, 1, 4, 7), rel=0, abs=1e-9)
     assert val_losses == pytest.approx(expected_val, rel=0, abs=1e-9)
     assert tokens_seen == [sum(tokens for *_, tokens in steps[:n]) for n in (1, 4, 7)]
     assert optimizers[0].param_groups[0]["lr"] == 0  # eight steps of a schedule of eight

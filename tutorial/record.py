@@ -6,18 +6,12 @@ import platform
 import sys
 from importlib.metadata import version
 
-import torch
-
 from tutorial import ROOT
-from weights.saved import atomic_write, plain
+from weights.files import atomic_write
+from weights.saved import bytes_of, plain
 
 PACKAGES = ("torch", "numpy", "tiktoken")
 CODE = ("*.py", "*.ipynb", "engine/*.py", "miniature/*.py", "tutorial/*.py", "weights/*.py")  # in the project's folder
-
-
-def hash_of_file(path):
-    """The SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def hash_of_code():
@@ -35,8 +29,8 @@ def hash_of_weights(model):
     """One SHA-256 of all weights of a model, with their names."""
     digest = hashlib.sha256()
     for name, weight in model.state_dict().items():
-        content = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(name.encode() + content.numpy().tobytes())
+        digest.update(name.encode())
+        digest.update(bytes_of(weight))
     return digest.hexdigest()
 
 

@@ -20,6 +20,11 @@ def plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
 
 
+def bytes_of(tensor):
+    """The bytes of a tensor, in rows, as a NumPy array; also of number formats that NumPy doesn't have."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+
+
 class SkipNormalInit(TorchFunctionMode):
     """Makes `nn.init.normal_` do nothing. On the meta device there is nothing to fill, but PyTorch would import its
     compiler for it, which takes seconds."""

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from miniature.recipe import BATCH_SIZE, RECIPE
 from tutorial import MINIATURE_DIR, ROOT
-from weights.saved import atomic_write
+from weights.files import atomic_write
 
 FILE = ROOT / "miniature/experiments.json"
 DATA = ROOT / "data/mini-instructions.json"
