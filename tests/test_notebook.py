@@ -140,6 +140,17 @@ def test_split_keeps_the_order_and_every_entry(number, batch_size, expected):
     assert sum(parts, []) == list(range(number))
 
 
+@pytest.mark.parametrize("own_test, own_validation, expected", [
+    ([7], [], (57, 1, 3)), ([], [8, 9], (54, 6, 2)), ([7], [8, 9], (60, 1, 2))])
+def test_a_part_of_ones_own_leaves_its_share_to_training(own_test, own_validation, expected):
+    data = list(range(10, 70))
+    parts = split(data, 8, own_test, own_validation)
+    assert tuple(map(len, parts)) == expected
+    assert sorted(sum(parts, [])) == sorted(data + own_test + own_validation)
+    assert parts[0] == data[:len(parts[0])]
+    assert (own_test or parts[1], own_validation or parts[2]) == parts[1:]
+
+
 @pytest.mark.parametrize("number, batch_size", [(0, 1), (1, 8), (9, 8), (9, 7), (60, 64)])
 def test_too_few_entries_to_split(number, batch_size):
     with pytest.raises(ValueError, match=f"{number} entries are too few: want {batch_size} for training, and"):
@@ -292,6 +303,37 @@ def test_a_failing_cell_says_what_to_do(tmp_path, run_cells, environment, messag
         environment = {name: tmp_path / "model.pt"}
     with pytest.raises((ValueError, FileNotFoundError, CheckpointError), match=message):
         run_cells({}, *IMPORTS, *SETTINGS, *DATA, *TRAINING, OUTPUT_DIR=tmp_path, **environment)
+
+
+def test_sorted_data_can_be_shuffled_and_parts_of_ones_own_be_given(run_cells, tmp_path, capsys):
+    by_task = [entry(input=f"{number} of {task}", task=task) for task in ("greet", "count", "sing") for number in range(40)]
+    (tmp_path / "sorted.json").write_text(json.dumps(by_task))
+    (tmp_path / "own.json").write_text(json.dumps([entry(instruction="Stay as you are.", task="greet")]))
+    kept, shuffled = {}, {}
+    run_cells(kept, *IMPORTS, *SETTINGS, *DATA, DATA_FILE=tmp_path / "sorted.json", OUTPUT_DIR=tmp_path)
+    assert {e["task"] for e in kept["test_data"]} == {"sing"}
+    printed = capsys.readouterr().out
+    assert "tasks without an entry in test: count, greet" in printed
+    for _ in range(2):
+        earlier = shuffled
+        shuffled = {}
+        run_cells(shuffled, *IMPORTS, *SETTINGS, *DATA, SHUFFLE=1, VALIDATION_FILE=tmp_path / "own.json")
+    assert {e["task"] for e in shuffled["test_data"]} == {"greet", "count", "sing"}
+    assert shuffled["parts"] == earlier["parts"] and shuffled["val_data"][0]["instruction"] == "Stay as you are."
+    assert sorted(e["input"] for e in shuffled["train_data"] + shuffled["test_data"]) == sorted(
+        e["input"] for e in by_task)
+    assert "tasks without an entry in validation: count, sing" in capsys.readouterr().out
+
+
+def test_near_repetitions_are_counted_and_shown(run_cells, tmp_path, capsys):
+    sentence = "Put the long sentence about the {} that slept under the old bridge into the past tense, please."
+    data = [entry(instruction=f"Tell number {number} of those stories that nobody else knew.") for number in range(60)]
+    data[3], data[54] = entry(instruction=sentence.format("cat")), entry(instruction=sentence.format("dog"))
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    run_cells({}, *IMPORTS, *SETTINGS, *DATA, DATA_FILE=tmp_path / "data.json", OUTPUT_DIR=tmp_path)
+    printed = capsys.readouterr().out
+    assert "that nearly repeat one of an earlier part: {'test': 9" not in printed
+    assert "about the dog that slept" in printed and "about the cat that slept" in printed
 
 
 def test_in_another_folder_the_first_cell_says_what_to_do(tmp_path, run_cells, monkeypatch):

@@ -15,7 +15,7 @@ from tutorial import ROOT
 from tutorial.record import hash_of_code, hash_of_weights, write_record
 
 RUN = {"settings": {"learning_rate": 2.5e-4, "batch_size": 8}, "hashes": {"data": "ab" * 32, "weights": "cd" * 32},
-       "losses": [2.0, 1.5, 1.25, 1.0], "scores": {"exact": 0.9}}
+       "losses": {1: 2.0, 2: 1.5, 3: 1.25, 4: 1.0}, "scores": {"exact": 0.9}}
 
 
 def write(folder, name, **changes):
@@ -29,9 +29,9 @@ def compare(*paths):
 
 
 def test_a_record_holds_what_made_the_result(tmp_path):
-    path = write(tmp_path, "run.json", scores={"exact": np.float64(0.9)}, losses=[torch.tensor(2.0)])
+    path = write(tmp_path, "run.json", scores={"exact": np.float64(0.9)}, losses={1: torch.tensor(2.0)})
     record = json.loads(path.read_text())
-    assert record["settings"] == RUN["settings"] and record["scores"] == {"exact": 0.9} and record["losses"] == [2.0]
+    assert record["settings"] == RUN["settings"] and record["scores"] == {"exact": 0.9} and record["losses"] == {"1": 2.0}
     assert record["versions"]["torch"] == torch.__version__ and record["versions"]["numpy"] == np.__version__
     assert record["hashes"] == RUN["hashes"] | {"code": hash_of_code()}
 
@@ -42,14 +42,19 @@ def test_equal_runs(tmp_path):
 
 
 def test_what_differs_is_said(tmp_path):
-    other = {"settings": {"learning_rate": 5e-4, "batch_size": 8, "seed": 1}, "losses": [2.0, 1.5, 1.26, 0.5, 0.25],
+    other = {"settings": {"learning_rate": 5e-4, "batch_size": 8, "seed": 1}, "losses": {1: 2.0, 2: 1.5, 3: 1.26, 4: 0.5, 5: 0.25},
              "scores": {"exact": 0.8}, "hashes": RUN["hashes"] | {"data": "ef" * 32}}
     run = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", **other))
     assert run.stdout.splitlines() == [
         "settings: learning_rate is 0.00025 and 0.0005", "settings: seed is None and 1",
         "hashes: data is 'abababababab' and 'efefefefefef'",
-        "losses: equal in 2 steps; in step 3 1.25 and 1.26", "losses: 4 steps and 5 steps",
+        "losses: they part in step 3: 1.25 and 1.26", "losses: 4 steps and 5 steps",
         "scores: exact 0.9 and 0.8"]
+
+
+def test_a_run_that_went_on_from_a_checkpoint_is_compared_step_by_step(tmp_path):
+    run = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", losses={3: 1.25, 4: 1.5}))
+    assert run.stdout.splitlines()[:2] == ["losses: they part in step 4: 1.0 and 1.5", "losses: 4 steps and 2 steps"]
 
 
 @pytest.mark.parametrize("content", [None, "rubbish", "[]", '{"settings": {}}'])

@@ -64,15 +64,18 @@ def download_and_load_file(file_path, url, sha256=None, **checks):
     return entries
 
 
-def split(data, batch_size=8):
+def split(data, batch_size=8, test_data=(), val_data=()):
     """The entries for training (85%), the test (10%) and validation (the rest), in the
-    order of the data. Raises ValueError if one part would be empty, or training would
+    order of the data. A part that is given is taken as it is, and its share of the data
+    goes to training. Raises ValueError if one part would be empty, or training would
     have less than one batch.
     """
-    train_end = int(len(data) * 0.85)
-    test_end = train_end + int(len(data) * 0.1)
-    train_data, test_data = data[:train_end], data[train_end:test_end]
-    val_data = data[test_end:]
+    n_test = int(len(data) * 0.1)
+    n_val = len(data) - int(len(data) * 0.85) - n_test
+    train_end = len(data) - (0 if test_data else n_test) - (0 if val_data else n_val)
+    train_data, rest = data[:train_end], data[train_end:]
+    test_data = test_data or rest[:n_test]
+    val_data = val_data or rest[-n_val:]
     if len(train_data) < batch_size or not test_data or not val_data:
         raise ValueError(f"{len(data)} entries are too few: want {batch_size} for "
                          "training, and at least one each to test and validate")

@@ -36,7 +36,7 @@ def hash_of_weights(model):
 
 def write_record(path, settings, hashes, losses, scores):
     """Write a run's record, a JSON file: its settings and the hashes of what it began with, {name: value}, the losses
-    of its steps, a list, and its scores, {name: value}. Versions and the hash of the code are added."""
+    of its steps, {number of the step: loss}, and its scores, {name: value}. Versions and the hash of the code are added."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     record = {"settings": settings, "hashes": hashes | {"code": hash_of_code()},
               "versions": versions | {"platform": f"{sys.platform} {platform.machine()}"},
@@ -53,12 +53,12 @@ def compare(ours, other):
             if values[0] != values[1]:
                 shown = [value[:12] if kind == "hashes" and value else value for value in values]
                 yield f"{kind}: {name} is {shown[0]!r} and {shown[1]!r}"
-    losses = list(zip(ours["losses"], other["losses"]))
-    part = next((step for step, (one, two) in enumerate(losses) if one != two), None)
+    losses = {step: (loss, other["losses"][step]) for step, loss in ours["losses"].items() if step in other["losses"]}
+    part = next((step for step, (one, two) in losses.items() if one != two), None)
     if part is None:
         yield f"losses: equal in all of {len(losses)} steps"
     else:
-        yield f"losses: equal in {part} steps; in step {part + 1} {losses[part][0]!r} and {losses[part][1]!r}"
+        yield f"losses: they part in step {part}: {losses[part][0]!r} and {losses[part][1]!r}"
     if len(ours["losses"]) != len(other["losses"]):
         yield f"losses: {len(ours['losses'])} steps and {len(other['losses'])} steps"
     for name in ours["scores"] | other["scores"]:
