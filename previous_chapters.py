@@ -93,7 +93,7 @@ class GPTModel(nn.Module):
         self.trf_blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg["n_layers"]))
         self.final_norm = nn.LayerNorm(D)
         self.out_head = nn.Linear(D, V, bias=False)
-        self.out_head.weight = self.tok_emb.weight  # tied: the same Parameter, not a copy
+        self.tie_weights()
 
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -103,6 +103,10 @@ class GPTModel(nn.Module):
         for block in self.trf_blocks:
             for added_to_stream in (block.att.out_proj, block.ff.layers[2]):
                 nn.init.normal_(added_to_stream.weight, std=0.02 / (2 * cfg["n_layers"]) ** 0.5)
+
+    def tie_weights(self):
+        """Make the output head's weight the token embedding's: the same Parameter, not a copy."""
+        self.out_head.weight = self.tok_emb.weight
 
     def forward(self, idx, pos=None, attend=causal_attention, logits_at=slice(None)):
         """Token ids (B, T) -> logits (B, T, V): at each position, a score for every token that could come next.
@@ -183,7 +187,7 @@ def load_weights_into_gpt(gpt, params):
     state = {ours: tensors[theirs] for theirs, ours in names.items()}
     state["out_head.weight"] = state["tok_emb.weight"]
     gpt.load_state_dict(state, assign=gpt.tok_emb.weight.is_meta)
-    gpt.out_head.weight = gpt.tok_emb.weight  # `assign` has made two parameters of it: tie them again
+    gpt.tie_weights()  # `assign` has made two parameters of one
 
 
 # --- Text and generation ---

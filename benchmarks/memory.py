@@ -75,7 +75,7 @@ def peak_of_step(size, precision, rank, micro_batch_size):
     model = empty_model(CONFIGS[size])
     load_weights_into_gpt(model, mapped_params(size))  # the file is unmapped when no weight lies there any more
     if int(rank):
-        add_lora(model, int(rank), 2 * int(rank))
+        add_lora(model, int(rank))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1, fused=True)
     train(model, [longest], [longest], optimizer, "cpu", num_epochs=2, eval_freq=None, eval_iter=None, start_context="",
           tokenizer=bench.TOKENIZER, precision=precision, micro_batch_size=int(micro_batch_size))

@@ -109,7 +109,7 @@ def unshard(model, build):
         return None
     model = build()
     model.load_state_dict(weights, assign=True)
-    model.out_head.weight = model.tok_emb.weight  # `assign` has made two parameters of it: tie them again
+    model.tie_weights()  # `assign` has made two parameters of one
     return model
 
 

@@ -32,11 +32,11 @@ class LoRALinear(nn.Module):
         return self.linear
 
 
-def add_lora(model, rank, alpha):
+def add_lora(model, rank, alpha=None):
     """Freeze a GPTModel and give each linear layer of its blocks an adapter, which alone is trained from now on.
 
-    The adapters' change is scaled by alpha / rank, so that another rank wants about the same learning rate. Adapters
-    that are there already are merged first. Raises ValueError for a rank below 1.
+    The adapters' change is scaled by alpha / rank (2, if alpha is None), so that another rank wants about the same
+    learning rate. Adapters that are there already are merged first. Raises ValueError for a rank below 1.
     """
     if rank < 1:
         raise ValueError(f"rank is {rank}: want 1 or more")
@@ -44,7 +44,7 @@ def add_lora(model, rank, alpha):
     model.requires_grad_(False)
     for name, layer in list(model.named_modules()):
         if name.startswith("trf_blocks.") and isinstance(layer, nn.Linear):
-            model.set_submodule(name, LoRALinear(layer, rank, alpha))
+            model.set_submodule(name, LoRALinear(layer, rank, 2 * rank if alpha is None else alpha))
 
 
 def merge_lora(model):

@@ -85,7 +85,7 @@ def with_adapters(model, options):
     """The model, with low-rank adapters if they are wanted."""
     torch.manual_seed(options.seed)
     if model and options.lora_rank:
-        add_lora(model, options.lora_rank, alpha=2 * options.lora_rank)
+        add_lora(model, options.lora_rank)
     return model
 
 

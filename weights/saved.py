@@ -94,5 +94,5 @@ def load_model(path):
         raise ValueError(f"{path} {wrong}: its weights are not those of a GPTModel with its config")
     model.load_state_dict({name: weight.float() if weight.itemsize < 4 else weight for name, weight in weights.items()},
                           assign=True)
-    model.out_head.weight = model.tok_emb.weight  # `assign` has made two parameters of it: tie them again
+    model.tie_weights()  # `assign` has made two parameters of one
     return model.eval(), config

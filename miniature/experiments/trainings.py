@@ -98,7 +98,7 @@ def epochs(number, seed):
 def lora(rank, seed):
     """Adapters of a rank, with the notebook's settings: ten times the rate, alpha = 2 * rank."""
     model = pretrained()
-    add_lora(model, int(rank), alpha=2 * int(rank))
+    add_lora(model, int(rank))
     losses = train(model, seed, learning_rate=10 * RECIPE["learning_rate"])
     merge_lora(model)
     return {"losses": rounded(losses[:FIRST]), "validation loss": round(validation_loss(model), 4),
