@@ -184,7 +184,8 @@ def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k
 
 
 @torch.inference_mode()
-def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
+def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None,
+             on_step=None):
     """Continue each row of `idx` by up to `max_new_tokens` tokens; a row ends before its own `eos_id`.
 
     idx: ids (B, T), or a list of B id lists of any lengths. Returns the rows with their continuations in the same form:
@@ -192,7 +193,8 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
 
     temperature 0 takes the most likely token each time; above 0, tokens are drawn from the softmax of logits /
     temperature, limited to the `top_k` most likely and to the fewest that together have probability `top_p`. Draws come
-    from torch's global random state: the same seed and the same batch give the same tokens.
+    from torch's global random state: the same seed and the same batch give the same tokens. `on_step` is called after
+    each step, in which every row that hasn't ended got a token.
 
     A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
     again; from then on each step reads that whole window. Dropout is off. Raises ValueError as `check_arguments` says.
@@ -205,7 +207,8 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     pick = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
     with evaluation_mode(model), fast_layers(model):
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
-            pass
+            if on_step is not None:
+                on_step()
     if not torch.is_tensor(idx):
         return [row[:n].tolist() for row, n in zip(tokens, length, strict=True)]
     if eos_id is not None:

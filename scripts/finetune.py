@@ -27,6 +27,7 @@ from engine.lora import add_lora, merge_lora
 from engine.precision import FORMATS, number_format
 from gpt_download import load_gpt2, load_tokenizer
 from tutorial import MINIATURE_DIR, ROOT, instructions
+from tutorial.data_files import check_lengths
 from weights.saved import empty_model, save_model
 from weights.sizes import MODELS
 
@@ -50,14 +51,11 @@ def parse_options():
     parser.add_argument("--output-dir", default="build", help="the folder for gpt2-instruct.pt")
     parser.add_argument("--max-steps", type=int, help="stop after this step")
     parser.add_argument("--seed", type=int, default=123, help="decides on the order of the entries")
-    given = parser.parse_args()
-    recipe = dict(instructions.MINIATURE if given.model == "gpt2-mini (7M)" else instructions.PUBLISHED)
-    recipe["data_file"] = ROOT / recipe["data_file"]
-    if given.data_file:
-        recipe |= {"url": None, "sha256": None}
-    recipe["learning_rate"] *= 10 if given.lora_rank else 1  # as in the notebook
-    parser.set_defaults(**recipe)
     options = parser.parse_args()
+    recipe = instructions.recipe_for(options.model, options.data_file, options.num_epochs, options.learning_rate,
+                                     options.lora_rank)
+    recipe["precision"] = options.precision or recipe["precision"]
+    vars(options).update(recipe, data_file=options.data_file or ROOT / recipe["data_file"])
     options.precision = number_format(options.precision, DEVICE)
     return options
 
@@ -70,15 +68,13 @@ def read_run(options):
         raise ValueError(f"--batch-size {options.batch_size} is no multiple of {processes}, the number of processes")
     model, config = load_gpt2(options.model, ROOT / "gpt2")
     tokenizer = load_tokenizer(MINIATURE_DIR)
-    entries = instructions.download_and_load_file(
-        options.data_file, options.url, options.sha256, max_tokens=options.context_length,
-        skip_bad=options.skip_bad_entries,
-        count_tokens=lambda entry: sum(len(tokenizer.encode_ordinary(text))
-                                       for text in (instructions.format_prompt(entry), entry["output"])))
+    entries = instructions.download_and_load_file(options.data_file, options.url, options.sha256,
+                                                  options.skip_bad_entries)
     train_data, _, val_data = instructions.split(entries, options.batch_size)
+    encoded = partial(instructions.InstructionDataset, tokenizer=tokenizer)
     return model, config, *(
-        list(instructions.InstructionDataset(part, tokenizer, options.mask_instruction))
-        for part in (train_data, val_data))
+        list(encoded(check_lengths(part, map(len, encoded(part)), options.context_length, options.skip_bad_entries),
+                     mask_instruction=options.mask_instruction)) for part in (train_data, val_data))
 
 
 def with_adapters(model, options):

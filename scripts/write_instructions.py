@@ -3,6 +3,7 @@
     python scripts/write_instructions.py
 """
 
+import ast
 import json
 import sys
 from pathlib import Path
@@ -15,15 +16,32 @@ INSTRUCTIONS = ROOT / "tutorial/instructions.py"
 DOCSTRING = '''\
 """The notebook's own definitions: the prompt, the data and their split, batches, recipes, and the model's answers.
 
-Don't edit this file. `python scripts/write_instructions.py` writes it from the notebook's cells with the tag `export`.
+Don't edit this file. `python scripts/write_instructions.py` writes it from the notebook's cells with the tag `export`
+and from those imports of the cell with the tag `imports` that they need.
 """'''
 
 
 def exported(notebook):
     """The text of tutorial/instructions.py for a notebook, which is a dictionary as in its JSON file."""
-    cells = ["".join(cell["source"]) for cell in notebook["cells"] if "export" in cell["metadata"].get("tags", [])]
-    imports, *definitions = cells
-    return f"{DOCSTRING}\n\n{imports}\n\n" + "\n\n\n".join(definitions) + "\n"
+    def tagged(tag):
+        return ["".join(cell["source"]) for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]
+    [imports], definitions = tagged("imports"), "\n\n\n".join(tagged("export"))
+    return f"{DOCSTRING}\n\n{needed(imports, definitions)}\n\n{definitions}\n"
+
+
+def needed(imports, definitions):
+    """Those of the imports that the definitions use, with the blank lines between their groups."""
+    used = {node.id for node in ast.walk(ast.parse(definitions)) if isinstance(node, ast.Name)}
+    groups = [[]]
+    for line in imports.splitlines():
+        if not line:
+            groups.append([])
+            continue
+        [statement] = ast.parse(line).body
+        statement.names = [name for name in statement.names if (name.asname or name.name) in used]
+        if statement.names:
+            groups[-1].append(ast.unparse(statement))
+    return "\n\n".join("\n".join(group) for group in groups if group)
 
 
 def main():

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tutorial import ROOT
-from tutorial.data_files import load_entries, shorten
-from tutorial.instructions import InstructionDataset, custom_collate_fn, format_prompt
+from tutorial.data_files import check_lengths, load_entries, shorten
+from tutorial.instructions import InstructionDataset, custom_collate_fn
 from tutorial.scores import count_known, score_table
 
 CASES = ROOT / "tests/cases"
@@ -26,10 +26,6 @@ def read(tmp_path):
         (tmp_path / "data.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
         return load_entries(tmp_path / "data.txt", **options)
     return read
-
-
-def count_words(entry):
-    return len((entry["instruction"] + " " + entry["output"]).split())
 
 
 # --- Formats and keys ---
@@ -87,7 +83,7 @@ def test_every_format_becomes_an_entry(read, record, expected, format_name):
 
 
 def test_outputs_are_stripped_of_whitespace_and_counted(read):
-    entries, found = read([ENTRY, ENTRY | {"output": "\n Blue. \n"}], count_tokens=count_words, max_tokens=10)
+    entries, found = read([ENTRY, ENTRY | {"output": "\n Blue. \n"}])
     assert entries == [ENTRY, ENTRY] and found.endswith("; outputs stripped of whitespace: 1")
 
 
@@ -102,8 +98,7 @@ def test_placeholders_for_an_empty_input_are_removed_and_counted(read):
 def test_everything_wrong_is_listed_at_once(read):
     records = [ENTRY] * 30
     records[3:15] = [ENTRY | {"output": " "}] * 12
-    records[20] = ENTRY | {"output": "word " * 50}
-    records[21] = ENTRY | {"output": "a" * 10_000}
+    records[21] = ENTRY | {"output": "a" * 200_000}
     records[22] = ENTRY | {"instruction": "\ud83d"}
     records[23] = {"messages": [{"role": "user", "content": "Q"}] * 3}
     records[24] = {"question": "Q"}
@@ -114,19 +109,19 @@ def test_everything_wrong_is_listed_at_once(read):
                                 {"role": "assistant", "content": "A"}]}
     records[29] = ENTRY | {"task": "\ud83d"}
     with pytest.raises(ValueError) as error:
-        read(records, count_tokens=count_words, max_tokens=40)
+        read(records)
     message = str(error.value)
-    for part in ("22 of 30 entries can't be used (numbered from 0)",
+    for part in ("21 of 30 entries can't be used (numbered from 0)",
                  "12 with an empty output (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, …)",
-                 "1 with more than the model's 40 tokens (20)", "1 that are far too long (21)",
+                 "1 that are far too long (21)",
                  "2 with text that can't be encoded in UTF-8 (22, 29)",
                  "1 with a chat that isn't one question and one answer (23)",
                  "1 without the keys of a known format (24)", "1 that aren't JSON objects (25)",
                  "1 with an output that isn't text (26)", "1 with both an input and a context (27)",
                  "1 with an empty instruction (28)", "SKIP_BAD_ENTRIES=1"):
         assert part in message
-    entries, found = read(records, count_tokens=count_words, max_tokens=40, skip_bad=True)
-    assert entries == [ENTRY] * 8 and "left out: 12 with an empty output" in found
+    entries, found = read(records, skip_bad=True)
+    assert entries == [ENTRY] * 9 and "left out: 12 with an empty output" in found
 
 
 def test_csv_rows_with_more_fields_than_the_header(read):
@@ -135,13 +130,25 @@ def test_csv_rows_with_more_fields_than_the_header(read):
 
 
 def test_a_text_far_too_long_never_reaches_the_tokenizer(read, tokenizer):
-    def count(entry):
-        return len(tokenizer.encode_ordinary(entry["instruction"] + entry["output"]))
     with pytest.raises(ValueError, match=r"1 that are far too long \(1\)"):
-        read([ENTRY, ENTRY | {"output": "a" + " " * 10**6 + "b"}], count_tokens=count, max_tokens=1024)
+        read([ENTRY, ENTRY | {"output": "a" + " " * 10**6 + "b"}])
     longest = 1024 * 128 - len(ENTRY["instruction"]) - 2  # what does reach it is counted
-    with pytest.raises(ValueError, match=r"1 with more than the model's 1,024 tokens \(1\)"):
-        read([ENTRY, ENTRY | {"output": "a" + " " * longest + "b"}], count_tokens=count, max_tokens=1024)
+    entries, _ = read([ENTRY, ENTRY | {"output": "a" + " " * longest + "b"}])
+    assert len(InstructionDataset(entries, tokenizer)[1]) > 1024
+
+
+def test_texts_longer_than_the_model_reads_are_counted(capsys):
+    entries = [ENTRY | {"output": f"Answer {i}"} for i in range(30)]
+    lengths = [41 if i in (3, 20) else 40 for i in range(30)]
+    with pytest.raises(ValueError, match=r"2 of 30 entries have more than the model's 40 tokens \(numbered from 0: 3, "
+                                         r"20\): shorten or remove them, or set SKIP_BAD_ENTRIES=1"):
+        check_lengths(entries, lengths, 40)
+    assert check_lengths(entries, lengths, 41) == entries
+    kept = check_lengths(entries, lengths, 40, skip_bad=True)
+    assert [e["output"] for e in kept] == [f"Answer {i}" for i in range(30) if i not in (3, 20)]
+    assert "left out: 2 of 30 entries" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="30 of 30 entries.*9, ….*: shorten or remove them$"):
+        check_lengths(entries, lengths, 39, skip_bad=True)
 
 
 @pytest.mark.parametrize("content, looks_like", [
@@ -169,7 +176,7 @@ def test_no_message_is_longer_than_800_characters(read):
     for content in ([{text: 1} for text in texts[:2]], [ENTRY | {"output": text} for text in texts],
                     [{f"key {i}" * 100: 1 for i in range(100)}], [ENTRY, *texts] * 1000):
         with pytest.raises(ValueError) as error:
-            read(content, count_tokens=count_words, max_tokens=9)
+            read(content)
         assert len(str(error.value)) <= 800
 
 
@@ -199,17 +206,15 @@ def as_json(record):
     min_size=1, max_size=6), skip_bad=st.booleans(), lines=st.booleans())
 def test_random_entries_raise_nothing_but_value_errors(tokenizer, tmp_path, data, skip_bad, lines):
     """Through reading, encoding, batching and scoring."""
-    def count(entry):
-        return sum(len(tokenizer.encode_ordinary(text)) for text in (format_prompt(entry), entry["output"]))
     path = tmp_path / "data"
     path.write_text("\n".join(map(as_json, data)) if lines else f"[{', '.join(map(as_json, data))}]")
     try:
-        entries, found = load_entries(path, count_tokens=count, max_tokens=60, skip_bad=skip_bad)
+        entries, found = load_entries(path, skip_bad=skip_bad)
     except ValueError as error:
         assert len(str(error)) <= 800
         return
     assert len(found) <= 800
-    dataset = InstructionDataset(entries, tokenizer, mask_instruction=True, max_length=60)
+    dataset = InstructionDataset(entries, tokenizer, mask_instruction=True)
     inputs, targets = custom_collate_fn(list(dataset))
     assert inputs.shape == targets.shape and len(inputs) == len(entries)
     table = score_table([entry | {"before": "", "after": entry["output"]} for entry in entries])
@@ -665,7 +670,7 @@ def files(draw):
 def test_random_files_raise_nothing_but_short_value_errors(tmp_path, content, skip_bad):
     (tmp_path / "data").write_bytes(content)
     try:
-        entries, found = load_entries(tmp_path / "data", count_tokens=count_words, max_tokens=60, skip_bad=skip_bad)
+        entries, found = load_entries(tmp_path / "data", skip_bad=skip_bad)
     except ValueError as error:
         assert type(error) is ValueError and str(error).startswith("data") and len(str(error)) <= 800
         str(error).encode()  # it can be printed

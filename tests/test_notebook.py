@@ -23,7 +23,8 @@ from gpt_download import CheckpointError, load_gpt2
 from previous_chapters import GPTModel, generate, text_to_token_ids
 from scripts.write_instructions import INSTRUCTIONS, exported
 from tests.helpers import web_page
-from tutorial import NOTEBOOK, ROOT, instructions
+from tutorial import NOTEBOOK, ROOT, exercises, instructions
+from tutorial.exercises import check
 from tutorial.instructions import (
     InstructionDataset,
     custom_collate_fn,
@@ -72,11 +73,13 @@ def test_instructions_are_the_exported_cells_of_the_notebook():
 def test_only_cells_with_the_tag_are_exported():
     def cell(source, *tags):
         return {"source": source.splitlines(keepends=True), "metadata": {"tags": list(tags)} if tags else {}}
-    cells = [cell("import math", "export"), cell("import os"), cell("TWO = 2\nFOUR = 4", "other", "export"),
-             cell("print(TWO)", "other"), cell("def f():\n    return math.pi", "export")]
+    cells = [cell("import math\nimport os\n\nfrom a import b, c as d\n\nimport e", "imports"), cell("import os"),
+             cell("TWO = 2\nFOUR = 4", "other", "export"), cell("print(TWO)", "other"),
+             cell("def f():\n    return math.pi + d", "export")]
     docstring, _, code = exported({"cells": cells}).removeprefix('"""').partition('"""\n')
     assert "Don't edit" in docstring and "scripts/write_instructions.py" in docstring
-    assert code == "\nimport math\n\nTWO = 2\nFOUR = 4\n\n\ndef f():\n    return math.pi\n"
+    assert code == ("\nimport math\n\nfrom a import c as d\n\n"
+                    "TWO = 2\nFOUR = 4\n\n\ndef f():\n    return math.pi + d\n")
 
 
 def test_instructions_import_no_figures_and_no_notebook():
@@ -198,12 +201,10 @@ def test_a_literal_end_of_text_stays_text(tokenizer):
     assert (targets[0] == 50256).sum() == 1 and targets[1].tolist() == [2, 50256] + [-100] * (len(ids) - 2)
 
 
-def test_a_row_too_long_is_an_error_not_a_cut(tokenizer):
+def test_a_row_too_long_is_an_error_not_a_cut():
     assert custom_collate_fn([[1, 2, 3]], allowed_max_length=3)[1].tolist() == [[2, 3, 50256]]
     with pytest.raises(ValueError, match="a row has 4 tokens, more than 3"):
         custom_collate_fn([[1], [1, 2, 3, 4]], allowed_max_length=3)
-    with pytest.raises(ValueError, match="entry 1 has"):
-        InstructionDataset([ANTONYM, entry(output="word " * 100)], tokenizer, max_length=80)
 
 
 @needs_published_data
@@ -274,21 +275,21 @@ def run_cells(monkeypatch):
     plt.close("all")
 
 
-IMPORTS = ("imports", "exported-imports", "own-imports")
-SETTINGS = ("settings", "recipe-table", "environment", "device")
-DATA = ("format-input", "load-data-function", "load-data", "split-code", "split-data")
-TRAINING = ("load-weights-code", "dataset-code", "collate-code", "loaders-code", "optimizer", "train")
+IMPORTS = ("result", "imports")
+SETTINGS = ("settings", "recipe-table", "recipe-for", "device")
+DATA = ("load-data-function", "load-data", "split-code", "split-data", "overlap", "example", "format-input")
+TRAINING = ("tokenize", "dataset-code", "check-lengths", "collate-code", "loaders-code", "load-weights-code",
+            "training-copy", "optimizer", "train")
 
 
 @pytest.mark.parametrize("environment, message", [
-    ({"CHOOSE_MODEL": "gpt3"}, "CHOOSE_MODEL is 'gpt3', expected one of gpt2-mini"),
+    ({"CHOOSE_MODEL": "gpt3"}, "CHOOSE_MODEL is 'gpt3': want gpt2-mini"),
     ({"NUM_EPOCHS": "many"}, "the environment variable NUM_EPOCHS is 'many': want a whole number"),
     ({"DATA_FILE": "nowhere.json"}, "nowhere.json does not exist, and no url is known"),
     ({"DATA_FILE": [entry()] * 9}, "9 entries are too few: want 8 for training"),
     ({"MODELS_DIR": "empty"}, "hparams.json is missing, and '7M' is none of OpenAI's sizes"),
-    ({"DATA_FILE": CASES / "some_too_long.json"}, "11 with more than the model's 256 tokens"),
-    ({"START_FROM": "nowhere.pt"}, "START_FROM=nowhere.pt is not a file: expected one that save_model wrote"),
-    ({"START_FROM": "gpt2"}, "START_FROM=gpt2 is not a file: expected one that save_model wrote"),
+    ({"DATA_FILE": CASES / "some_too_long.json"}, r"entries have more than the model's 256 tokens \(numbered from 0"),
+    ({"START_FROM": "nowhere.pt"}, "No such file or directory: 'nowhere.pt'"),
     ({"START_FROM": {"emb_dim": 8, "n_heads": 2}}, "START_FROM=.*model.pt has another size: {.*'emb_dim': 8"),
     ({"PRECISION": "half"}, "precision is 'half': want auto, float32, bfloat16, float16"),
 ])
@@ -306,7 +307,8 @@ def test_a_failing_cell_says_what_to_do(tmp_path, run_cells, environment, messag
 
 
 def test_sorted_data_can_be_shuffled_and_parts_of_ones_own_be_given(run_cells, tmp_path, capsys):
-    by_task = [entry(input=f"{number} of {task}", task=task) for task in ("greet", "count", "sing") for number in range(40)]
+    by_task = [entry(input=f"{number} of {task}", task=task) for task in ("greet", "count", "sing")
+               for number in range(40)]
     (tmp_path / "sorted.json").write_text(json.dumps(by_task))
     (tmp_path / "own.json").write_text(json.dumps([entry(instruction="Stay as you are.", task="greet")]))
     kept, shuffled = {}, {}
@@ -372,7 +374,7 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
     printed = capsys.readouterr()
     assert ("60 entries, JSON Lines, Alpaca's keys; outputs stripped of whitespace: 19; "
             "left out: 1 with an empty output (60)") in printed.out
-    assert "6 of 6 test entries are in training too" in printed.out
+    assert "test: 6 of 6 are in training too" in printed.out
     assert "Warning" not in printed.err and "findfont" not in printed.err and "Going on" not in printed.out
     records = json.loads((tmp_path / "build/responses.json").read_text())
     assert len(records) == 6 and len({record.get("task") for record in records}) == 3
@@ -382,7 +384,7 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
 
     steps = []
     monkeypatch.setattr(torch.optim.AdamW, "step", steps.append)
-    run_cells(namespace, *TRAINING, "optimizer", "answers-after")
+    run_cells(namespace, *TRAINING, "answers-after")
     assert f"Going on from {checkpoints / 'step-6.pt'}" in capsys.readouterr().out  # 51 entries, 8 a step
     assert json.loads((tmp_path / "build/responses.json").read_text()) == records and not steps
 
@@ -450,22 +452,76 @@ def solutions():
     return re.findall(r"<details><summary>Solution</summary>\s*```python\n(.*?)```.*?</details>", text, flags=re.DOTALL)
 
 
-def test_there_are_seven_exercises_whose_solutions_fit_a_page():
-    assert len(solutions()) == 7
-    assert max(len(line) for solution in solutions() for line in solution.splitlines()) <= 88
+def test_every_exercise_has_a_check_and_a_solution_that_fits_a_page():
+    assert len(solutions()) == len(exercises.CHECKS) == 8
+    for number, solution in enumerate(solutions(), 1):
+        assert f"\ncheck({number}, " in solution and max(map(len, solution.splitlines())) <= 88
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(7))
-def test_a_solution_runs(tokenizer, number, run_cells, capsys, one_thread):
-    """On a part of the data, so that it doesn't take long."""
-    namespace = vars(instructions) | {"tokenizer": tokenizer}
-    run_cells(namespace, *IMPORTS, "observe", "fine-tune")
+@pytest.mark.parametrize("number", range(8))
+def test_a_solution_runs(tokenizer, number, run_cells, one_thread):
+    """On a part of the data, so that it doesn't take long: the check gets results of the right kinds."""
+    namespace, checked = vars(instructions) | {"tokenizer": tokenizer}, []
+    run_cells(namespace, *IMPORTS, "prompts", "fine-tune")
     antonyms = [e for e in namespace["mini_test"] if e["task"] == "antonym"]
     exec(solutions()[number], namespace | {
-        "mini_train": namespace["mini_train"][:8], "mini_test": namespace["mini_test"][:2] + antonyms[:3],
-        "mini_val": namespace["mini_val"][:4]})
-    assert capsys.readouterr().out or number == 6
+        "check": lambda *results: checked.append(results), "mini_train": namespace["mini_train"][:8],
+        "mini_test": namespace["mini_test"][:2] + antonyms[:3], "mini_val": namespace["mini_val"][:4]})
+    [(checked_number, *results)] = checked
+    assert checked_number == number + 1
+    try:
+        check(checked_number, *results)
+    except AssertionError as error:
+        assert str(error), "a model that saw eight entries may fail the check, with a reason"
+
+
+class Adapter(torch.nn.Module):
+    def __init__(self, linear, B):
+        super().__init__()
+        self.linear, self.A = linear, torch.nn.Parameter(torch.ones(1, linear.in_features))
+        self.B = torch.nn.Parameter(torch.full((linear.out_features, 1), B))
+
+    def forward(self, x):
+        return self.linear(x) + x @ self.A.T @ self.B.T
+
+
+def with_adapter(B):
+    """What exercise 7 hands over: a model with an adapter, ids, and the logits without it."""
+    model, ids = GPTModel({"vocab_size": 11, "context_length": 6, "emb_dim": 8, "n_heads": 2, "n_layers": 1,
+                           "drop_rate": 0.0, "qkv_bias": True}).eval(), torch.tensor([[1, 2, 3]])
+    logits = model(ids)
+    model.trf_blocks[0].att.out_proj = Adapter(model.trf_blocks[0].att.out_proj, B)
+    return model, ids, logits
+
+
+OPPOSITES = [entry(instruction="Q", output=f"The opposite of {a} is {b}.", task="antonym")
+             for a, b in (("hot", "cold"), ("wake", "sleep"))]
+
+
+@pytest.mark.parametrize("number, right, wrong, message", [
+    (1, (0.87, 0.53), (0.53, 0.87), "the share with the mask first"),
+    (1, (0.87, 0.53), (87, 53), "from 0 to 1"),
+    (2, (52.4, 38.9), (38.9, 52.4), "longer than Phi-3's marks"),
+    (2, (52.4, 38.9), (41.0, 30.0), "prompt and answer together"),
+    (3, (0.093, 0.104, 0.097), (0.9, 0.9, 0.9), "mask the validation instructions"),
+    (3, (0.093, 0.104, 0.097), (0.2, 0.104, 0.097), "in this order"),
+    (4, (OPPOSITES, ["The reverse of hot is cold.", "Not wake but sleep."]),
+     (OPPOSITES, [e["output"] for e in OPPOSITES]), "was the task left out"),
+    (4, (OPPOSITES, ["The reverse of hot is cold.", "Not wake but sleep."]), (OPPOSITES, ["A hot.", "B."]),
+     "fewer than half"),
+    (5, (0.73,), (0.2,), "between 60% and 85%"),
+    (6, (["The plural of river is rivers.", "churches", "knives"],), (["rivers", "church", "knives"],), "churches in"),
+    (7, with_adapter(0.0), with_adapter(1.0), "is B zero at first"),
+    (8, (["I do not know the word ink."] * 2, ["glasses", "horses"]), (["inks"] * 2, ["glasses"]), "still answers"),
+    (8, (["I do not know the word ink."] * 2, ["glasses", "horses"]), (["I do not know"] * 2, ["I do not know"]),
+     "refuses words"),
+])
+def test_a_check_tells_right_results_from_wrong_ones(number, right, wrong, message, capsys):
+    check(number, *right)
+    assert f"Exercise {number}" in capsys.readouterr().out
+    with pytest.raises(AssertionError, match=message):
+        check(number, *wrong)
 
 
 # --- The whole notebook, executed ---

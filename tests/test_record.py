@@ -31,7 +31,8 @@ def compare(*paths):
 def test_a_record_holds_what_made_the_result(tmp_path):
     path = write(tmp_path, "run.json", scores={"exact": np.float64(0.9)}, losses={1: torch.tensor(2.0)})
     record = json.loads(path.read_text())
-    assert record["settings"] == RUN["settings"] and record["scores"] == {"exact": 0.9} and record["losses"] == {"1": 2.0}
+    assert record["settings"] == RUN["settings"] and record["scores"] == {"exact": 0.9}
+    assert record["losses"] == {"1": 2.0}
     assert record["versions"]["torch"] == torch.__version__ and record["versions"]["numpy"] == np.__version__
     assert record["hashes"] == RUN["hashes"] | {"code": hash_of_code()}
 
@@ -42,7 +43,8 @@ def test_equal_runs(tmp_path):
 
 
 def test_what_differs_is_said(tmp_path):
-    other = {"settings": {"learning_rate": 5e-4, "batch_size": 8, "seed": 1}, "losses": {1: 2.0, 2: 1.5, 3: 1.26, 4: 0.5, 5: 0.25},
+    other = {"settings": {"learning_rate": 5e-4, "batch_size": 8, "seed": 1},
+             "losses": {1: 2.0, 2: 1.5, 3: 1.26, 4: 0.5, 5: 0.25},
              "scores": {"exact": 0.8}, "hashes": RUN["hashes"] | {"data": "ef" * 32}}
     run = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", **other))
     assert run.stdout.splitlines() == [

@@ -10,7 +10,6 @@ Everything that is wrong with a file is reported at once, in one ValueError of a
 import json
 import re
 from collections import Counter, defaultdict
-from math import inf
 from pathlib import Path
 
 from tutorial.entries import FORMATS, UNKNOWN_KEYS, BadEntry, format_of, to_entry
@@ -32,18 +31,17 @@ ZIP_FILES = {  # what they contain
 }
 EXPECTED = ("expected instructions and their answers as a JSON list, JSON Lines or CSV with a header, in UTF-8, with "
             "the keys instruction and output (or response), prompt and completion, messages, or conversations")
-LONGEST_TOKEN = 128  # characters, in GPT-2's vocabulary
+LONGEST_TEXT = 128 * 1024  # characters: no token of GPT-2's has more than 128, and no GPT-2 reads more than 1,024
 
 
 class OtherFile(ValueError):
     """What a file looks like that can't be read."""
 
 
-def load_entries(path, count_tokens=None, max_tokens=inf, skip_bad=False):
+def load_entries(path, skip_bad=False):
     """The entries of a data file, and a line that says what was found: (list of entries, text).
 
-    count_tokens: a function that returns an entry's number of tokens, which may be at most `max_tokens`. With
-    `skip_bad`, entries that can't be used are left out. The line names the keys that have no effect, and counts the
+    With `skip_bad`, entries that can't be used are left out. The line names the keys without effect, and counts the
     changes and the entries left out. Raises ValueError if the file is something else, has no entries, or, without
     `skip_bad`, has entries that can't be used; the message counts them by what is wrong, with the numbers of the first
     ten, from 0.
@@ -53,7 +51,7 @@ def load_entries(path, count_tokens=None, max_tokens=inf, skip_bad=False):
         records, kind = read_records(Path(path).read_bytes())
     except OtherFile as error:
         raise ValueError(f"{name} looks like {shorten(str(error), 250)}; {EXPECTED}") from error
-    entries, bad, found = check_records(records, count_tokens, max_tokens)
+    entries, bad, found = check_records(records)
     if len(bad.get(UNKNOWN_KEYS, ())) == len(records):
         keys = ", ".join(map(repr, dict.fromkeys(key for record in records[:100] for key in record)))
         keys = "with the keys " + shorten(keys, 200) if keys else "without keys"
@@ -67,14 +65,14 @@ def load_entries(path, count_tokens=None, max_tokens=inf, skip_bad=False):
     return entries, shorten(f"{len(entries):,} entries, {kind}, {found}{left_out}", 800)
 
 
-def check_records(records, count_tokens, max_tokens):
+def check_records(records):
     """The usable entries, the numbers of the other records by what is wrong with them, and a text that names formats
     and keys without effect, and counts the changes: (list, {reason: numbers}, text)."""
     entries, bad, formats, ignored, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:
             entry, format_name, unused, changed = to_entry(record)
-            check_text(entry, count_tokens, max_tokens)
+            check_text(entry)
         except BadEntry as reason:
             bad[str(reason)].append(number)
             continue
@@ -86,17 +84,34 @@ def check_records(records, count_tokens, max_tokens):
     return entries, dict(bad), " and ".join(formats) + keys + "".join(f"; {what}: {n:,}" for what, n in changes.items())
 
 
-def check_text(entry, count_tokens, max_tokens):
-    """Raise BadEntry if tokenizer or model can't read the texts of an entry."""
+def check_text(entry):
+    """Raise BadEntry for texts that no tokenizer can read, or no GPT-2."""
     text, task = entry["instruction"] + entry["input"] + entry["output"], entry.get("task")
     try:
         (text + (task if isinstance(task, str) else "")).encode()  # the task is printed
     except UnicodeEncodeError as error:
         raise BadEntry("with text that can't be encoded in UTF-8") from error
-    if len(text) > LONGEST_TOKEN * max_tokens:  # a million spaces would be too much for the tokenizer
+    if len(text) > LONGEST_TEXT:  # a million spaces would be too much for the tokenizer
         raise BadEntry("that are far too long")
-    if count_tokens and count_tokens(entry) > max_tokens:
-        raise BadEntry(f"with more than the model's {max_tokens:,} tokens")
+
+
+def check_lengths(entries, lengths, max_tokens, skip_bad=False):
+    """The entries that the model can read. lengths: the number of tokens of each, with its prompt; max_tokens: how many
+    the model reads.
+
+    With `skip_bad`, longer entries are left out, and a line says so. Raises ValueError, without `skip_bad` or if all
+    are too long, that counts them.
+    """
+    too_long = [number for number, length in enumerate(lengths) if length > max_tokens]
+    found = (f"{len(too_long):,} of {len(entries):,} entries have more than the model's {max_tokens:,} tokens "
+             f"(numbered from 0: {first_ten(too_long)})")
+    if too_long and not (skip_bad and len(too_long) < len(entries)):
+        raise ValueError(f"{found}: shorten or remove them" + (
+            "" if skip_bad else ", or set SKIP_BAD_ENTRIES=1 to leave them out"))
+    if too_long:
+        print(f"left out: {found}")
+    left_out = set(too_long)
+    return [entry for number, entry in enumerate(entries) if number not in left_out]
 
 
 def shorten(text, longest):

@@ -1,32 +1,55 @@
 """The tutorial's figures.
 
-The functions named `draw_...` and `plot_...` return a matplotlib figure. `show` displays it in the notebook, with an
-alternative text, and translates the figure's own texts. Texts from data are drawn as they are, never as markup.
+The functions named `draw_...` and `plot_...` return a matplotlib figure. `show` displays it in the notebook, with its
+caption. A figure's own texts go through `label`, which translates them; texts from data are drawn as they are, never as
+markup. A colour has one meaning in all figures.
 """
 
 import io
 import json
 import logging
+import math
+import re
 import textwrap
+from functools import cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 from unicodedata import east_asian_width
 
 from .data_files import shorten
+from .intervals import wilson
+
+PROMPT = "#9fc1ee"   # blue: only read
+ANSWER = "#bfe69f"   # green: counts in the loss
+END = "#f7a64a"      # orange: the end of the text
+PADDING = "#e2e2e2"  # grey: ignored
+WRONG = "#cf4a45"    # red: wrong
+BEFORE = "#3f9c9a"   # teal: the base model, before fine-tuning
+AFTER = "#6f3fa0"    # purple: the fine-tuned model
+INK, SLATE, SILVER, MIST = "#26323f", "#8797a8", "#c3ced9", "#e6ebf0"  # without a meaning, from dark to light
+SHADES = "#f3f6f8", "#8397ab", "#23405c"  # a number, from low to high
+MEANINGS = {PROMPT: "only read", ANSWER: "counts in the loss", END: "end of text", PADDING: "ignored",
+            WRONG: "wrong", BEFORE: "before fine-tuning", AFTER: "after fine-tuning"}
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
-WIDTH = 9  # inches, at 100 dots each: what fits a page of 1,000 pixels
-GREY, BLUE, GREEN, ORANGE, RED = "#e4e4e4", "#bcd7ee", "#bfe3c0", "#f8cf9d", "#f2b8b5"
-LABELS = {}  # {text of a figure: its translation}
+WIDTH = 9         # inches, at 100 dots each: what fits a page of 1,000 pixels
+LINE = 115        # characters of a monospaced text of 9 points, the smallest, that fit this width
+LIVE = "application/vnd.gpt2-tutorial+json"  # data for the page's script, beside a picture
+LABELS = {}       # {text of a figure: its translation}
 
 
 def set_up_figures():
-    """Have matplotlib draw texts such as "$x$" as they are, and use a font for Chinese, Japanese and Korean if one is
-    installed."""
+    """The style of all figures. Texts such as "$x$" are drawn as they are; Chinese, Japanese and Korean have a font if
+    one is installed."""
     import matplotlib.pyplot as plt  # in the functions: what imports this module without drawing doesn't wait for it
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # don't report a font without bold letters
-    plt.rcParams["text.parse_math"] = False
-    plt.rcParams["font.family"] = ["DejaVu Sans", *cjk_fonts()]
+    plt.rcParams.update({
+        "text.parse_math": False, "font.family": ["DejaVu Sans", *cjk_fonts()], "font.size": 9, "axes.labelsize": 9,
+        "axes.titlesize": 10, "legend.fontsize": 9, "legend.frameon": False, "xtick.labelsize": 9, "ytick.labelsize": 9,
+        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SLATE, "xtick.color": SLATE, "ytick.color": SLATE,
+        "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.prop_cycle": plt.cycler(color=[INK, SLATE]), "hatch.color": SLATE, "hatch.linewidth": 0.6})
 
 
 def cjk_fonts():
@@ -53,22 +76,31 @@ def label(text):
 
 
 def translate_labels(fig):
-    """Translate the titles, axis labels and legends of a figure. Other texts, which may be data, stay as they are."""
+    """Translate the axis labels and the legends of a figure, such as the textbook's `plot_losses`."""
     for ax in fig.axes:
         legend = ax.get_legend()
-        for text in (ax.title, ax.xaxis.label, ax.yaxis.label, *(legend.get_texts() if legend else ())):
+        for text in (ax.xaxis.label, ax.yaxis.label, *(legend.get_texts() if legend else ())):
             text.set_text(label(text.get_text()))
 
 
-def show(fig, alt):
-    """Display a figure in the notebook, translated, with an alternative text, and close it."""
+def show(fig, caption, live=None):
+    """Display a figure in the notebook and, below it, its caption, and close it.
+
+    The caption, a plain text, is the picture's alternative text as well. live: data for the page's script, a
+    dictionary for JSON, which is put beside the picture.
+    """
     import matplotlib.pyplot as plt
-    from IPython.display import Image, display
+    from IPython.display import Image, Markdown, display
     translate_labels(fig)
     png = io.BytesIO()
-    fig.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    fig.savefig(png, format="png", dpi=200, bbox_inches="tight")
     plt.close(fig)
-    display(Image(png.getvalue(), alt=alt))
+    bundle, metadata = Image(png.getvalue(), retina=True, alt=caption)._repr_mimebundle_()  # retina: at half its size
+    display(bundle | ({} if live is None else {LIVE: live}), metadata=metadata, raw=True)
+    display(Markdown("*" + re.sub(r"[\\`*_\[\]<>&$~]", lambda sign: f"&#{ord(sign[0])};", caption) + "*"))
+
+
+# --- Texts ---
 
 
 def drawable(text, otherwise, longest=40):
@@ -84,216 +116,307 @@ def drawable(text, otherwise, longest=40):
     return shorten(text, longest)
 
 
-def empty_axes(width, height, figsize=None):
-    """A figure without axis lines, with units of the same length in both directions: (figure, axes)."""
+def columns(text):
+    """The width of a text in a monospaced font, in characters: Chinese ones count twice."""
+    return len(text) + sum(east_asian_width(character) in "FW" for character in text)
+
+
+def fitted(text, longest):
+    """A text from data as one line of at most `longest` columns."""
+    text = drawable(text, label("(not drawable)"), longest)
+    while columns(text) > longest:
+        text = text.removesuffix("…")[:-1] + "…"
+    return text
+
+
+def wrapped(text, longest):
+    """A text in lines of at most `longest` columns."""
+    if columns(text) <= longest:
+        return text
+    return "\n".join(textwrap.wrap(text, longest // 2 if columns(text) > len(text) else longest))
+
+
+def percent(share):
+    """A share, 0 to 1, as percent; never 0% or 100% unless it is."""
+    if 0 < share < 0.0005 or 0.9995 <= share < 1:
+        return "<0.1%" if share < 0.5 else ">99.9%"
+    return f"{share:.1%}" if 0 < share < 0.0995 or 0.995 <= share < 1 else f"{share:.0%}"
+
+
+# --- Shapes ---
+
+
+@cache
+def shades():
+    """The colour map from low to high."""
+    from matplotlib.colors import LinearSegmentedColormap
+    return LinearSegmentedColormap.from_list("shades", SHADES)
+
+
+def empty_axes(width, height, figsize):
+    """A figure that consists of axes without lines, `width` by `height` units from the upper left corner: (figure,
+    axes)."""
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=figsize or (WIDTH, WIDTH * height / width))
-    ax.set(xlim=(0, width), ylim=(height, 0))
+    fig = plt.figure(figsize=figsize)
+    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     ax.axis("off")
     return fig, ax
 
 
 def box(ax, x, y, width, height, text, colour, **style):
     """Draw a coloured rectangle with a centred text; (x, y) is its upper left corner."""
-    import matplotlib.pyplot as plt
-    ax.add_patch(plt.Rectangle((x, y), width, height, facecolor=colour, edgecolor="white", linewidth=1.5))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", **style)
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
+    ax.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="white", linewidth=1.5))
+    brightness = sum(part * weight for part, weight in zip(to_rgb(colour), (0.3, 0.59, 0.11)))
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=INK if brightness > 0.54 else "white",
+            **style)
 
 
-# --- Progress ---
+def draw_key(ax, colours, meanings=MEANINGS):
+    """Below the axes, say what those of the colours mean that have a meaning."""
+    from matplotlib.patches import Patch
+    handles = [Patch(color=colour, label=label(meaning)) for colour, meaning in meanings.items() if colour in colours]
+    if handles:
+        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 0), ncols=len(handles), handlelength=1,
+                  borderaxespad=0.3, borderpad=0)
 
-SECTIONS = ("result", "model", "prompt", "data", "base model", "batches", "inside GPT-2", "training", "before, after",
-            "keep, ask", "from here", "exercises", "the end")
+
+def arrow(ax, start, end):
+    ax.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": SLATE, "shrinkA": 0, "shrinkB": 0})
 
 
-def show_progress(current):
-    """Show the notebook's sections as a row of boxes: finished ones in green, the `current` one in orange."""
-    fig, ax = empty_axes(len(SECTIONS), 0.5)
-    for i, section in enumerate(SECTIONS):
-        colour = GREEN if i < current else ORANGE if i == current else GREY
-        box(ax, i, 0, 1, 0.5, label(section).replace(" ", "\n", 1), colour, fontsize=7,
-            weight="bold" if i == current else "normal")
-    show(fig, label("Section {} of {}: {}.").format(current, len(SECTIONS) - 1, label(SECTIONS[current])))
+# --- What the tutorial is about ---
+
+
+def draw_map():
+    """The three stages of training a language model, with an example text each; this tutorial is the second."""
+    fig, ax = empty_axes(18, 5.6, (WIDTH, 2.8))
+    question, middle, right = "What is the plural of glass?", 6.4, 12.7
+    stages = [("pretraining", "text of any kind", "learns to guess the next token"),
+              ("supervised fine-tuning", "questions with answers", "learns what is asked, how to answer, when to stop"),
+              ("preference tuning", "pairs of answers (RLHF, DPO)", "learns which answer people prefer")]
+    for x, (name, reads, learns) in zip((0.1, middle, right), stages):
+        box(ax, x, 0.7, 5.2, 4.9, "", MIST)
+        ax.text(x + 2.6, 1.1, label(name), ha="center", va="center", fontsize=11, weight="bold")
+        ax.text(x + 2.6, 1.65, label(reads), ha="center", va="center")
+        ax.text(x + 2.6, 4.95, wrapped(label(learns), 36), ha="center", va="center")
+    for x in (middle, right):
+        arrow(ax, (x - 1, 3.1), (x - 0.1, 3.1))
+    ax.text(middle + 2.6, 0.35, "▼ " + label("you are here"), ha="center", va="center", weight="bold")
+    box(ax, 0.3, 2.1, 4.8, 2.2, "Anna has a glass. Many glasses\nare on the table. With glass in\n"
+        "the plural you write glasses. …", ANSWER)
+    for x in (middle, right):
+        box(ax, x + 0.2, 2.1, 4.8, 0.8, question, PROMPT)
+    box(ax, middle + 0.2, 3, 3.6, 1.3, "The plural of glass\nis glasses.", ANSWER)
+    box(ax, middle + 3.9, 3, 1.1, 1.3, wrapped(label("end of text"), 6), END)
+    box(ax, right + 0.2, 3, 2.4, 1.3, "✓ The plural\nis glasses.", ANSWER)
+    box(ax, right + 2.6, 3, 2.4, 1.3, "✗ Look it up\nyourself.", WRONG)
+    return fig
 
 
 # --- Data, tokens and batches ---
 
 
-def draw_data(asked, answered, tasks):
-    """Two panels: histograms of the numbers of words in questions (`asked`) and answers (`answered`), and the number of
-    entries of each task, from (task, entries) pairs, the first on top."""
-    import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
-    longest = max(asked + answered)
-    step = -(-longest // 20)  # a whole number of words, or some bins would be empty
-    axes[0].hist([asked, answered], bins=range(0, longest + step + 1, step), label=["asked", "answered"])
-    axes[0].set(xlabel="words", ylabel="entries", title="Length of question and answer")
-    axes[0].legend()
-    axes[1].barh(range(len(tasks)), [entries for _, entries in tasks])
-    axes[1].set_yticks(range(len(tasks)), [drawable(task, label("(not drawable)")) for task, _ in tasks])
-    axes[1].set(xlabel="entries", title="What is asked", ylim=(len(tasks) - 0.4, -0.6))
-    fig.tight_layout()
-    return fig
+def id_cells(table, colour, padding):
+    """The cells of a tensor of ids, (rows, columns), for `draw_cells`: padding, an id, is grey, the end of text
+    orange."""
+    return [[(str(i), PADDING if i == padding else END if i == 50256 else colour) for i in row]
+            for row in table.tolist()]
 
 
 def draw_cells(tables):
-    """Tables of coloured cells side by side: {title: rows of (text, colour)}."""
-    import matplotlib.pyplot as plt
-    columns, rows = sum(len(rows[0]) for rows in tables.values()), max(map(len, tables.values()))
-    fig, axes = plt.subplots(1, len(tables), figsize=(min(WIDTH, 0.6 * columns), 0.42 * rows + 0.5), squeeze=False)
-    for ax, (title, rows) in zip(axes[0], tables.items()):
-        ax.set(xlim=(0, len(rows[0])), ylim=(len(rows), 0), title=title)
-        ax.axis("off")
+    """Tables of coloured cells side by side, {title: rows of (text, colour)}, and below them what the colours mean."""
+    cells = [cell for rows in tables.values() for row in rows for cell in row]
+    sizes = [max(map(len, rows), default=1) for rows in tables.values()]
+    longest = max([4, *(columns(fitted(text, LINE)) for text, _ in cells)])
+    width = min(longest + 1, LINE // max(sizes))  # of a cell: the widest table has to fit
+    titles = [wrapped(title, size * width) for title, size in zip(tables, sizes)]
+    head = 0.8 * max(title.count("\n") + 1 for title in titles)
+    places, left, top, bottom = [], 0, 0, 0
+    for size, title, rows in zip(sizes, titles, tables.values()):
+        if left > 0 and left + size * width > LINE:
+            left, top = 0, bottom + 0.5
+        places.append((left, top + head, size, title, rows))
+        left, bottom = left + size * width + 4, max(bottom, top + head + len(rows))
+    total = max(left + size * width for left, _, size, _, _ in places)
+    fig, ax = empty_axes(total, bottom, (WIDTH * total / LINE, 0.28 * bottom))
+    for left, top, size, title, rows in places:
+        ax.text(left + size * width / 2, top - 0.1, title, ha="center", va="bottom", fontsize=10)
         for y, row in enumerate(rows):
             for x, (text, colour) in enumerate(row):
-                box(ax, x, y, 1, 1, text, colour, fontsize=9)
-    fig.tight_layout()
+                box(ax, left + x * width, top + y, width, 1, fitted(text, width - 1), colour, family=monospaced())
+    draw_key(ax, {colour for _, colour in cells})
     return fig
 
 
-def draw_tokens(rows, title, values=None, colours=None, low=0.0, high=1.0, line=105):
-    """Texts as rows of coloured tokens, wrapped at `line` characters.
+def draw_tokens(rows, colours=None, values=None, low=0.0, high=1.0, line=LINE):
+    """Texts as rows of coloured tokens, wrapped at `line` columns.
 
-    rows: {name: token texts}. colours: {name: a colour for each token}; or values: {name: a number for each token},
-    shown as a shade from red (`low`) to green (`high`).
+    rows: {name: token texts}. colours: {name: a colour for each token}, whose meanings are written below; or values:
+    {name: a number for each token}, the darker the nearer it is to `high`.
     """
-    from matplotlib import colormaps
     places, y = [], 0.0
     for name, tokens in rows.items():
+        places.append((0.0, y, 0.0, fitted(name, line), None))
         x, y = 0.0, y + 1.0
-        places.append((0.0, y - 0.95, 0, name, None))
         for i, token in enumerate(tokens):
-            width = max(len(token) + sum(east_asian_width(c) in "FW" for c in token), 1) + 0.8
+            token = fitted(token, line - 1)
+            width = max(columns(token), 1) + 0.9
             if x + width > line:
                 x, y = 0.0, y + 1.0
-            if values is None:
-                colour = colours[name][i]
-            else:
-                share = min(max((values[name][i] - low) / (high - low), 0.0), 1.0)
-                colour = colormaps["RdYlGn"](0.1 + 0.8 * share, alpha=0.75)
+            colour = colours[name][i] if values is None else shades()((values[name][i] - low) / (high - low))
             places.append((x, y, width, token, colour))
             x += width
         y += 1.3
-    fig, ax = empty_axes(line, y, figsize=(WIDTH, 0.24 * y + 0.3))
-    ax.set_title(title, fontsize=10)
+    total = max(x + width for x, _, width, _, _ in places) or 1
+    fig, ax = empty_axes(total, y, (WIDTH * total / LINE, 0.24 * y))
     for x, top, width, text, colour in places:
         if colour is None:
-            ax.text(x, top + 0.45, text, va="center", fontsize=8.5, weight="bold")
+            ax.text(x, top + 0.45, text, va="center", weight="bold")
         else:
-            box(ax, x, top, width, 0.9, text, colour, fontsize=8, family=monospaced())
+            box(ax, x, top, width, 0.9, text, colour, family=monospaced())
+    draw_key(ax, {colour for *_, colour in places})
     return fig
 
 
-def draw_probabilities(panels, highlight=None):
-    """Bar charts of next-token probabilities, side by side: {title: [(token, probability), ...]}, the likeliest on top.
-    The token `highlight` is orange."""
+def draw_next_token(panels, highlight=None, n=3):
+    """The probabilities of the next token, panels side by side: {title: [(token, probability), ...]}, in falling order.
+
+    A panel has a bar for each of the n likeliest tokens and one for the rest. The token `highlight` has the colour of
+    the end of the text, and a bar in every panel that knows it, however unlikely it is.
+    """
     import matplotlib.pyplot as plt
-    rows = max(map(len, panels.values()))
-    fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.26 * rows + 0.9), squeeze=False)
-    for ax, (title, pairs) in zip(axes[0], panels.items()):
-        tokens, probabilities = zip(*pairs)
-        bars = ax.barh(range(len(pairs)), probabilities, color=["#f0a04b" if token == highlight else "#7fa8d1"
-                                                                for token in tokens])
-        ax.bar_label(bars, [f"{p:.1%}" if p < 0.0995 else f"{p:.0%}" for p in probabilities], padding=3, fontsize=8)
-        ax.set_yticks(range(len(pairs)), tokens, fontsize=9)
-        ax.set(xlim=(0, 1.18), ylim=(rows - 0.4, -0.6), title=title)
-        ax.set_xticks([0, 0.5, 1])
-        ax.spines[["top", "right"]].set_visible(False)
-    fig.tight_layout()
+    shown = [pairs[:n] + [pair for pair in pairs[n:] if pair[0] == highlight] for pairs in panels.values()]
+    rows = max(map(len, shown)) + 1
+    fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.28 * rows + 0.4), squeeze=False, layout="constrained")
+    for ax, title, pairs in zip(axes[0], panels, shown):
+        names = [fitted(token, 48 // len(panels)) for token, _ in pairs] + [label("the rest")]
+        shares = [probability for _, probability in pairs]
+        shares.append(max(1 - sum(shares), 0.0))
+        bars = ax.barh(range(len(shares)), shares, height=0.7,
+                       color=[END if token == highlight else SLATE for token, _ in pairs] + [MIST])
+        ax.bar_label(bars, map(percent, shares), padding=4)
+        ax.set_yticks(range(len(shares)), names, family=monospaced())
+        ax.set(xlim=(0, 1.2), ylim=(rows - 0.4, -0.6), xticks=[])
+        ax.set_title(wrapped(title, 100 // len(panels)), loc="left")
+        ax.spines["bottom"].set_visible(False)
+        ax.tick_params(length=0)
     return fig
 
 
 # --- The model ---
 
 
-def parameter_shares(config):
-    """The number of parameters in each part of a GPT-2 with this config: {part: number}. V is the vocabulary size, D
-    the embedding width, L the number of blocks."""
-    V, D, L = config["vocab_size"], config["emb_dim"], config["n_layers"]
-    return {"token embedding": V * D, "position embedding": config["context_length"] * D,
-            "blocks": L * (12 * D**2 + 13 * D), "final LayerNorm": 2 * D}
+def draw_one_head(tokens, scores, weights):
+    """How the last of at most 12 tokens attends to those so far in one head: arcs as thick as the weights, and the
+    numbers to check them by.
+
+    tokens: T texts. scores: T numbers, query · key / √(D/nh). weights: their softmax, T numbers from 0 to 1.
+    """
+    names, end, top = 18, 8, 5  # columns for the rows' names and the sums, rows for the arcs
+    tokens, exps, last = [fitted(token, 20) for token in tokens], [math.exp(s) for s in scores], len(tokens) - 1
+
+    def lefts(longest):  # where each column begins, and the last one ends
+        return list(accumulate((max(min(columns(token), longest), 6) + 1 for token in tokens), initial=names))
+
+    longest = max((n for n in range(6, 21) if lefts(n)[-1] + end <= LINE), default=6)
+    left = lefts(longest)
+    middle, total = [(x + y) / 2 for x, y in pairwise(left)], left[-1] + end
+    fig, ax = empty_axes(total, top + 4.1, (WIDTH * total / LINE, 0.28 * (top + 4.1)))
+    for i in sorted(range(len(tokens)), key=weights.__getitem__):  # the thickest arc is drawn last
+        start, stop = (middle[i], middle[last]) if i < last else (middle[i] - 1.5, middle[i] + 1.5)
+        height = 1 + (top - 1.5) * (stop - start) / (middle[last] - middle[0] + 3)
+        angles = [k * math.pi / 60 for k in range(61)]
+        ax.plot([(start + stop - (stop - start) * math.cos(angle)) / 2 for angle in angles],
+                [top - height * math.sin(angle) for angle in angles],
+                color=shades()(0.3 + 0.7 * weights[i]), linewidth=0.5 + 9 * weights[i], solid_capstyle="butt")
+    rows = [("score", map("{:.2f}".format, scores), label("sum")), ("exp(score)", map(brief, exps), brief(sum(exps))),
+            ("weight = exp / sum", map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
+    for y, (name, texts, total_text) in enumerate(rows, top + 1):
+        ax.text(0, y + 0.5, label(name), va="center")
+        ax.text(total - end / 2, y + 0.5, total_text, ha="center", va="center", family=monospaced(), weight="bold")
+        for i, text in enumerate(texts):
+            box(ax, left[i], y, left[i + 1] - left[i], 1, text, shades()(weights[i]) if y == top + 3 else "#ffffff",
+                family=monospaced())
+    for i, token in enumerate(tokens):
+        box(ax, left[i], top, left[i + 1] - left[i], 1, fitted(token, longest), INK if i == last else MIST,
+            family=monospaced())
+    return fig
 
 
-def draw_parameters(models):
-    """Each part's share of the parameters, {model: {part: number}}, as one bar per model."""
+def brief(number):
+    """A positive number in at most six characters."""
+    if 0.001 <= number < 1000:
+        return f"{number:.{4 if number < 0.1 else 3 if number < 1 else 2}f}"
+    return f"{number:.1e}".replace("e+0", "e").replace("e-0", "e-")
+
+
+def draw_attention(weights, labels):
+    """The attention weights of one head, (T, T), for at most 16 tokens with these labels: row i has the weights with
+    which token i looks at the tokens of the columns."""
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(WIDTH, 0.45 * len(models) + 1.0))
-    parts = list(next(iter(models.values())))
-    for y, numbers in enumerate(models.values()):
-        left, total = 0.0, sum(numbers.values())
-        for part, colour in zip(parts, ("#f0a04b", "#f6d7a8", "#7fa8d1", "#b5b5b5")):
-            share = numbers[part] / total
-            ax.barh(y, share, left=left, color=colour, label=part if y == 0 else None)
-            if share > 0.04:
-                ax.text(left + share / 2, y, f"{share:.0%}", ha="center", va="center", fontsize=9)
-            left += share
-    ax.set_yticks(range(len(models)), [f"{name}: {sum(numbers.values()):,}" for name, numbers in models.items()],
-                  fontsize=9)
-    ax.invert_yaxis()
-    ax.set(xlim=(0, 1), xticks=[])
+    from matplotlib.patches import Patch, Rectangle
+    T, names = len(labels), [fitted(text, 16) for text in labels]
+    fig, ax = plt.subplots(figsize=(0.3 * T + 3.2, 0.3 * T + 1.8), layout="constrained")
+    image = ax.imshow(weights, cmap=shades(), vmin=0, vmax=1)
+    for row in range(T):  # what is hidden gets a white cell, hatched; all cells a white edge
+        ax.add_patch(Rectangle((row + 0.5, row - 0.5), T - row - 1, 1, facecolor="white", hatch="////", linewidth=0))
+    ax.vlines([i + 0.5 for i in range(T - 1)], -0.5, T - 0.5, color="white", linewidth=1)
+    ax.hlines([i + 0.5 for i in range(T - 1)], -0.5, T - 0.5, color="white", linewidth=1)
+    ax.set_xticks(range(T), names, rotation=90, family=monospaced())
+    ax.set_yticks(range(T), names, family=monospaced())
+    ax.set(xlabel=label("token it looks at"), ylabel=label("token that looks back"))
+    ax.xaxis.set(ticks_position="top", label_position="top")
+    ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(parts), frameon=False, fontsize=9)
-    fig.tight_layout()
+    fig.colorbar(image, label=label("attention weight"), ticks=[0, 0.5, 1], shrink=0.8).outline.set_visible(False)
+    ax.legend(handles=[Patch(facecolor="white", hatch="////", label=label("later: hidden"))], loc="upper left",
+              bbox_to_anchor=(0, 0), borderpad=0)
     return fig
 
 
 def draw_architecture(B, T, cfg):
-    """GPT-2 as a block diagram, from the ids at the bottom to the loss at the top, with the shapes of one batch."""
+    """GPT-2 as a block diagram, from the ids at the bottom to the loss at the top, with the shapes of one batch. Parts
+    with weights of their own are darker."""
     D, V, nh, L = cfg["emb_dim"], cfg["vocab_size"], cfg["n_heads"], cfg["n_layers"]
-    fig, ax = empty_axes(18, 12.4)
+    fig, ax = empty_axes(18, 12.7, (WIDTH, 6.35))
+    plain, weights = MIST, SILVER
     main, inner = [  # name, shape after it, colour; from the top
-        ("softmax and loss", label("one number"), RED),
-        ("output head = token embedding, transposed", f"({B}, {T}, {V:,})", ORANGE),
-        ("final LayerNorm", f"({B}, {T}, {D})", GREY),
-        ("{} transformer blocks", f"({B}, {T}, {D})", BLUE),
-        ("token embedding + position embedding", f"({B}, {T}, {D})", ORANGE),
-        ("token ids", f"({B}, {T})", GREY),
+        ("softmax and loss", label("one number"), plain),
+        ("output head = token embedding, transposed", f"({B}, {T}, {V:,})", weights),
+        ("final LayerNorm", f"({B}, {T}, {D})", weights),
+        ("{} transformer blocks", f"({B}, {T}, {D})", weights),
+        ("token embedding + position embedding", f"({B}, {T}, {D})", weights),
+        ("token ids", f"({B}, {T})", plain),
     ], [
-        ("+  add to what came in", f"({B}, {T}, {D})", GREEN),
-        ("narrow: 4D → D", f"({B}, {T}, {D})", BLUE),
-        ("GELU", f"({B}, {T}, {4 * D})", BLUE),
-        ("widen: D → 4D", f"({B}, {T}, {4 * D})", BLUE),
-        ("LayerNorm", f"({B}, {T}, {D})", GREY),
-        ("+  add to what came in", f"({B}, {T}, {D})", GREEN),
-        ("output projection", f"({B}, {T}, {D})", BLUE),
-        ("weights · values", f"({B}, {nh}, {T}, {D // nh})", BLUE),
-        ("mask, softmax", f"({B}, {nh}, {T}, {T})", BLUE),
-        ("queries · keys / √(D/nh)", f"({B}, {nh}, {T}, {T})", BLUE),
-        ("queries, keys, values", f"3 × ({B}, {nh}, {T}, {D // nh})", BLUE),
-        ("LayerNorm", f"({B}, {T}, {D})", GREY),
+        ("+  add to what came in", f"({B}, {T}, {D})", plain),
+        ("narrow: 4D → D", f"({B}, {T}, {D})", weights),
+        ("GELU", f"({B}, {T}, {4 * D})", plain),
+        ("widen: D → 4D", f"({B}, {T}, {4 * D})", weights),
+        ("LayerNorm", f"({B}, {T}, {D})", weights),
+        ("+  add to what came in", f"({B}, {T}, {D})", plain),
+        ("output projection", f"({B}, {T}, {D})", weights),
+        ("weights · values", f"({B}, {nh}, {T}, {D // nh})", plain),
+        ("mask, softmax", f"({B}, {nh}, {T}, {T})", plain),
+        ("queries · keys / √(D/nh)", f"({B}, {nh}, {T}, {T})", plain),
+        ("queries, keys, values", f"3 × ({B}, {nh}, {T}, {D // nh})", weights),
+        ("LayerNorm", f"({B}, {T}, {D})", weights),
     ]
-    for boxes, x, step, height in ((main, 0.2, 2.0, 1.1), (inner, 10.2, 1.0, 0.72)):
+    for boxes, x, step, height in ((main, 0.1, 2.16, 1.1), (inner, 10, 1.0, 0.68)):
         for i, (name, shape, colour) in enumerate(boxes):
-            y = 0.2 + i * step
-            box(ax, x, y, 4.9, height, "\n".join(textwrap.wrap(label(name).format(L), 28)), colour, fontsize=8.5)
-            ax.text(x + 5.05, y + height / 2, shape, va="center", fontsize=8.5, family=monospaced())
+            y = 0.5 + i * step
+            box(ax, x, y, 4.9, height, wrapped(label(name).format(L), 28), colour)
+            ax.text(x + 5.05, y + height / 2, shape, va="center", family=monospaced())
             if i + 1 < len(boxes):
-                ax.annotate("", xy=(x + 2.45, y + height), xytext=(x + 2.45, y + step),
-                            arrowprops={"arrowstyle": "->"})
-    for top, bottom in ((0.55, 5.05), (5.55, 11.9)):  # the two shortcuts
-        ax.plot([10.2, 9.5, 9.5, 10.2], [top, top, bottom, bottom], color="green", linewidth=1.2)
-    ax.plot([8.3, 9.2, 9.2, 9.35], [6.75, 6.75, 0.1, 0.1], color="grey", linewidth=0.8, linestyle=":")
-    ax.plot([9.2, 9.2, 9.35], [6.75, 12.2, 12.2], color="grey", linewidth=0.8, linestyle=":")
-    ax.text(12.6, -0.15, label("inside one block"), ha="center", fontsize=9, weight="bold")
-    return fig
-
-
-def draw_attention(heads, labels, ringed):
-    """The attention weights of every head, (nh, T, T), for tokens with these labels: queries are rows, keys columns.
-    `ringed`: (head, row, column) of the cell to mark. The colour shows the square root of the weight."""
-    import matplotlib.pyplot as plt
-    columns = min(2, len(heads))
-    rows = -(-len(heads) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, WIDTH / 2 * rows), sharex=True, sharey=True, squeeze=False)
-    for number, (ax, weights) in enumerate(zip(axes.flat, heads)):
-        ax.imshow(weights ** 0.5, cmap="Blues", vmin=0, vmax=1)
-        ax.set_title(label("head {}").format(number), fontsize=9)
-        ax.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7.5)
-        ax.set_yticks(range(len(labels)), labels, fontsize=7.5)
-        if number == ringed[0]:
-            ax.plot(ringed[2], ringed[1], "o", markersize=13, markerfacecolor="none", markeredgecolor="red",
-                    markeredgewidth=2)
-    fig.tight_layout()
+                arrow(ax, (x + 2.45, y + step), (x + 2.45, y + height))
+    arrow(ax, (12.45, 12.6), (12.45, 12.18))
+    for top, bottom in ((0.84, 5.37), (5.84, 12.4)):  # the two shortcuts, from what comes in
+        ax.plot([10, 9.5, 9.5, 12.45], [top, top, bottom, bottom], color=SLATE, linewidth=1)
+    for end in (0.3, 12.6):  # a block, enlarged
+        ax.plot([8, 9.1, 9.1, 9.25], [7.53, 7.53, end, end], color=SLATE, linewidth=1, linestyle=":")
+    draw_key(ax, {weights}, {weights: "has weights of its own"})
+    ax.text(12.45, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
     return fig
 
 
@@ -302,27 +425,152 @@ def plot_functions(functions):
     import matplotlib.pyplot as plt
     import torch
     x = torch.linspace(-4, 4, 200)
-    fig, ax = plt.subplots(figsize=(4.5, 2.2))
+    fig, ax = plt.subplots(figsize=(4.5, 2.2), layout="constrained")
     for (name, function), style in zip(functions.items(), ("-", ":", "--")):
-        ax.plot(x, function(x), linestyle=style, label=name)
+        ax.plot(x, function(x), linestyle=style, linewidth=2, label=name)
     ax.legend()
-    fig.tight_layout()
+    return fig
+
+
+def draw_lora(d_in, d_out, rank):
+    """LoRA: a frozen matrix W, d_out by d_in, plus the product of B, d_out by rank, and A, rank by d_in. The rectangles
+    are to scale, but for sides that would be too thin to see."""
+    unit, gap, slot = 2 / max(d_in, d_out), 0.5, 1.4  # inches: of a row or column, between slots, least width of one
+    matrices = [("W", "frozen", d_out, d_in, MIST), ("B", "trained", d_out, rank, SLATE),
+                ("A", "trained", rank, d_in, SLATE)]
+    sides = [(max(wide * unit, 0.06), max(high * unit, 0.06)) for _, _, high, wide, _ in matrices]
+    slots = [max(wide, slot) for wide, _ in sides]
+    tallest = max(high for _, high in sides)
+    total, middle = sum(slots) + 2 * gap, 0.3 + tallest / 2
+    fig, ax = empty_axes(total, tallest + 0.8, (total, tallest + 0.8))
+    for i, ((wide, high), (name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
+        x = sum(slots[:i]) + i * gap + slots[i] / 2
+        box(ax, x - wide / 2, middle - high / 2, wide, high, "", colour)
+        ax.text(x, middle - high / 2 - 0.08, f"{name}, {label(kind)}", ha="center", va="bottom", weight="bold")
+        ax.text(x, middle + high / 2 + 0.08, f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(
+            f"{rows * n_columns:,}"), ha="center", va="top", linespacing=1.4)
+        if i > 0:
+            ax.text(x - slots[i] / 2 - gap / 2, middle, " +×"[i], ha="center", va="center", fontsize=16)
     return fig
 
 
 # --- Training ---
 
 
-def plot_learning(steps, curves):
-    """How shares, {name: one for each step}, change in training; the axis of the steps is logarithmic from 1."""
+def plot_learning(seen):
+    """How a model learns: {step: what `observe.snapshot` gives then}, with the share of questions that it answers
+    exactly and the probability of the end. The axis of the steps is logarithmic from 1."""
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(WIDTH * 0.75, 3))
-    for (name, shares), marker in zip(curves.items(), "os^"):
-        ax.plot(steps, shares, marker=marker, markersize=4, label=name)
+    fig, ax = plt.subplots(figsize=(WIDTH * 0.75, 3), layout="constrained")
+    for name, text, marker, colour in (("exact", "questions answered exactly", "o", AFTER),
+                                       ("stop", "probability of the end after the right answer", "s", END)):
+        ax.plot(list(seen), [snapshot[name] for snapshot in seen.values()], marker=marker, markersize=5, color=colour,
+                label=label(text))
     ax.set_xscale("symlog", linthresh=1)
-    ax.set_xticks(steps, steps)
+    ax.set_xticks(list(seen), list(seen))
     ax.minorticks_off()
-    ax.set(xlabel="training steps, logarithmic", ylim=(-0.03, 1.03))
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    fig.tight_layout()
+    ax.set(xlabel=label("training steps, logarithmic"), ylim=(-0.03, 1.03))
+    ax.yaxis.set_major_formatter("{x:.0%}")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return fig
+
+
+def draw_answers_by_step(questions, seen):
+    """What a model that is being trained makes of some questions: a row a question, a column a training step.
+
+    questions: texts. seen: {step: what `observe.snapshot` gives then}, with the chances of the right answers, 0 to 1,
+    and whether the greedy answers are right.
+    """
+    name = 44  # columns for a question, in two lines
+    width = min((LINE - name) / len(seen), 8)
+    total = name + width * len(seen)
+    fig, ax = empty_axes(total, len(questions) + 1.4, (WIDTH * total / LINE, 0.42 * (len(questions) + 1.4)))
+    ax.text(name - 1.5, 0.4, label("training step"), ha="right", va="center")
+    for y, question in enumerate(questions):
+        ax.text(0, y + 1.3, wrapped(fitted(question, 80), name), va="center")
+    for x, (step, snapshot) in enumerate(seen.items()):
+        ax.text(name + (x + 0.5) * width, 0.4, step, ha="center", va="center")
+        for y, (chance, right) in enumerate(zip(snapshot["chances"], snapshot["right"])):
+            box(ax, name + x * width, y + 0.8, width, 1, f"{chance:.2f}" + (" ✓" if right else "  "),
+                shades()(chance), family=monospaced())
+    ax.text(name, len(questions) + 1.1, "✓ " + label("the answer is exactly right"), va="center")
+    return fig
+
+
+def draw_wordings(tasks):
+    """Each task's share of right answers to questions in known and in new wordings as a pair of points: {task: ((right,
+    number), (right, number))}. The last row, their sum, has Wilson's 95 % intervals."""
+    import matplotlib.pyplot as plt
+    rows = [(fitted(task, 30), pair) for task, pair in tasks.items()]
+    rows.append((label("all"), [tuple(map(sum, zip(*counts))) for counts in zip(*tasks.values())]))
+    fig, ax = plt.subplots(figsize=(WIDTH * 0.85, 0.28 * len(rows) + 1), layout="constrained")
+    styles = [("known wordings", {"markersize": 5, "color": INK}), ("new wordings", {
+        "markersize": 9, "markerfacecolor": "none", "color": SLATE, "markeredgewidth": 2})]
+    for y, (_, pair) in enumerate(rows):
+        shares = [right / number if number else math.nan for right, number in pair]
+        is_sum = y + 1 == len(rows)
+        heights = (y - 0.2, y + 0.2) if is_sum else (y, y)
+        ax.plot(shares, heights, color=MIST, linewidth=0 if is_sum else 4, zorder=1)
+        for x, height, (right, number), (name, style), place in zip(shares, heights, pair, styles, (1.1, 1.25)):
+            ax.plot(x, height, marker="o", linestyle="none", label=label(name) if is_sum else None, **style)
+            ax.text(place, y, f"{right}/{number}", ha="center", va="center")
+            if is_sum and number:
+                ax.plot(wilson(right, number), (height, height), color=style["color"], linewidth=1.5)
+    ax.axhline(len(rows) - 1.5, color=SLATE, linewidth=0.8)
+    for name, place in (("known", 1.1), ("new", 1.25)):
+        ax.text(place, -0.8, label(name), ha="center", va="center")
+    ax.set_yticks(range(len(rows)), [name for name, _ in rows])
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1])
+    ax.xaxis.set_major_formatter("{x:.0%}")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+    return fig
+
+
+def draw_shares(rows):
+    """Shares as bars with Wilson's 95 % intervals: {name: {series: (right, number)}}. All rows have the same series, at
+    most three."""
+    import matplotlib.pyplot as plt
+    series = list(next(iter(rows.values())))
+    height = 0.8 / len(series)
+    fig, ax = plt.subplots(figsize=(WIDTH * 0.85, max(0.24 * len(series) + 0.12, 0.36) * len(rows) + 0.7),
+                           layout="constrained")
+    for i, (name, colour) in enumerate(zip(series, (SLATE, SILVER, MIST))):
+        places = [y + (i - (len(series) - 1) / 2) * height for y in range(len(rows))]
+        counts = [row[name] for row in rows.values()]
+        ax.barh(places, [right / number if number else 0 for right, number in counts], height=height * 0.9,
+                color=colour, label=name)
+        for y, (right, number) in zip(places, counts):
+            low, high = wilson(right, number) if number else (0, 0)
+            ax.plot((low, high), (y, y), color=INK, linewidth=1.2)
+            ax.text(high + 0.015, y, label("{} of {}").format(right, number), va="center")
+    ax.set_yticks(range(len(rows)), [wrapped(fitted(name, 72), 36) for name in rows])
+    ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
+    ax.xaxis.set_major_formatter("{x:.0%}")
+    ax.spines["bottom"].set_bounds(0, 1)
+    ax.tick_params(axis="y", length=0)
+    if len(series) > 1:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), borderpad=0)
+    return fig
+
+
+def draw_curves(curves):
+    """Losses of up to ten trainings, {name: {step: loss}}, one panel each. All have the same axes, both logarithmic."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
+    rows = -(-len(curves) // 5)
+    n_columns = -(-len(curves) // rows)
+    fig, axes = plt.subplots(rows, n_columns, figsize=(WIDTH, 1.7 * rows + 0.3), sharex=True, sharey=True,
+                             squeeze=False, layout="constrained")
+    for ax in axes.flat[len(curves):]:
+        ax.set_visible(False)
+    for ax, (name, losses) in zip(axes.flat, curves.items()):
+        ax.plot(list(losses), list(losses.values()), color=INK)
+        ax.set_title(wrapped(fitted(name, 60), 110 // n_columns), loc="left")
+        ax.set(xscale="log", yscale="log")
+        ax.xaxis.set(major_locator=LogLocator(), major_formatter="{x:g}", minor_formatter="")
+        ax.yaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter="{x:g}", minor_formatter="")
+    fig.supxlabel(label("training steps, logarithmic"), fontsize=9)
+    fig.supylabel(label("loss per token (nats)"), fontsize=9)
     return fig

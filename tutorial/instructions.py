@@ -1,19 +1,23 @@
 """The notebook's own definitions: the prompt, the data and their split, batches, recipes, and the model's answers.
 
-Don't edit this file. `python scripts/write_instructions.py` writes it from the notebook's cells with the tag `export`.
+Don't edit this file. `python scripts/write_instructions.py` writes it from the notebook's cells with the tag `export`
+and from those imports of the cell with the tag `imports` that they need.
 """
 
 import hashlib
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from engine import generation
 from gpt_download import download_file
 from tutorial.data_files import load_entries
+from weights.sizes import MODELS
 
-PUBLISHED = {  # the book's data and recipe
+PUBLISHED = {  # the book's data and recipe, for OpenAI's models
     "data_file": "instruction-data.json",
     "url": "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
            "ch07/01_main-chapter-code/instruction-data.json",
@@ -28,28 +32,27 @@ MINIATURE = {
 }
 
 
-def format_input(entry):
-    """The instruction part of an Alpaca prompt, without the response header."""
-    instruction_text = (
-        f"Below is an instruction that describes a task. "
-        f"Write a response that appropriately completes the request."
-        f"\n\n### Instruction:\n{entry['instruction']}"
-    )
-    input_text = f"\n\n### Input:\n{entry['input']}" if entry["input"] else ""
-    return instruction_text + input_text
+def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_rank=0):
+    """The recipe for a model, with what is given in the place of its own."""
+    if model not in MODELS and not model.startswith("hf:"):
+        raise ValueError(f"CHOOSE_MODEL is {model!r}: want {', '.join(MODELS)}, or "
+                         "hf:<owner>/<name>")
+    recipe = dict(MINIATURE if model == "gpt2-mini (7M)" else PUBLISHED)
+    if data_file:
+        recipe |= {"data_file": data_file, "url": None, "sha256": None}
+    if num_epochs is not None:
+        recipe["num_epochs"] = num_epochs
+    recipe["learning_rate"] *= 10 if lora_rank else 1  # adapters need larger steps
+    recipe["learning_rate"] = learning_rate or recipe["learning_rate"]
+    return recipe
 
 
-def format_prompt(entry):
-    """All that comes before the answer: instruction, input and the response header."""
-    return format_input(entry) + "\n\n### Response:\n"
-
-
-def download_and_load_file(file_path, url, sha256=None, **checks):
+def download_and_load_file(file_path, url=None, sha256=None, skip_bad=False):
     """The list of entries in `file_path`, downloaded from `url` first if missing.
 
-    Prints what was found. `checks` are the arguments of `load_entries`. Raises
-    FileNotFoundError if the file is missing and no url is given, ValueError for a wrong
-    sha256 or entries that can't be used, CheckpointError if the download fails.
+    Prints what was found. With `skip_bad`, entries that can't be used are left out.
+    Raises FileNotFoundError if the file is missing and no url is given, ValueError for
+    a wrong sha256 or bad entries, CheckpointError if the download fails.
     """
     path = Path(file_path)
     if not path.exists() and url is None:
@@ -59,7 +62,7 @@ def download_and_load_file(file_path, url, sha256=None, **checks):
     if sha256 not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
         raise ValueError(f"{path} is not the published file (wrong sha256): "
                          "delete it and run this again")
-    entries, found = load_entries(path, **checks)
+    entries, found = load_entries(path, skip_bad)
     print(found)
     return entries
 
@@ -82,44 +85,31 @@ def split(data, batch_size=8, test_data=(), val_data=()):
     return train_data, test_data, val_data
 
 
-def generate_responses(model, entries, tokenizer, max_new_tokens, batch_size=64,
-                       prompt_of=format_prompt):
-    """The model's greedy answers to the entries, in order: a list of stripped texts.
+def format_input(entry):
+    """The instruction part of an Alpaca prompt, without the response header."""
+    instruction_text = (
+        f"Below is an instruction that describes a task. "
+        f"Write a response that appropriately completes the request."
+        f"\n\n### Instruction:\n{entry['instruction']}"
+    )
+    input_text = f"\n\n### Input:\n{entry['input']}" if entry["input"] else ""
+    return instruction_text + input_text
 
-    `prompt_of` makes the prompt of an entry. Raises ValueError for a prompt with more
-    tokens than the model reads.
-    """
-    prompts = [tokenizer.encode_ordinary(prompt_of(entry)) for entry in entries]
-    longest, limit = max(map(len, prompts)), model.pos_emb.num_embeddings
-    if longest > limit:
-        raise ValueError(f"a question has {longest} tokens with its prompt, but the "
-                         f"model reads {limit}: shorten it")
-    # Prompts of similar length together have little padding.
-    by_length = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
-    responses = [""] * len(entries)
-    for first in range(0, len(entries), batch_size):
-        indices = by_length[first:first + batch_size]
-        rows = generation.generate(model, [prompts[i] for i in indices], max_new_tokens,
-                                   limit, eos_id=tokenizer.eot_token)
-        for i, row in zip(indices, rows):
-            responses[i] = tokenizer.decode(row[len(prompts[i]):]).strip()
-    return responses
+
+def format_prompt(entry):
+    """All that comes before the answer: instruction, input and the response header."""
+    return format_input(entry) + "\n\n### Response:\n"
 
 
 class InstructionDataset(Dataset):
-    """Entries as ids. An item is an id list, or with `mask_instruction` a pair: (id
-    list, index of the answer's first id). Raises ValueError for an entry with more
-    than `max_length` ids.
-    """
+    """Entries as ids. An item is a list of ids, or with `mask_instruction` a pair:
+    (list of ids, index of the answer's first id)."""
 
-    def __init__(self, data, tokenizer, mask_instruction=False, max_length=None):
+    def __init__(self, data, tokenizer, mask_instruction=False):
         self.encoded_texts = []
-        for i, entry in enumerate(data):
+        for entry in data:
             prompt_ids = tokenizer.encode_ordinary(format_prompt(entry))
             ids = prompt_ids + tokenizer.encode_ordinary(entry["output"])
-            if max_length is not None and len(ids) > max_length:
-                raise ValueError(f"entry {i} has {len(ids)} tokens, but the model "
-                                 f"reads {max_length}: {entry['instruction'][:60]!r}")
             item = (ids, len(prompt_ids)) if mask_instruction else ids
             self.encoded_texts.append(item)
 
@@ -149,3 +139,33 @@ def custom_collate_fn(batch, pad_token_id=50256, ignore_index=-100,
         targets.append([ignore_index] * (start - 1) + ids[start:] + [pad_token_id]
                        + [ignore_index] * padding)
     return torch.tensor(inputs, device=device), torch.tensor(targets, device=device)
+
+
+def generate_responses(model, entries, tokenizer, max_new_tokens, batch_size=64,
+                       prompt_of=format_prompt):
+    """The model's greedy answers to the entries: a list of stripped texts. `prompt_of`
+    makes a prompt. Raises ValueError for one with more tokens than the model reads."""
+    prompts = [tokenizer.encode_ordinary(prompt_of(entry)) for entry in entries]
+    longest, limit = max(map(len, prompts)), model.pos_emb.num_embeddings
+    if longest > limit:
+        raise ValueError(f"a question has {longest} tokens with its prompt, but the "
+                         f"model reads {limit}: shorten it")
+    by_length = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
+    responses = [""] * len(entries)
+    for first in range(0, len(entries), batch_size):
+        indices = by_length[first:first + batch_size]  # of similar length: less padding
+        with tqdm(total=max_new_tokens, desc="answers", delay=5, leave=False) as bar:
+            rows = generation.generate(model, [prompts[i] for i in indices],
+                                       max_new_tokens, limit, on_step=bar.update,
+                                       eos_id=tokenizer.eot_token)
+        for i, row in zip(indices, rows):
+            responses[i] = tokenizer.decode(row[len(prompts[i]):]).strip()
+    return responses
+
+
+def token_losses(model, ids):
+    """The loss of every token of an id list but the first: (T - 1,)."""
+    ids = torch.tensor(ids, device=model.pos_emb.weight.device)      # (T,)
+    with torch.no_grad():
+        logits = model(ids[None, :-1])[0]                            # (T - 1, V)
+    return F.cross_entropy(logits, ids[1:], reduction="none").cpu()

@@ -10,7 +10,8 @@ from itertools import count
 
 import numpy as np
 
-from tutorial.scores import UNSPACED, normalize, question
+from tutorial.data_files import shorten
+from tutorial.scores import UNSPACED, count_known, normalize, question
 
 NEAR = 0.6  # the similarity from which an entry is a near repetition
 END = 200  # of longer texts, so many characters are compared at the beginning and at the end
@@ -82,3 +83,18 @@ def missing_tasks(parts):
              for name, part in parts.items()}
     lacking = {name: sorted(set().union(*tasks.values()) - own) for name, own in tasks.items()}
     return {name: missing for name, missing in lacking.items() if missing}
+
+
+def describe_overlap(parts):
+    """The repetitions, the worst three near ones, and the missing tasks of parts as in `near_repetitions`, in lines of
+    text."""
+    near, closest = near_repetitions(parts)
+    training, *others = parts
+    lines = [f"{name}: {count_known(parts[name], parts[training])} of {len(parts[name])} are in {training} too, "
+             f"{near[name]} nearly" for name in others]
+    for similarity, entry, earlier in closest:
+        lines += [f"  {similarity:.0%} {shorten(entry['instruction'] + ' ' + entry['input'], 80)!r}",
+                  f"      {shorten(earlier['instruction'] + ' ' + earlier['input'], 80)!r}"]
+    lines += [f"tasks without an entry in {name}: {shorten(', '.join(lacking), 200)}"
+              for name, lacking in missing_tasks(parts).items()]
+    return "\n".join(lines)

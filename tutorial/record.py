@@ -35,8 +35,8 @@ def hash_of_weights(model):
 
 
 def write_record(path, settings, hashes, losses, scores):
-    """Write a run's record, a JSON file: its settings and the hashes of what it began with, {name: value}, the losses
-    of its steps, {number of the step: loss}, and its scores, {name: value}. Versions and the hash of the code are added."""
+    """Write a run's record, a JSON file: its settings and the hashes of what it began with, {name: value}, its losses,
+    {number of the step: loss}, and its scores, {name: value}. Versions and the hash of the code are added."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     record = {"settings": settings, "hashes": hashes | {"code": hash_of_code()},
               "versions": versions | {"platform": f"{sys.platform} {platform.machine()}"},

@@ -52,6 +52,14 @@ def score_table(records):
     return {task: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for task, rows in by_size}
 
 
+def by_wording(records):
+    """Exact answers in known and in new wordings, for each task that has both: {task: ((right, number), (right,
+    number))}; empty for records that don't say their wording."""
+    tables = [score_table([record for record in records if record.get("wording") == kind]) for kind in ("known", "new")]
+    return {task: tuple((round(table[task][2] * table[task][0]), table[task][0]) for table in tables)
+            for task in tables[0] if task in tables[1] and task != "all"}
+
+
 def markdown_table(header, rows):
     """A table in Markdown. Markup in its cells is escaped, and each cell stands on one line."""
     def cell(text):

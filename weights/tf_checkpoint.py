@@ -8,7 +8,9 @@ reported as CheckpointError; a data file that can't be opened, as OSError.
 """
 
 import math
+import os
 import struct
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -196,13 +198,28 @@ def map_tensors(ckpt_path):
 
 def read_with_tensorflow(ckpt_path):
     """The same tensors in the same order, read by TensorFlow. Raises CheckpointError when it can't read them."""
-    import tensorflow as tf  # only here: importing it takes seconds
+    with silent_libraries():
+        import tensorflow as tf  # only here: importing it takes seconds
+        try:
+            reader = tf.train.load_checkpoint(str(ckpt_path))
+            return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
+        except (tf.errors.OpError, ValueError) as error:
+            raise CheckpointError(f"TensorFlow can't read {ckpt_path}, it may be damaged ({error}): delete its files "
+                                  "to download them again") from error
+
+
+@contextmanager
+def silent_libraries():
+    """What libraries in C write to standard error, such as TensorFlow's notes on its build, isn't shown. Exceptions
+    are."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
-        reader = tf.train.load_checkpoint(str(ckpt_path))
-        return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
-    except (tf.errors.OpError, ValueError) as error:
-        raise CheckpointError(f"TensorFlow can't read {ckpt_path}, it may be damaged ({error}): delete its files to "
-                              "download them again") from error
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def write_with_tensorflow(ckpt_path, tensors):

@@ -1,0 +1,83 @@
+"""The notebook's exercises: `fine_tune` for their trainings, and `check(number, ...)` for their results."""
+
+from math import log
+
+import torch
+from torch.utils.data import DataLoader
+
+from engine.fast import packed_loss
+from gpt_download import load_gpt2, load_tokenizer
+from tutorial import MINIATURE_DIR
+from tutorial.instructions import InstructionDataset, custom_collate_fn
+from tutorial.scores import exact_match
+
+
+def fine_tune(entries, num_epochs=2, mask_instruction=True, learning_rate=2.5e-4):
+    """A fresh miniature, fine-tuned on these entries with AdamW at a constant rate, in batches of 8, on the CPU."""
+    model, _ = load_gpt2(MINIATURE_DIR.name, MINIATURE_DIR.parent)
+    dataset = InstructionDataset(entries, load_tokenizer(MINIATURE_DIR), mask_instruction)
+    torch.manual_seed(123)
+    loader = DataLoader(dataset, batch_size=8, shuffle=True, collate_fn=custom_collate_fn, drop_last=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.1)
+    for _ in range(num_epochs):
+        for batch in loader:
+            optimizer.zero_grad()
+            packed_loss(*batch, model, "cpu").backward()
+            optimizer.step()
+    return model.eval()
+
+
+def check(number, *results):
+    """Print that the results of exercise `number`, from 1, are as they should be. Raises AssertionError that says what
+    isn't."""
+    CHECKS[number - 1](*results)
+    print(f"Exercise {number}: that's it.")
+
+
+def mask_or_not(masked, unmasked):
+    assert 0 <= unmasked <= 1 and 0 <= masked <= 1, "want two shares, from 0 to 1"
+    assert masked > unmasked, "want the share with the mask first; it should be the larger one"
+
+
+def another_format(alpaca, phi3):
+    assert alpaca > phi3, "Alpaca's sentences of introduction are longer than Phi-3's marks"
+    assert 50 < alpaca < 55 and 36 < phi3 < 42, "count the tokens of prompt and answer together, and take the mean"
+
+
+def how_long(one, three, eight):
+    assert max(one, three, eight) < log(50257), "these losses are worse than a guess: is the model in evaluation mode?"
+    assert max(one, three, eight) < 0.3, "want the loss of the answers only: mask the validation instructions"
+    assert one < 1.2 * min(three, eight), "want the losses of one, three and eight epochs, in this order"
+
+
+def never_shown(entries, answers):
+    assert len(entries) == len(answers) and {entry["task"] for entry in entries} == {"antonym"}, (
+        "want the test's antonym entries and an answer to each")
+    assert not all(exact_match(answer, entry["output"]) for entry, answer in zip(entries, answers)), (
+        "all are in the words of the training: was the task left out?")
+    opposites = [entry["output"].rstrip(".").split()[-1] for entry in entries]
+    assert sum(word in answer for word, answer in zip(opposites, answers)) >= len(entries) / 2, (
+        "fewer than half of the answers have the opposite: pretraining knows it")
+
+
+def a_hundred_entries(share):
+    assert 0.6 < share < 0.85, "want the share of the 55 validation questions; it should be between 60% and 85%"
+
+
+def a_new_wording(answers):
+    for answer, plural in zip(answers, ("rivers", "churches", "knives"), strict=True):
+        assert plural in answer, f"want {plural} in {answer!r}: add entries in this very wording"
+
+
+def lora_by_hand(model, ids, logits_before):
+    assert any(name.rpartition(".")[2] in ("A", "B") for name, _ in model.named_parameters()), "there is no adapter"
+    assert model(ids).equal(logits_before), "the logits have changed: is B zero at first?"
+
+
+def i_do_not_know(unknown, known):
+    assert all("not know" in answer for answer in unknown), "it still answers about unknown words"
+    assert not any("not know" in answer for answer in known), "it refuses words that it knows"
+
+
+CHECKS = (mask_or_not, another_format, how_long, never_shown, a_hundred_entries, a_new_wording, lora_by_hand,
+          i_do_not_know)

@@ -1,0 +1,98 @@
+"""What a model says and expects, and where it looks, as the notebook's tables and figures show it.
+
+Entries are dictionaries with an instruction, an input and an output; the prompt is the notebook's.
+"""
+
+import inspect
+from math import exp
+from statistics import mean
+
+import torch
+from IPython.display import Markdown, display
+
+from previous_chapters import causal_attention
+from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable
+from tutorial.instructions import format_prompt, generate_responses, token_losses
+from tutorial.scores import exact_match
+
+
+def token_texts(ids, tokenizer):
+    """The texts of ids for a figure; the end of text is <end>."""
+    return ["<end>" if i == tokenizer.eot_token else drawable(tokenizer.decode([i]), i) for i in ids]
+
+
+def likeliest(probabilities, tokenizer, n=3):
+    """The n likeliest tokens of a distribution (V,): [(text in quotes, probability), ...]."""
+    top = probabilities.topk(n)
+    return [(drawable(repr(tokenizer.decode([i])), i), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
+
+
+def answer_probabilities(model, entry, answer, tokenizer):
+    """The tokens of an answer and of its end, each with the probability that the model gives it after the question and
+    the tokens before: [(text, probability), ...]."""
+    asked = tokenizer.encode_ordinary(format_prompt(entry))
+    ids = tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
+    losses = token_losses(model, asked + ids)[len(asked) - 1:]                  # (tokens of the answer + 1,)
+    return list(zip(token_texts(ids, tokenizer), losses.neg().exp().tolist()))
+
+
+def exact_share(model, entries, tokenizer, max_new_tokens):
+    """The share of the entries that are answered exactly as wanted."""
+    answers = generate_responses(model, entries, tokenizer, max_new_tokens)
+    return mean(exact_match(answer, entry["output"]) for answer, entry in zip(answers, entries))
+
+
+def snapshot(model, watched, entries, tokenizer, max_new_tokens):
+    """What a model in training does now, a dictionary: `answers` to the `watched` entries, whether each is `right`, the
+    `chances` of their right answers (the geometric mean over the tokens), and `said`, the answers as
+    `answer_probabilities` gives them; for all `entries` the share that is answered `exact`ly, and the mean probability
+    of the end after the right answer, `stop`. The mode of the model stays."""
+    was_training = model.training
+    model.eval()
+    answers = generate_responses(model, watched, tokenizer, max_new_tokens)
+    losses = [token_losses(model, tokenizer.encode_ordinary(format_prompt(entry) + entry["output"])
+                           + [tokenizer.eot_token]) for entry in entries]
+    wanted = [answer_probabilities(model, entry, entry["output"], tokenizer) for entry in watched]
+    seen = {"answers": answers, "right": [exact_match(answer, entry["output"]) == 1
+                                          for answer, entry in zip(answers, watched)],
+            "chances": [torch.tensor([p for _, p in row]).log().mean().exp().item() for row in wanted],
+            "said": [answer_probabilities(model, entry, answer, tokenizer) for entry, answer in zip(watched, answers)],
+            "exact": exact_share(model, entries, tokenizer, max_new_tokens),
+            "stop": mean(exp(-row[-1].item()) for row in losses)}
+    model.train(was_training)
+    return seen
+
+
+def attention_weights(model, ids):
+    """The attention weights of all layers and heads for a list of ids: (L, nh, T, T). They are computed from each
+    layer's queries and keys, which `attend` sees."""
+    layers = []
+
+    def attend(qkv, dropout=0.0):  # the model calls it once in each block
+        q, k, _ = qkv[0].permute(1, 2, 0, 3)                                    # each (nh, T, D/nh)
+        scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5                     # (nh, T, T)
+        future = torch.ones_like(scores[0], dtype=torch.bool).triu(diagonal=1)  # (T, T)
+        layers.append(scores.masked_fill(future, -torch.inf).softmax(dim=-1))
+        return causal_attention(qkv, dropout)
+
+    with torch.no_grad():
+        model(torch.tensor([ids], device=model.pos_emb.weight.device), attend=attend)
+    return torch.stack(layers).cpu()
+
+
+def batch_strips(inputs, targets, tokenizer, rows=3):
+    """The first rows of a batch, (B, T) each, as token strips: ({row: texts}, {row: a colour for each}). A token counts
+    if it is the target of the position before; padding is one box."""
+    texts, colours = {}, {}
+    for number, (read, wanted) in enumerate(zip(inputs[:rows].tolist(), targets[:rows].tolist())):
+        end = wanted.index(tokenizer.eot_token)                                 # the position of the last token
+        ids = read[:end + 1] + [tokenizer.eot_token]
+        counts = [False] + [target != -100 for target in wanted[:end]]
+        texts[f"row {number}"] = token_texts(ids, tokenizer) + [f"{len(read) - end - 1} × padding"]
+        colours[f"row {number}"] = [ANSWER if count else PROMPT for count in counts] + [END, PADDING]
+    return texts, colours
+
+
+def show_source(*things):
+    """Display classes and functions as they stand in their files."""
+    display(Markdown("\n".join(f"```python\n{inspect.getsource(thing)}\n```" for thing in things)))
