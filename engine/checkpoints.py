@@ -40,11 +40,13 @@ class Checkpoints:
         self.trained = {name for name, weight in stateful[0].named_parameters() if weight.requires_grad}
         self.epoch_start = self.randomness.states()
         if self.folder:
+            for item in stateful:
+                make_numbers_plain(item)
             generators = [str(generator.device) for generator in self.randomness.generators]
             self.run = plain(settings | {"generators": generators})
             for name, loader in (("training", train_loader), ("validation", val_loader)):
                 if loader is not None:
-                    self.run |= {f"{name} data": self.randomness.hash_of_data(name, loader)} | sizes_of(name, loader)
+                    self.run |= self.randomness.hashes_of_data(name, loader) | sizes_of(name, loader)
             for number, item in enumerate(stateful):
                 for key, value in self.beginning_of(item).items():
                     self.run[f"{key} ({number})" if key in self.run else key] = value
@@ -119,7 +121,7 @@ class Checkpoints:
         saved = numbered(self.folder)
         kept = [path, *(older for older in saved if number_of(older) < step)][:2]
         for other in set(saved) - set(kept):
-            other.unlink()
+            other.unlink(missing_ok=True)  # another writer may have been faster
 
     def resume(self):
         """Restore all from the newest undamaged checkpoint; without one nothing happens.
@@ -181,14 +183,20 @@ def is_sound(path):
 
 def on_rank_0(state):
     """Whole tensors on the CPU, and plain numbers, also within dictionaries and lists; None for tensors elsewhere."""
-    if isinstance(state, dict):
-        return {key: on_rank_0(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(map(on_rank_0, state))
-    if torch.is_tensor(state):
-        whole = full(state.detach())
-        return whole.cpu() if rank() == 0 else None
-    return plain(state)
+    def whole(tensor):
+        tensor = full(tensor.detach())
+        return tensor.cpu() if rank() == 0 else None
+    return plain(state, whole)
+
+
+def make_numbers_plain(item):
+    """Make NumPy's numbers in an optimiser or a schedule Python's, as a run that goes on has them: NumPy's are rounded
+    in their own precision."""
+    if isinstance(item, torch.optim.Optimizer):
+        for group in item.param_groups:
+            group.update(plain(group, of_tensor=lambda tensor: tensor))
+    elif isinstance(item, torch.optim.lr_scheduler.LRScheduler):
+        item.load_state_dict(plain(item.state_dict(), of_tensor=lambda tensor: tensor))
 
 
 def sharded(state, optimizer):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.utils.data import DistributedSampler, IterableDataset
 
 from weights.saved import plain
 
@@ -48,19 +49,29 @@ class Randomness:
         finally:
             self.restore(states)
 
-    def hash_of_data(self, name, loader):
-        """A short hash of what a loader reads, in the order of its data set. Raises ValueError if data or order are
-        others the second time, though all generators begin at the same point: then a run could not be resumed."""
+    def hashes_of_data(self, name, loader):
+        """Short hashes of what a loader reads, in the order of its data set, and of the order in which it does when all
+        generators begin at the same point: {"<name> data": hash, "<name> order": hash}. A loader without a data set, or
+        with one that has no numbers, is known by its batches alone; the order of a DistributedSampler by its seed.
+
+        Raises ValueError if data or order are others the second time: then a run could not be resumed.
+        """
+        dataset, order = getattr(loader, "dataset", None), []
+        numbered = dataset is not None and not isinstance(dataset, IterableDataset)
         hashes = []
         for _ in range(2):
             with self.fixed():
-                hashes.append({"data": hash_of(getattr(loader, "dataset", loader)), "order": hash_of(list(loader))})
+                batches = list(loader)
+                hashes.append({"data": hash_of(dataset if numbered else batches), "order": hash_of(batches)})
         for what, value in hashes[0].items():
             if value != hashes[1][what]:
                 raise ValueError(f"the {what} of the {name} loader can't be repeated, so the run could not be resumed: "
                                  "it depends on something that can't be saved. Have it draw from a torch.Generator "
                                  "that data set or sampler hold, or from a global random state, and count nothing")
-        return hashes[0]["data"]
+        if numbered and not isinstance(getattr(loader, "sampler", None), DistributedSampler):
+            with self.fixed():
+                order = [number for batch in getattr(loader, "batch_sampler", None) or () for number in batch]
+        return {f"{name} data": hashes[0]["data"], f"{name} order": hash_of(order)}
 
 
 def generators_of(item):

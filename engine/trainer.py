@@ -5,14 +5,15 @@ a batch in less memory, a schedule, clipping, a stop at the first number that is
 button, and checkpoints from which a run goes on as if it had never stopped.
 """
 
+import inspect
 import sys
 from contextlib import contextmanager
 from itertools import islice
 from math import isfinite
+from operator import index
 
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from engine.checkpoints import Checkpoints
@@ -41,14 +42,15 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
 
     In several processes (`engine.distributed`) all call this with a model in parts, and loaders whose
     DistributedSampler gives each its rows. Raises ValueError, before the first step, for a loader without batches, a
-    number that is too small, a schedule that wants a metric, and a `checkpoint_dir` with a run in it that began
-    differently; and for a loss or gradient that isn't finite, before it is applied.
+    number that is too small or should be a whole one, a schedule that wants a metric, and a `checkpoint_dir` with a run
+    in it that began differently; and for a loss or gradient that isn't finite, before it is applied.
     """
     check_batches(training=train_loader, validation=val_loader)
     check_counts(num_epochs=num_epochs, eval_freq=eval_freq, eval_iter=eval_iter, max_steps=max_steps,
                  micro_batch_size=micro_batch_size)
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise ValueError("ReduceLROnPlateau wants a metric in each step: take a schedule of steps, such as LinearLR")
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"max_norm is {max_norm}: want more than 0, or None for gradients as they are")
+    check_schedule(scheduler)
     log = TrainingLog(num_epochs, len(train_loader), tokenizer, max_steps)
     precision = number_format(precision, device)
     scaler = LossScaler(device, precision)  # float16 only: enlarges the loss, so that small gradients don't vanish
@@ -245,7 +247,21 @@ def check_batches(**loaders):
 
 
 def check_counts(**counts):
-    """Raise ValueError for a count below 1; None stands for all."""
+    """Raise ValueError for a count that isn't a whole number, or is below 1; None stands for all."""
     for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name} is {count}: want 1 or more")
+        try:
+            right = count is None or index(count) >= 1
+        except TypeError:
+            right = False
+        if not right:
+            raise ValueError(f"{name} is {count!r}: want 1 or more, a whole number")
+
+
+def check_schedule(scheduler):
+    """Raise ValueError for a schedule whose steps want something, such as a metric."""
+    try:
+        if scheduler is not None:
+            inspect.signature(scheduler.step).bind()
+    except TypeError as error:
+        raise ValueError(f"{type(scheduler).__name__} wants a metric, or something else, in each step ({error}): take "
+                         "a schedule of steps, such as LinearLR") from error

@@ -44,10 +44,11 @@ the pretrained weights (OpenAI's GPT-2: Modified MIT License) and of the data th
 CONVERSATION = r"""
 {%- macro text_of(content) -%}
   {%- set parts = content or [] -%}
-  {%- if parts is string -%}{%- set parts = [{'type': 'text', 'text': parts}] -%}{%- endif -%}
+  {%- if parts is string or parts is mapping or parts is not iterable -%}{%- set parts = [parts] -%}{%- endif -%}
   {%- for part in parts -%}
-    {%- if part['type'] != 'text' -%}{{ raise_exception('this model reads text only') }}{%- endif -%}
-    {{- part['text'] | replace('\r\n', '\n') | replace('\r', '\n') -}}
+    {%- set text = part['text'] if part is mapping and part['type'] | default('text', true) == 'text' else part -%}
+    {%- if text is not string -%}{{ raise_exception('this model reads text only') }}{%- endif -%}
+    {{- text | replace('\r\n', '\n') | replace('\r', '\n') -}}
   {%- endfor -%}
 {%- endmacro -%}
 {%- set roles = messages | map(attribute='role') | join(' ') -%}

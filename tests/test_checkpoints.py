@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+import engine.checkpoints
 from engine import trainer
 from engine.checkpoints import Checkpoints
 from previous_chapters import GPTModel
@@ -195,6 +196,26 @@ def test_numbers_of_other_libraries_are_saved_as_plain_ones(tmp_path, what, numb
         run(tmp_path, plain | {what: value}, stop=5)
     torch.load(tmp_path / "step-5.pt", weights_only=True)
     assert equal(run(tmp_path, plain), run(tmp_path / "whole", plain))
+
+
+@pytest.mark.parametrize("make_schedule", [
+    lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, np.array([2, 6]), np.float64(0.1)),
+    lambda optimizer: torch.optim.lr_scheduler.ChainedScheduler([
+        torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 3),
+        torch.optim.lr_scheduler.ExponentialLR(optimizer, np.float32(0.9))])])
+def test_numbers_of_another_precision_in_schedules_go_on_the_same(tmp_path, make_schedule):
+    """NumPy rounds 32 bits times Python's number to 32 bits."""
+    def run(folder, stop=None):
+        model, steps = float32_model(), iter(range(100))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=np.float32(1e-2))
+        optimizer.register_step_pre_hook(lambda *_: {}["stopped"] if next(steps) == stop else None)
+        history = train(model, optimizer=optimizer, scheduler=make_schedule(optimizer), checkpoint_dir=folder,
+                        checkpoint_minutes=0)
+        return model.state_dict(), history
+
+    with pytest.raises(KeyError, match="stopped"):
+        run(tmp_path / "run", stop=5)
+    assert equal(run(tmp_path / "run"), run(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("after", [3, 6])
@@ -411,6 +432,52 @@ def test_a_loader_whose_randomness_can_not_be_saved_is_an_error(tmp_path, sample
     run_with(lambda: DataLoader(ITEMS, batch_size=2, sampler=sampler(8)), None)  # without checkpoints nobody minds
 
 
+Subset = torch.utils.data.SubsetRandomSampler
+
+
+@pytest.mark.parametrize("one, other", [
+    ({"shuffle": True}, {}), ({"sampler": list(range(8))}, {"sampler": [1, 0, *range(2, 8)]}),
+    ({"sampler": Subset(range(6))}, {"sampler": Subset(range(2, 8))})])
+def test_another_order_of_the_same_data_is_another_run(tmp_path, one, other):
+    """As one that is drawn in each process anew, without a seed."""
+    with pytest.raises(KeyError, match="stopped"):
+        run_with(lambda: DataLoader(ITEMS, batch_size=2, **one), tmp_path, stop=2)
+    with pytest.raises(ValueError, match=r"of another run \(training order '\w+', was '\w+'\): empty that folder"):
+        run_with(lambda: DataLoader(ITEMS, batch_size=2, **other), tmp_path)
+
+
+class Wrapper:
+    """A loader of somebody else's around PyTorch's, which can be asked for no entry."""
+
+    def __init__(self):
+        self.loader = DataLoader(ITEMS, batch_size=2, shuffle=True)
+
+    def __iter__(self):
+        return iter(self.loader)
+
+    def __len__(self):
+        return len(self.loader)
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """A data set that comes in one order, and knows its length."""
+
+    def __iter__(self):
+        return iter(ITEMS)
+
+    def __len__(self):
+        return len(ITEMS)
+
+
+@pytest.mark.parametrize("make_loader", [Wrapper, lambda: DataLoader(Stream(), batch_size=2)])
+def test_a_loader_that_has_no_numbered_entries_goes_on_the_same(tmp_path, make_loader):
+    with pytest.raises(KeyError, match="stopped"):
+        run_with(make_loader, tmp_path / "run", stop=6)
+    assert equal(run_with(make_loader, tmp_path / "run"), run_with(make_loader, None))
+    with pytest.raises(ValueError, match="of another run .*training data"):
+        run_with(lambda: DataLoader(ITEMS[::-1], batch_size=2), tmp_path / "run")
+
+
 def test_data_that_can_not_be_repeated_are_an_error(tmp_path):
     rng = np.random.default_rng(0)
 
@@ -432,6 +499,16 @@ def test_checkpoints_come_every_so_many_minutes(tmp_path, monkeypatch):
                         or right(state, file))
     train(float32_model(), checkpoint_dir=tmp_path, checkpoint_minutes=3)
     assert saved == [3, 4, 7, 8]  # when three minutes old, and at the end of an epoch
+
+
+def test_of_two_writers_of_one_folder_either_may_delete_an_old_checkpoint(tmp_path, monkeypatch):
+    there = engine.checkpoints.numbered
+    monkeypatch.setattr(engine.checkpoints, "numbered",
+                        lambda folder: [*there(folder), folder / "step-0.pt"])  # deleted by the other one meanwhile
+    checkpoints = Checkpoints(tmp_path, [GPTModel(CFG)])
+    for step in (1, 2, 3):
+        checkpoints.save(step)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-2.pt", "step-3.pt"}
 
 
 def test_what_a_killed_process_was_writing_is_removed(saved_run):

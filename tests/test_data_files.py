@@ -16,6 +16,7 @@ from tutorial.scores import count_known, score_table
 
 CASES = ROOT / "tests/cases"
 ENTRY = {"instruction": "Name a colour.", "input": "", "output": "Blue."}
+GOOD = json.dumps(ENTRY)
 
 
 @pytest.fixture
@@ -268,10 +269,16 @@ def test_a_history_makes_it_a_chat_of_several_questions(read, record, history):
 @pytest.mark.parametrize("record", [
     {"messages": [QUESTION, ANSWER | {"weight": 0}]}, {"messages": [QUESTION, ANSWER | {"weight": 0.0}]},
     {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A", "weight": False}]},
-    ENTRY | {"weight": 0}, ENTRY | {"weight": "0"}])
+    ENTRY | {"weight": 0}, ENTRY | {"weight": "0"}, ENTRY | {"weight": "0.00"}, ENTRY | {"weight": " 0,0"},
+    ENTRY | {"weight": "False"}, {"messages": [QUESTION, ANSWER | {"weight": "-0."}]}])
 def test_an_answer_of_weight_zero_is_not_trained(read, record):
     entries, found = read([ENTRY, record], skip_bad=True)
     assert entries == [ENTRY] and "left out: 1 with an answer of weight 0, which isn't to be trained (1)" in found
+
+
+@pytest.mark.parametrize("weight", ["0.5", "10", "0,05", "1.0", "true", "", "0 kg", -1, [0], None])
+def test_an_answer_of_another_weight_is_trained(read, weight):
+    assert len(read([ENTRY | {"weight": weight}])[0]) == 1
 
 
 # --- Null, missing and empty ---
@@ -438,7 +445,8 @@ def test_a_quote_in_a_wrong_place_is_named_by_its_line(read, delimiter, rows, li
 @pytest.mark.parametrize("text, line", [
     ('instruction,output\nQ,A\nQ,"B\nQ,C"\nQ,D\n', 3), ('instruction;output\nQ;"B\nQ;\nQ;"\nQ;D\n', 2),
     ('\ninstruction,input,output\r\nQ,,"B\r\nR, s,,C"\r\nQ,,D\r\n', 3),
-    ('instruction,input,output\nQ,"I,A\nQ,J",B\nQ,,D\n', 2)])
+    ('instruction,input,output\nQ,"I,A\nQ,J",B\nQ,,D\n', 2),
+    ('instruction,output\r\r\nQ,"B\r\r\nQ,C"\r\r\nQ,D\r\r\n', 3)])  # as Python writes it on Windows without newline=""
 def test_rows_that_an_answer_swallows_without_breaking_the_rules(read, text, line):
     with pytest.raises(ValueError, match=rf"1 that may be several rows with a quote missing, line {line} \("):
         read(text)
@@ -452,6 +460,30 @@ def test_rows_that_an_answer_swallows_without_breaking_the_rules(read, text, lin
 def test_answers_of_several_lines_are_not_rows(read, answer):
     entries, _ = read(f'instruction,output\nQ,"{answer}"\nR,C\n')
     assert [entry["output"] for entry in entries] == [answer, "C"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_that_were_put_together(read, mark, delimiter):
+    """The second one's header and its byte-order mark are no entry."""
+    table = mark + 'Instruction|Output\nQ|"A"\nR|B\n'.replace("|", delimiter)
+    with pytest.raises(ValueError, match=r"1 of 5 .*: 1 that repeat the header, line 4 \(2\)\. Correct"):
+        read(table + table)
+    entries, _ = read("\n" + table + table, skip_bad=True)
+    assert [entry["output"] for entry in entries] == ["A", "B"] * 2
+
+
+def test_json_lines_that_were_put_together(read):
+    entries, _ = read(f"\ufeff{GOOD}\n\ufeff{GOOD}\r\n")
+    assert entries == [ENTRY, ENTRY]
+    assert read(json.dumps([ENTRY | {"input": "\ufeffa\n\ufeffb"}]))[0][0]["input"] == "\ufeffa\n\ufeffb"
+
+
+@pytest.mark.parametrize("header, names", [
+    ("instruction,output,Output", "output"), ("instruction,output,note,,note,, INSTRUCTION", "instruction, note")])
+def test_several_columns_of_one_name_are_an_error(read, header, names):
+    with pytest.raises(ValueError, match=f"looks like CSV with several columns {names}: keep the one you want"):
+        read(header + "\nQ,A,B\n")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -498,9 +530,6 @@ def test_a_quote_too_many_or_too_few_loses_no_row(tmp_path, data, delimiter, quo
 
 
 # --- JSON as people have it ---
-
-
-GOOD = json.dumps(ENTRY)
 
 
 @pytest.mark.parametrize("text, place", [

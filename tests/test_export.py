@@ -122,7 +122,7 @@ def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer):
 @pytest.mark.parametrize("question, answer", [
     ("Plural of horse?", "Horses."), (" Plural\r\nof\rhorse?\n", " Horses.\r\n"),
     ([{"type": "text", "text": "Plural "}, {"type": "text", "text": "of horse?"}],
-     [{"type": "text", "text": "Horses."}])])
+     [{"type": "text", "text": "Horses."}]), (["Plural ", {"text": "of horse?"}], ["Horses."])])
 def test_the_chat_template_and_our_reading_of_chats_give_one_prompt(exported, tmp_path, system, question, answer):
     chat = [{"role": "system", "content": system}, {"role": "user", "content": question},
             {"role": "assistant", "content": answer}]
@@ -138,7 +138,9 @@ def test_the_chat_template_and_our_reading_of_chats_give_one_prompt(exported, tm
 
 @pytest.mark.parametrize("question, message", [
     ("", "the question is empty"), ([{"type": "text", "text": " "}], "the question is empty"),
-    (None, "the question is empty"), ([{"type": "image"}, {"type": "text", "text": "What is it?"}], "reads text only")])
+    (None, "the question is empty"), ([{"type": "text", "text": None}], "reads text only"), (3, "reads text only"),
+    ([3], "reads text only"), ([{"type": "text"}], "reads text only"), ({"image": "x"}, "reads text only"),
+    ([{"type": "image"}, {"type": "text", "text": "What is it?"}], "reads text only")])
 def test_a_question_that_our_reading_refuses_is_refused_by_the_template(exported, tmp_path, question, message):
     chat = [{"role": "user", "content": question}, {"role": "assistant", "content": "Horses."}]
     (tmp_path / "chat.json").write_text(json.dumps([{"messages": chat}]))

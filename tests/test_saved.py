@@ -149,6 +149,8 @@ def test_numbers_of_numpy_and_pytorch_in_the_config_become_plain(tmp_path):
     assert loaded == CFG and {key: type(value) for key, value in loaded.items()} == {
         key: type(value) for key, value in CFG.items()}
     assert equal(again.state_dict(), dict(float32_model().state_dict()))
+    save_model(float32_model(), {np.str_(key): value for key, value in config.items()}, tmp_path / "model.pt")
+    assert load_model(tmp_path / "model.pt")[1] == CFG
 
 
 def test_a_compiled_model_can_be_saved(tmp_path):
@@ -174,9 +176,11 @@ def test_a_folder_that_is_missing_is_made_and_a_missing_file_is_an_os_error(tmp_
 
 def test_plain_values():
     Pair = namedtuple("Pair", "one other")
-    value = {"a": [np.float32(0.5), (torch.tensor([1, 2]), "text")], "b": Pair(np.arange(2), None), "c": {"d": True}}
+    value = {"a": [np.float32(0.5), (torch.tensor([1, 2]), "text")], "b": Pair(np.arange(2), None),
+             "c": {np.int64(3): True, np.str_("d"): 1}}
     made = plain(value)
-    assert made == {"a": [0.5, ([1, 2], "text")], "b": ([0, 1], None), "c": {"d": True}}
+    assert made == {"a": [0.5, ([1, 2], "text")], "b": ([0, 1], None), "c": {3: True, "d": 1}}
+    assert [type(key) for key in made["c"]] == [int, str]
     assert type(made["a"][0]) is float and type(made["b"]) is tuple and type(made["b"][0][0]) is int
 
 

@@ -226,7 +226,12 @@ def empty_loader():
     ({"eval_freq": 0}, "eval_freq is 0: want 1 or more"), ({"eval_iter": 0}, "eval_iter is 0: want 1 or more"),
     ({"epochs": 0}, "num_epochs is 0: want 1 or more"), ({"epochs": -1}, "num_epochs is -1: want 1 or more"),
     ({"max_steps": 0}, "max_steps is 0: want 1 or more"), ({"max_steps": -3}, "max_steps is -3: want 1 or more"),
-    ({"micro_batch_size": 0}, "micro_batch_size is 0: want 1 or more")])
+    ({"micro_batch_size": 0}, "micro_batch_size is 0: want 1 or more"),
+    ({"epochs": 1.5}, "num_epochs is 1.5: want 1 or more, a whole number"), ({"epochs": 3.0}, "num_epochs is 3.0: "),
+    ({"epochs": "3"}, "num_epochs is '3': want 1 or more"), ({"epochs": torch.tensor(2.5)}, "num_epochs is tensor.2.5"),
+    ({"max_steps": float("inf")}, "max_steps is inf: want"), ({"eval_iter": np.float64(0.5)}, "eval_iter is .*: want"),
+    ({"max_norm": 0}, "max_norm is 0: want more than 0, or None"), ({"max_norm": -1.0}, "max_norm is -1.0: want more"),
+    ({"max_norm": float("nan")}, "max_norm is nan: want more than 0")])
 def test_a_training_that_can_note_nothing_does_not_begin(changes, message):
     model = float32_model()
     with pytest.raises(ValueError, match=message):
@@ -234,12 +239,27 @@ def test_a_training_that_can_note_nothing_does_not_begin(changes, message):
     assert equal(dict(model.state_dict()), dict(float32_model().state_dict()))
 
 
-def test_a_schedule_that_wants_a_metric_is_an_error():
+def test_counts_may_be_numbers_of_other_libraries():
+    plain = train(float32_model(), epochs=1, eval_freq=2)
+    assert train(float32_model(), epochs=np.int64(1), eval_freq=torch.tensor(2)) == plain
+
+
+class ByEpoch:
+    """A schedule of somebody else's, as timm's are."""
+
+    def __init__(self, optimizer):
+        pass
+
+    def step(self, epoch, metric=None):
+        pass
+
+
+@pytest.mark.parametrize("kind", [torch.optim.lr_scheduler.ReduceLROnPlateau, ByEpoch])
+def test_a_schedule_that_wants_a_metric_is_an_error(kind):
     model = float32_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-    with pytest.raises(ValueError, match="ReduceLROnPlateau wants a metric.*LinearLR"):
-        train(model, optimizer=optimizer, scheduler=schedule)
+    with pytest.raises(ValueError, match=f"{kind.__name__} wants a metric.*LinearLR"):
+        train(model, optimizer=optimizer, scheduler=kind(optimizer))
     assert equal(dict(model.state_dict()), dict(float32_model().state_dict()))
 
 

@@ -161,7 +161,7 @@ def decode(content):
                 raise OtherFile(f"text in {encoding[:6].upper()}")
         raise OtherFile("binary data")
     try:
-        return content.decode()
+        return re.sub("^\ufeff+", "", content.decode(), flags=re.MULTILINE)  # marks of files that were put together
     except UnicodeDecodeError as error:
         line = 1 + count_line_ends(content[:error.start].decode())
         raise OtherFile(f"binary data, or text that isn't in UTF-8 (line {line})") from error
@@ -266,9 +266,12 @@ def read_csv(text):
 
 
 def read_table(text, start, delimiter, keys):
-    """The records of a table with these keys, and the kind. Raises OtherFile for a quote in a wrong place."""
+    """The records of a table with these keys, and the kind. Raises OtherFile for a quote in a wrong place, and for
+    several columns of one name."""
     (_, header, *_), *rows = read_rows(text, start, delimiter)
     kind = "CSV"
+    if several := [printable(key) for key, n in Counter(filter(None, keys)).items() if n > 1]:
+        raise OtherFile(f"CSV with several columns {shorten(', '.join(several), 150)}: keep the one you want")
     # Between tabs, quotes are often meant literally. They aren't where the header has them or where they are doubled.
     if delimiter == "\t" and '"' not in header and not any('""' in source for _, source, *_ in rows) and any(
             stray or is_several_rows(source, delimiter, len(keys)) for _, source, _, stray in rows):
@@ -281,6 +284,8 @@ def read_table(text, start, delimiter, keys):
             raise OtherFile(f"damaged CSV (the quote in line {stray} isn't closed, or text follows its end)")
         if is_several_rows(source, delimiter, len(keys)):
             damaged[len(records)] = "that may be several rows with a quote missing", line
+        if [field.strip().lower() for field in fields] == keys:
+            damaged[len(records)] = "that repeat the header", line
         too_many = any(map(str.strip, fields[len(keys):]))
         records.append(BadEntry("with more fields than the header") if too_many else
                        dict.fromkeys(keys) | dict(zip(keys, fields)))
@@ -309,7 +314,7 @@ def read_rows(text, start, delimiter, quotes=True):
 
 def is_several_rows(source, delimiter, width):
     """Whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed rows."""
-    lines = re.split(r"\r\n?|\n", source)
+    lines = [line for line in re.split(r"\r\n?|\n", source) if line.strip()]
     mark = re.escape(delimiter)
     # A tab at the beginning of a line indents it; a comma before a blank or between digits is one of a text.
     between = r"(?<=.)\t" if delimiter == "\t" else rf"{mark}(?!\s)(?!(?<=\d{mark})\d)"

@@ -147,5 +147,5 @@ def join_parts(content):
 
 
 def is_zero(weight):
-    """Whether a message of this weight isn't to be trained."""
-    return weight in (0, "0", "0.0")
+    """Whether a message of this weight isn't to be trained; in a table, a number is a text."""
+    return weight == 0 or isinstance(weight, str) and bool(re.fullmatch(r"(?i)\s*(-?0+([.,]0*)?|false)\s*", weight))

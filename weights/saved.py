@@ -10,13 +10,16 @@ from weights.sizes import SIZE_NAMES
 CONFIG_KEYS = {*SIZE_NAMES, "drop_rate", "qkv_bias"}
 
 
-def plain(value):
+def plain(value, of_tensor=torch.Tensor.tolist):
     """A value with NumPy's and PyTorch's numbers and arrays as Python's numbers and lists, also inside dictionaries,
-    lists and tuples. PyTorch reads nothing else back with `weights_only=True`, except tensors."""
+    lists and tuples. PyTorch reads little else back with `weights_only=True`, except tensors, of which `of_tensor`
+    makes something else."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {plain(key): plain(item, of_tensor) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return (tuple if isinstance(value, tuple) else list)(plain(item) for item in value)
+        return (tuple if isinstance(value, tuple) else list)(plain(item, of_tensor) for item in value)
+    if torch.is_tensor(value):
+        return of_tensor(value)
     return value.tolist() if hasattr(value, "tolist") else value
 
 
