@@ -15,9 +15,9 @@ from engine.trainer import train as engine_train
 from miniature import recipe
 from miniature.corpus import FACTS
 from miniature.experiments import faults as faults_module
+from miniature.experiments import findings, models, parts, questions, results, tables, trainings
 from miniature.experiments import heads as heads_module
 from miniature.experiments import influence as influence_module
-from miniature.experiments import models, parts, questions, results, tables, trainings
 from miniature.experiments.catalog import EXPERIMENTS, runs
 from miniature.experiments.facts import right_ways
 from miniature.recipe import TEST, TRAIN, VALIDATION
@@ -130,6 +130,41 @@ def test_the_order_of_the_fingerprints():
     assert right["none"] > right["a space for the line feed"] > right["no header"]
     assert right["the shift is forgotten"] == right["shifted twice"] == right["rate × 20"] == 0
     assert min(true["the shift is forgotten"], true["shifted twice"]) > 3 > true["rate × 20"] > 1
+
+
+# --- What the notebook tells ---
+
+
+def test_counts_and_shares_by_hand(monkeypatch):
+    monkeypatch.setattr(findings, "TEST", [{"task": "a", "wording": "known"}, {"task": "b", "wording": "new"}] * 2)
+    monkeypatch.setattr(findings, "WORDINGS", {"known": [True, False] * 2, "new": [False, True] * 2})
+    found = {("control", "pretrained", 0): {"right": "1101", "says": "1111"},
+             ("control", "pretrained", 1): {"right": "1-00", "says": "1101"},
+             ("control", "pretrained, not fine-tuned", 0): {"says": "0001"},
+             ("never shown", "a", 0): {"says": "1000"}, ("never shown", "b", 0): {"says": "0101"}}
+    assert findings.mean_count(found, "control", "pretrained") == (2, 4)
+    assert findings.mean_count(found, "control", "pretrained", asked=[True, False, True, False]) == (1, 2)
+    assert findings.seeds(found) == "3, 1"
+    assert findings.never_shown(found) == {
+        "a": {"base model": (0, 2), "without this task": (1, 2), "with it": (1.5, 2)},
+        "b": {"base model": (1, 2), "without this task": (2, 2), "with it": (2, 2)}}
+
+
+@complete
+def test_every_number_that_the_notebook_tells_is_the_files():
+    """The sentences are made of the file; here the claims that they make without a number."""
+    def right(*place, **options):
+        return findings.mean_count(FOUND, *place, **options)[0]
+    assert right("control", "random, 8 epochs at 1e-3") < 1 < 40 < right("control", "random, 8 epochs at 1e-3", "form")
+    assert 20 < right("control", "pretrained embeddings, random blocks, 8 epochs at 1e-3") < 60
+    shares = findings.never_shown(FOUND)
+    for task in ("antonym", "category", "plural"):
+        assert shares[task]["without this task"][0] > 1.5 * shares[task]["base model"][0]
+    for task in ("definition", "passive voice", "question"):
+        assert shares[task]["without this task"][0] < 3 < shares[task]["with it"][0]
+    for about in (findings.about_control, findings.about_facts, findings.about_never_shown, findings.about_parts,
+                  findings.about_heads, findings.about_refusals, findings.about_lora):
+        assert "nan" not in about(FOUND)
 
 
 # --- Definitions ---

@@ -16,6 +16,7 @@ from miniature.experiments.trainings import rounded
 from miniature.recipe import TEST
 from previous_chapters import causal_attention
 from tutorial.instructions import format_prompt
+from tutorial.observe import attention_weights
 
 TASK_WORDS = {  # the words of an instruction that name its task
     "plural": {"plural", "pluralize"}, "past tense": {"past"}, "category": {
@@ -33,19 +34,9 @@ ASKED_AFTER_OF = ("plural", "past tense", "antonym", "category", "addition")  # 
 # --- Where heads look ---
 
 
-@torch.no_grad()
 def attention_from(model, ids, position):
     """The weights with which each head at a position looks at all positions up to it: (layers, nh, position + 1)."""
-    layers = []
-
-    def attend(qkv, dropout=0.0):
-        q, k, _ = qkv[0, :position + 1].permute(1, 2, 0, 3)                     # each (nh, T, D/nh)
-        scores = (q[:, -1:] @ k.transpose(1, 2))[:, 0] / q.shape[-1] ** 0.5     # (nh, T)
-        layers.append(scores.softmax(dim=-1))
-        return causal_attention(qkv, dropout)
-
-    model(torch.tensor([ids]), attend=attend)
-    return torch.stack(layers)
+    return attention_weights(model, ids[:position + 1])[:, :, -1]
 
 
 def places_of(ids, words):
