@@ -157,7 +157,7 @@ def about_parts(found):
     only = {part: mean(run["only"][part].count("1") for run in runs) for part in ("all blocks", "token embedding")}
     eight = mean(run["ranks"]["8"]["right"].count("1") for run in runs)
     change = mean(run["change"]["all blocks"] for run in runs)
-    return (f"In five seeds: the fine-tuned blocks in the base model answer {only['all blocks']:.0f} of 110, the "
+    return (f"Over the seeds: the fine-tuned blocks in the base model answer {only['all blocks']:.0f} of 110, the "
             f"fine-tuned embeddings alone {only['token embedding']:.0f}. And the change is small. It is {change:.1%} "
             f"of the blocks' weights, measured by their norm; cut to rank 8, it still gives {eight:.0f}.")
 
@@ -190,4 +190,4 @@ def about_refusals(found):
 
 def about_lora(found):
     return (f"The whole training with adapters of rank 8 gives {right(found, 'lora', '8')} of 110 exact answers, with "
-            f"all weights {right(found, *TUNED)}; rank 1 gives {right(found, 'lora', '1')} (means of five seeds).")
+            f"all weights {right(found, *TUNED)}; rank 1 gives {right(found, 'lora', '1')} (means over the seeds).")
