@@ -80,7 +80,7 @@ def check_records(records):
         formats[format_name] += 1
         ignored.update(unused)
         changes.update(changed)
-    keys = "; keys ignored: " + shorten(", ".join(map(printable, ignored)), 200) if ignored else ""
+    keys = "; other keys: " + shorten(", ".join(map(printable, ignored)), 200) if ignored else ""
     return entries, dict(bad), " and ".join(formats) + keys + "".join(f"; {what}: {n:,}" for what, n in changes.items())
 
 

@@ -90,8 +90,8 @@ def describe_overlap(parts):
     text."""
     near, closest = near_repetitions(parts)
     training, *others = parts
-    lines = [f"{name}: {count_known(parts[name], parts[training])} of {len(parts[name])} are in {training} too, "
-             f"{near[name]} nearly" for name in others]
+    lines = [f"{name}: {count_known(parts[name], parts[training])} of {len(parts[name])} repeat a {training} question "
+             f"exactly, {near[name]} nearly" for name in others]
     for similarity, entry, earlier in closest:
         lines += [f"  {similarity:.0%} {shorten(entry['instruction'] + ' ' + entry['input'], 80)!r}",
                   f"      {shorten(earlier['instruction'] + ' ' + earlier['input'], 80)!r}"]

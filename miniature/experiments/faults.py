@@ -151,9 +151,9 @@ FINGERPRINTS = {  # mistake: the number to look at first, and whether the signs 
     "the end is ignored": ("answers begin right and go on", lambda of: of["begins right"] > of["right"] + 0.1),
     "the first answer token is ignored": ("P(first token) is low after a good training", lambda of: of["shown"] and (
         of["P(first)"] < 0.9 and of["shown"] < 0.9 * of["true"] < 1)),
-    "padding counts": ("a validation loss below the true one, and right answers", lambda of: of["shown"] and (
+    "padding counts": ("a validation loss below the right one, and good answers", lambda of: of["shown"] and (
         of["right"] > 0.8 and of["shown"] < 0.9 * of["true"] < 1)),
-    "the shift is forgotten": ("a loss near zero, and no answer", lambda of: of["shown"] and (
+    "the shift is forgotten": ("losses that look perfect, and no answer", lambda of: of["shown"] and (
         of["shown"] < 0.05 and of["true"] > 3)),
     "shifted twice": ("a loss that falls, and no answer", lambda of: of["shown"] and (
         of["shown"] > 0.05 and of["true"] > 3)),

@@ -5,9 +5,10 @@ Each function takes all numbers, as `results.read` gives them. `miniature/README
 
 import json
 from collections import Counter
-from statistics import mean
+from statistics import mean, median
 
-from miniature.experiments import results
+from miniature.corpus import FACTS
+from miniature.experiments import catalog, results
 from miniature.experiments.faults import FINGERPRINTS
 from miniature.experiments.tables import over_tasks
 from tutorial.scores import markdown_table
@@ -87,16 +88,17 @@ def fault_atlas(found):
     """A table of the classic mistakes: losses and scores, means over the seeds, an answer, and the number to look at
     first."""
     rows = []
-    for fault in ("none", *FINGERPRINTS):
+    for fault in catalog.EXPERIMENTS["faults"].conditions:
         runs = results.of(found, "faults", fault)
-        losses = [f"{mean(run['last loss'] for run in runs):.3f}", f"{mean(run['notes'][-1][2] for run in runs):.3f}"
-                  ] if runs[0]["notes"] else ["–", "–"]
+        losses = [f"{mean(values):.3f}" for values in (
+            [run["last loss"] for run in runs], *([run["notes"][-1][i] for run in runs] for i in (2, 3)))
+                  ] if runs[0]["notes"] else ["–"] * 3
         chances = [f"{mean(run[name] for run in runs):.2f}" for name in ("P(end)", "P(first token)")]
         answer = " ".join(runs[0]["answer"].split())
         rows.append([fault, *losses, f"{mean_count(found, 'faults', fault)[0]:.0f}", *chances,
-                     answer[:32] + "…" * (len(answer) > 32), FINGERPRINTS.get(fault, ("",))[0]])
-    return markdown_table(["mistake", "training loss", "validation loss", "right of 110", "P(end)", "P(first token)",
-                           "2 and 14?", "look first at"], rows)
+                     answer[:28] + "…" * (len(answer) > 28), FINGERPRINTS.get(fault, ("", ""))[0]])
+    return markdown_table(["mistake", "training loss", "validation loss, with the mistake", "rightly computed",
+                           "right of 110", "P(end)", "P(first)", "sum of 2 and 14?", "look first at"], rows)
 
 
 def fault_curves(found, faults):
@@ -122,12 +124,14 @@ def right(found, *place, **options):
 
 
 def about_control(found):
-    form, of = mean_count(found, "control", START["random, 8 epochs at 4 × the rate"], "form")
-    return (f"From random weights, with eight epochs, {form:.0f} of {of} answers have the right form, and "
-            f"{right(found, 'control', START['random, 8 epochs at 4 × the rate'])} of 110 are right. A thousand "
-            "examples teach the form. They don't teach what to put into it. With the pretrained embeddings and random "
-            f"blocks {right(found, 'control', START['the same, 8 epochs at 4 × the rate'])} are right: a part of the "
-            "knowledge sits in the embeddings alone.")
+    random, embeddings = START["random, 8 epochs at 4 × the rate"], START["the same, 8 epochs at 4 × the rate"]
+    form, of = mean_count(found, "control", random, "form")
+    facts = mean_count(found, "control", embeddings, asked=[entry["task"] in FACTS for entry in TEST])
+    return (f"From random weights, after the longer run, {form:.0f} of {of} answers have the right form, and "
+            f"{right(found, 'control', random)} of 110 are right. A thousand examples teach the form. They don't teach "
+            f"what to put into it. With the pretrained embeddings {right(found, 'control', embeddings)} are right, "
+            f"nearly all of them rewritten sentences; of the {facts[1]} questions about facts only {facts[0]:.0f}. So "
+            "the embeddings alone don't hold the facts. They help to copy and to change words.")
 
 
 def about_facts(found):
@@ -138,18 +142,18 @@ def about_facts(found):
     return (f"**Known before, answered after.** The pretraining text tells {len(facts):,} facts, each in a dozen ways "
             f"or more. In more than half of these ways the base model knows {half:,} of them, in every way {every:,}. "
             f"The fine-tuned model is asked about {len(runs[0]['known']):,} of them that no training entry has. It "
-            f"answers {known:.0%} in known wordings and {new:.0%} in new ones. So what it gets wrong isn't missing "
-            "knowledge: it misunderstands the question.")
+            f"answers {known:.0%} in known wordings and {new:.0%} in new ones. So most of what it gets wrong isn't "
+            "missing knowledge. It misreads the question, mostly in new wordings. Some answers are wrong facts, mainly "
+            "sums.")
 
 
 def about_never_shown(found):
     base, without, shown = (sum(of[model][0] for of in never_shown(found).values())
                             for model in ("base model", "without this task", "with it"))
-    return (f"Over all tasks, the base model says what is asked for in {base:.0f} of 110 answers, often by chance, "
-            f"since it goes on and on; without the task's entries it is {without:.0f}, with them {shown:.0f}. "
-            "Opposites, categories and plurals come out without ever having been asked for in training. Definitions, "
-            "passives and questions don't: the model takes the request for another task that it was shown. What it "
-            "lacks is what is being asked, not the answer.")
+    return (f"Over all tasks, {base:.0f} of 110 answers of the base model say what is asked for, {without:.0f} without "
+            f"the task's entries, {shown:.0f} with them. Facts often come out untrained: opposites, categories, "
+            "plurals. Rewriting doesn't: passive and question stay near zero. There the model does another task, one "
+            "that it was shown. So fine-tuning teaches more than a form: it also teaches which task is meant.")
 
 
 def about_parts(found):
@@ -170,10 +174,13 @@ def about_heads(found):
     layer, number = head.split(".")
     scores = [mean(marks.count("1") for marks in of) for of in (
         [run["all heads"] for run in runs], [run["without"][head] for run in runs])]
+    others = sorted(mean(run["without"][name].count("1") for run in runs) for name in runs[0]["without"])
     return (f"In {seeds} of {len(runs)} seeds the head that looks most at the word that names the task is head "
             f"{number} of layer {layer}. Over all such questions of the test its weight there goes from "
             f"{base['weight'][head]:.2f} to {mean(of[head] for of in weights):.2f}. Is it needed? Switched off, "
-            f"{scores[1]:.0f} of 110 answers are right instead of {scores[0]:.0f}.")
+            f"{scores[1]:.0f} of 110 answers are right instead of {scores[0]:.0f}. Other heads matter, too: with one "
+            f"of the 16 switched off, it is {others[0]:.0f} to {others[-1]:.0f}, and {median(others):.0f} in the "
+            "middle.")
 
 
 def about_refusals(found):
@@ -183,9 +190,9 @@ def about_refusals(found):
     return (f"Afterwards {refused['unknown words, known wordings']:.0f} of 40 questions about other unknown words are "
             f"refused in known wordings, {refused['unknown words, new wordings']:.0f} of 40 in new ones. It costs "
             f"little: {refused['test']:.0f} of the test's 110 are refused wrongly, and exact answers go from "
-            f"{scores[0]:.0f} to {scores[1]:.0f}. But the model doesn't know what it knows. It has learned that some "
-            "tokens were never read: asked about any of them, it names always the same few. And of ten questions from "
-            f"outside its world, such as *Who wrote Hamlet?*, it refuses {refused['outside']:.0f}.")
+            f"{scores[0]:.0f} to {scores[1]:.0f}. But the model hasn't learned what it knows. It has only learned to "
+            "recognise tokens that pretraining never used; its refusals always name the same few words. And of ten "
+            f"questions from outside its world, such as *Who wrote Hamlet?*, it refuses {refused['outside']:.0f}.")
 
 
 def about_lora(found):
