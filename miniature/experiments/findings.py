@@ -115,7 +115,7 @@ def rates(found):
         "8e-4": ("rates", "0.0008"), "2.5e-3": ("rates", "0.0025")})
 
 
-# --- Sentences ---
+# --- Sentences, in Markdown ---
 
 
 def right(found, *place, **options):
@@ -124,6 +124,7 @@ def right(found, *place, **options):
 
 
 def about_control(found):
+    """What training from other weights gives."""
     random, embeddings = START["random, 8 epochs at 4 × the rate"], START["the same, 8 epochs at 4 × the rate"]
     form, of = mean_count(found, "control", random, "form")
     facts = mean_count(found, "control", embeddings, asked=[entry["task"] in FACTS for entry in TEST])
@@ -135,6 +136,7 @@ def about_control(found):
 
 
 def about_facts(found):
+    """What is known before, and answered after."""
     base, runs = results.of(found, "facts", "base")[0], results.of(found, "facts", "fine-tuned")
     facts = [(ways, base["ways"][task]) for task, all_ways in base["right ways"].items() for ways in all_ways]
     known, new = (mean(run[kind].count("1") / len(run[kind]) for run in runs) for kind in ("known", "new"))
@@ -148,6 +150,7 @@ def about_facts(found):
 
 
 def about_never_shown(found):
+    """What is answered without training on the task."""
     base, without, shown = (sum(of[model][0] for of in never_shown(found).values())
                             for model in ("base model", "without this task", "with it"))
     return (f"Over all tasks, {base:.0f} of 110 answers of the base model say what is asked for, {without:.0f} without "
@@ -157,6 +160,7 @@ def about_never_shown(found):
 
 
 def about_parts(found):
+    """Where the change is."""
     runs = results.of(found, "parts", "all")
     only = {part: mean(run["only"][part].count("1") for run in runs) for part in ("all blocks", "token embedding")}
     eight = mean(run["ranks"]["8"]["right"].count("1") for run in runs)
@@ -167,6 +171,7 @@ def about_parts(found):
 
 
 def about_heads(found):
+    """Which head looks at the word of the task, and what is lost without it."""
     base, runs = over_tasks(results.of(found, "heads", "base")[0]["looks"]["task"]), results.of(found, "heads",
                                                                                                "fine-tuned")
     weights = [over_tasks(run["looks"]["task"])["weight"] for run in runs]
@@ -184,6 +189,7 @@ def about_heads(found):
 
 
 def about_refusals(found):
+    """What 120 refusals teach."""
     before, after = (results.of(found, "refusals", f"{which} refusals") for which in ("without", "with"))
     refused = {name: mean(run["refused"][name].count("1") for run in after) for name in after[0]["refused"]}
     scores = [mean(run["right"].count("1") for run in runs) for runs in (before, after)]
@@ -196,5 +202,6 @@ def about_refusals(found):
 
 
 def about_lora(found):
+    """What adapters reach."""
     return (f"The whole training with adapters of rank 8 gives {right(found, 'lora', '8')} of 110 exact answers, with "
             f"all weights {right(found, *TUNED)}; rank 1 gives {right(found, 'lora', '1')} (means over the seeds).")
