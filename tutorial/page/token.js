@@ -1,0 +1,68 @@
+/* Open a token: what else could have stood there, before and after fine-tuning, and how the answer would have gone on. */
+'use strict';
+
+figures.token = async (stage, {prompt, ids}) => {
+  const [base, tuned] = [await load('base'), await load('tuned')], promptIds = tokenizer.encode(prompt), SHOWN = 8;
+  let steps = [], at = 0, turn = 0;  // a step: the token that was taken, and both models' scores when it was
+  const slider = h('input', {type: 'range', min: 0.2, max: 2, step: 0.1, value: 1, 'aria-label': plain('temperature'), oninput: bars});
+  const shown = h('output', {}, '1.0'), answer = h('div'), sentence = says(), table = h('div', {class: 'bars'});
+
+  // Both models read `given`, then the fine-tuned one goes on: to its end, or to the longest answer.
+  async function goOn(given, temperature = 0, place = 0) {
+    const mine = ++turn, before = await base.read(promptIds), after = await tuned.read(promptIds), made = [];
+    while (!after.done) {
+      const step = {before: before.scores, after: after.scores};
+      step.id = made.length < given.length ? given[made.length] : tuned.ids[choose(after.scores, temperature)];
+      step.p = softmax(step.before)[base.rows.get(step.id)];
+      made.push(step);
+      before.take(step.id);
+      after.take(step.id);
+      await breathe();
+    }
+    if (mine !== turn) return;
+    [steps, at] = [made, Math.min(place, made.length - 1)];
+    draw();
+  }
+
+  let line;
+  function draw() {
+    line = tokenLine(plain('answer'), steps.map(step => step.id), k => { if (k !== at) { at = k; bars(); } });
+    line.nodes.forEach((node, k) => fill(node, steps[k].p));
+    answer.replaceChildren(line.line);
+    bars();
+  }
+
+  function bars() {
+    const {id, before, after} = steps[at], temperature = Number(slider.value);
+    const p = [softmax(before, temperature), softmax(after, temperature)];
+    const best = p.map(list => Array.from(list.keys()).sort((a, b) => list[b] - list[a]).slice(0, SHOWN));
+    const rows = [...new Set([tuned.rows.get(id), ...best[1].flatMap((row, i) => [row, best[0][i]])])].slice(0, SHOWN);
+    rows.sort((a, b) => p[1][b] - p[1][a]);
+    const pair = values => h('span', {class: 'two'}, values.map((value, i) => {
+      const bar = h('i', {class: MODELS[i]});
+      bar.style.setProperty('--p', value);
+      return h('span', {}, bar, percent(value));
+    }));
+    const focused = table.contains(document.activeElement);
+    table.replaceChildren(...rows.map(row => {
+      const other = tuned.ids[row], values = p.map(list => list[row]), name = other === tokenizer.end ? plain('end') : dotted(other);
+      return h('button', {type: 'button', class: other === id ? 'taken' : '', 'aria-pressed': String(other === id),
+        'aria-label': plain('bar', {token: name, before: percent(values[0]), after: percent(values[1])}),
+        onclick: () => goOn([...steps.slice(0, at).map(step => step.id), other], 0, at)}, h('span', {class: 'what'}, name), pair(values));
+    }), h('p', {}, h('span', {class: 'what'}, plain('others')), pair(p.map(list => Math.max(0, 1 - rows.reduce((sum, row) => sum + list[row], 0))))));
+    if (focused) table.querySelector('.taken').focus({preventScroll: true});
+    shown.textContent = temperature.toFixed(1);
+    line.mark(at);
+    const said = tokenizer.decode(steps.slice(0, at).map(step => step.id)), token = quote(id === tokenizer.end ? 'end' : 'pad', bare(raw(id)));
+    const chances = {token, before: percent(p[0][base.rows.get(id)]), after: percent(p[1][tuned.rows.get(id)])};
+    sentence.replaceChildren(...said ? say('token after', {said: quote('read', said), ...chances}) : say('token first', chances));
+  }
+
+  const asked = prompt.slice(prompt.indexOf('### Instruction:') + 16).split('### Response:')[0].replace('### Input:', '').trim();
+  stage.append(h('p', {class: 'asked'}, asked), answer, sentence,
+    h('p', {class: 'legend'}, MODELS.map(name => h('span', {}, h('i', {class: name}), plain(name)))), table,
+    h('div', {class: 'row'}, h('label', {class: 'temperature'}, plain('temperature'), slider, shown),
+      h('span', {class: 'choices'}, button(plain('draw'), () => goOn([], Number(slider.value))), button(plain('greedy'), () => goOn([])))),
+    h('p', {class: 'fine'}, say('how token')));
+  await goOn(ids, 0, ids.length - 1);
+};
