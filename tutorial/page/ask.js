@@ -4,6 +4,7 @@
 figures.ask = async (stage, {questions}) => {
   const known = new Set(page.words.split(' ')), WORD = /([\p{L}\p{N}]+)/u;
   const stranger = word => word.split(/(\d+)/).some(part => part && !known.has(part.toLowerCase()));
+  const SHOWN = 40;  // tokens of an answer
   let turn = 0;
 
   // A text area lies over a mirror of its text, which underlines the words the models have never read, and grows with it.
@@ -51,16 +52,14 @@ figures.ask = async (stage, {questions}) => {
 
   async function run({name, said}, ids, mine) {
     const answer = await (await load(name)).read(ids), start = performance.now();
-    while (mine === turn && !answer.done) {
+    while (mine === turn && !answer.done && answer.ids.length < SHOWN) {
       const id = answer.next();
       if (!answer.ended) said.append(h('span', {class: 'new'}, tokenizer.decode([id])));
-      await frame();
+      if (answer.ids.length % 2 === 0) await frame();  // two tokens a frame: fast, and one can still see them come
     }
-    if (mine !== turn) return answer;
-    said.append(answer.ended ? h('span', {class: 'stop'}, plain('end')) : h('span', {class: 'fine'}, plain('cut', {n: answer.ids.length})));
-    state.replaceChildren(...say('ask state'), ' ', ...say('speed', {
-      n: Math.max(1, Math.round(1000 * (answer.ids.length + 1) / (performance.now() - start)))}));
-    return answer;
+    if (mine === turn) said.append(answer.ended ? h('span', {class: 'stop'}, plain('end'))
+      : h('span', {class: 'fine'}, plain('cut', {n: answer.ids.length})));
+    return {answer, start, end: performance.now()};
   }
 
   async function ask() {
@@ -69,8 +68,12 @@ figures.ask = async (stage, {questions}) => {
     columns.forEach(({said}) => { said.replaceChildren(); said.setAttribute('aria-busy', 'true'); });
     try {
       const ids = tokenizer.encode(promptOf(...texts));
-      const answers = await Promise.all(columns.map(column => run(column, ids, mine)));
-      if (mine === turn) underline(...answers.map(answer => tokenizer.decode(answer.ids)));
+      const runs = await Promise.all(columns.map(column => run(column, ids, mine)));
+      if (mine !== turn) return;
+      underline(...runs.map(({answer}) => tokenizer.decode(answer.ids)));
+      const time = Math.max(...runs.map(({end}) => end)) - Math.min(...runs.map(({start}) => start));
+      const tokens = runs.reduce((sum, {answer}) => sum + answer.ids.length + answer.ended, 0);
+      state.replaceChildren(...say('ask state'), ' ', ...say('speed', {n: Math.round(1000 * tokens / time)}));
     } catch (error) {
       if (mine === turn) columns.forEach(({said}) => said.replaceChildren(h('span', {class: 'fine'}, error.message)));
     }

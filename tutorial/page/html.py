@@ -49,9 +49,10 @@ def fingerprint(text):
 
 
 def code_lines(source):
-    """Python code as HTML, each line in a span."""
+    """Python code as HTML, each line in a span, and its indent in another."""
     lines = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n").split("\n")
-    return "".join(f'<span class="l">{line}\n</span>' for line in lines)
+    indented = (re.sub(r'^(<span class="\w+">)?( +)', r'\1<span class="in">\2</span>', line) for line in lines)
+    return "".join(f'<span class="l">{line}\n</span>' for line in indented)
 
 
 def png_size(data):
@@ -96,6 +97,7 @@ def page(notebook, language, languages, merges, words, other, source, address):
     main = soup.main
     if ask := main.find("figure", {"data-figure": "ask"}):  # at the top of the page, below the first paragraph
         main.p.insert_after(ask)
+    main.h1.string = main.h1.get_text().rstrip("¶").replace("-", "\u2011")  # never break in "GPT-2"
     point_links_at(main, source)
     set_tables(soup, main)
     set_margin_notes(main)
@@ -117,6 +119,8 @@ def set_tables(soup, main):
     for cell in main.find_all(style=re.compile("text-align")):
         cell["class"] = cell["style"].split(":")[1].strip(" ;")
         del cell["style"]
+    for heading in main.find_all("th"):
+        heading.name = "th" if heading.text else "td"  # an empty heading says nothing
     for table in main.find_all("table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
 
@@ -125,7 +129,7 @@ def set_margin_notes(main):
     """Short quotations that begin with "In the article" go to the margin."""
     for note in main.find_all("blockquote"):
         if re.match(r"\s*(In the article|对照原文)", note.text) and not note.find(["ul", "ol", "pre"]):
-            note.name, note["class"] = "aside", "margin"
+            note.name, note["class"], note["role"] = "div", "margin", "note"
 
 
 def set_glossary_notes(soup, main):
@@ -145,7 +149,7 @@ def set_glossary_notes(soup, main):
             seen.clear()
             continue
         for text in tag.find_all(string=names):
-            if text.find_parent(["a", "code", "figure", "pre", "table", "aside", "li" if tag.name == "p" else "h2"]):
+            if text.find_parent(["a", "code", "figure", "pre", "table", "blockquote", "li" if tag.name == "p" else "h2"]):
                 continue
             match = next((m for m in names.finditer(text) if m[1].lower() not in seen), None)
             if match is None:

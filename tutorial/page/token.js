@@ -7,20 +7,21 @@ figures.token = async (stage, {prompt, ids}) => {
   const slider = h('input', {type: 'range', min: 0.2, max: 2, step: 0.1, value: 1, 'aria-label': plain('temperature'), oninput: bars});
   const shown = h('output', {}, '1.0'), answer = h('div'), sentence = says(), table = h('div', {class: 'bars'});
 
-  // Both models read `given`, then the fine-tuned one goes on: to its end, or to the longest answer.
-  async function goOn(given, temperature = 0, place = 0) {
+  // Both models read `given`, then the fine-tuned one goes on: to its end, or to the longest answer. Opened is the token
+  // whose probability fine-tuning has raised most, unless the reader has chosen a place.
+  async function goOn(given, temperature = 0, place = null) {
     const mine = ++turn, before = await base.read(promptIds), after = await tuned.read(promptIds), made = [];
     while (!after.done) {
       const step = {before: before.scores, after: after.scores};
       step.id = made.length < given.length ? given[made.length] : tuned.ids[choose(after.scores, temperature)];
-      step.p = softmax(step.before)[base.rows.get(step.id)];
+      [step.p, step.q] = [step.before, step.after].map(scores => softmax(scores)[tuned.rows.get(step.id)]);
       made.push(step);
       before.take(step.id);
       after.take(step.id);
       await breathe();
     }
     if (mine !== turn) return;
-    [steps, at] = [made, Math.min(place, made.length - 1)];
+    [steps, at] = [made, place ?? likeliest(made.map(step => step.q - step.p))];
     draw();
   }
 
@@ -54,7 +55,7 @@ figures.token = async (stage, {prompt, ids}) => {
     shown.textContent = temperature.toFixed(1);
     line.mark(at);
     const said = tokenizer.decode(steps.slice(0, at).map(step => step.id)), token = quote(id === tokenizer.end ? 'end' : 'pad', bare(raw(id)));
-    const chances = {token, before: percent(p[0][base.rows.get(id)]), after: percent(p[1][tuned.rows.get(id)])};
+    const chances = {token, before: percent(p[0][tuned.rows.get(id)]), after: percent(p[1][tuned.rows.get(id)])};
     sentence.replaceChildren(...said ? say('token after', {said: quote('read', said), ...chances}) : say('token first', chances));
   }
 
@@ -64,5 +65,5 @@ figures.token = async (stage, {prompt, ids}) => {
     h('div', {class: 'row'}, h('label', {class: 'temperature'}, plain('temperature'), slider, shown),
       h('span', {class: 'choices'}, button(plain('draw'), () => goOn([], Number(slider.value))), button(plain('greedy'), () => goOn([])))),
     h('p', {class: 'fine'}, say('how token')));
-  await goOn(ids, 0, ids.length - 1);
+  await goOn(ids);
 };
