@@ -83,13 +83,13 @@ def notebook():
 
 @pytest.fixture(scope="module")
 def two_models():
-    """The base model and one that was fine-tuned for 40 steps, on the CPU."""
+    """The base model and one whose blocks were fine-tuned for 5 steps, on the CPU."""
     base = recipe.pretrained()
-    tuned = copy.deepcopy(base)
+    tuned = copy.deepcopy(base).requires_grad_(False)
     torch.manual_seed(0)
     loader = recipe.loader_of(recipe.TRAIN, recipe.RECIPE, batch_size=8, shuffle=True)
-    optimizer = torch.optim.AdamW(tuned.parameters(), lr=2.5e-4)
-    for _, batch in zip(range(40), loader):
+    optimizer = torch.optim.AdamW(tuned.trf_blocks.requires_grad_(True).parameters(), lr=1e-3)
+    for _, batch in zip(range(5), loader):
         optimizer.zero_grad()
         packed_loss(*batch, tuned, torch.device("cpu")).backward()
         optimizer.step()
@@ -263,7 +263,7 @@ def test_typed_text_and_data_are_never_markup(open_page):
     batch = figure(page, "batch")
     batch.get_by_label("Question of row 1").fill(ATTACK[:30])
     assert ATTACK in figure(page, "training").inner_text()
-    assert ask.locator("b, script").count() == page.locator("main .stage b:not(.right)").count() == 0
+    assert page.locator("main .stage").locator("b:not(.right), script").count() == 0
     assert page.title() == "A small tutorial of GPT-2"
 
 
@@ -333,7 +333,7 @@ def test_building_a_batch(open_page):
     batch.get_by_role("radio", name="mask").click()
     expect(guesses.locator("small").nth(6)).to_have_text("−100")
     batch.get_by_role("radio", name="answers only").click()
-    expect(guesses.locator("small")).to_have_text(["−100"] * 3 + [" saw" and "2497", "50256", "−100", "−100"])
+    expect(guesses.locator("small")).to_have_text(["−100"] * 3 + ["2497", "50256", "−100", "−100"])
     guesses.nth(3).hover()
     expect(batch.locator(".says")).to_have_text("It reads Past of see? and should guess saw.")
     guesses.nth(0).focus()
@@ -409,7 +409,7 @@ def test_without_scripts_pictures_captions_and_contents_are_there(open_page):
         expect(page.get_by_alt_text(f"What {name} shows.")).to_be_visible()
         expect(page.locator("figcaption", has_text=f"What {name} shows.")).to_be_visible()
     expect(page.get_by_text("Look.")).to_be_visible()
-    assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second2 min"]
+    assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second1 min"]
     expect(page.locator("details.fold summary")).to_have_text("14 lines: draws the figure")
     page.locator("details.fold summary").click()
     expect(page.locator("details.fold .code")).to_be_visible()
