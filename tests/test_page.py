@@ -32,12 +32,14 @@ from weights.sizes import MODELS
 CONFIG = MODELS["gpt2-mini (7M)"].config()
 ATTACK = "<b>bold</b><script>document.title = 'attacked'</script>"
 QUESTION = {"task": "past tense", "instruction": "Put this into the past.", "input": "The queen rides the old horse."}
-DOT = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")  # 1 by 1
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")  # 1 by 1
 HEN = format_prompt({"instruction": "What is a hen?", "input": ""})
 SAID = [[["The", 0.25], [" bridge", 0.5], ["\n", 0.1]], [["A", 0.9], [" bridge", 0.8], ["<|endoftext|>", 1.0]]]
 DATA = {
     "ask": {"questions": [QUESTION, {"task": ATTACK, "instruction": "What is the opposite of cold?", "input": ""}]},
-    "token": {"prompt": HEN, "ids": [*recipe.TOKENIZER.encode_ordinary("A hen is a bird that lays eggs."), END_OF_TEXT]},
+    "token": {"prompt": HEN,
+              "ids": [*recipe.TOKENIZER.encode_ordinary("A hen is a bird that lays eggs."), END_OF_TEXT]},
     "training": {"steps": [0, 8], "losses": {"train": [[0, 2.5], [1, 2.0], [8, 0.5]], "val": [[0, 2.25], [8, 0.75]]},
                  "answers": [{"question": ATTACK, "answer": "A bridge", "said": SAID}]},
     "batch": {"texts": [["Opposite of big?", " small."], ["Past of go?", " went."], ["Leaf?", " leaves"]]},
@@ -74,9 +76,10 @@ def picture(figure):
 @pytest.fixture(scope="module")
 def notebook():
     """A notebook with everything that the page treats in its own way, executed by nobody."""
-    plain = new_output("display_data", {"image/png": DOT}, metadata={"image/png": {"alt": "A dot.", "caption": "Look."}})
+    plain = [new_output("display_data", {"image/png": DOT}, metadata={"image/png": {"alt": "A dot.", "width": 9}}),
+             new_output("display_data", {"text/markdown": "*A dot.*"})]
     printed = [new_output("stream", text="a    table\n"), new_output("stream", text=f"{ATTACK}\n")]
-    cells = [new_markdown_cell(PROSE), new_code_cell("x = 1\n" * 14, outputs=[plain], metadata={"tags": ["plot"]}),
+    cells = [new_markdown_cell(PROSE), new_code_cell("x = 1\n" * 14, outputs=plain, metadata={"tags": ["plot"]}),
              new_code_cell(f"print('{ATTACK}')\nif x:\n    y = 2", outputs=printed), new_markdown_cell("## 2. Second")]
     return new_notebook(cells=[*cells, *(new_code_cell("", outputs=[picture(figure)]) for figure in KEYS)])
 
@@ -408,7 +411,6 @@ def test_without_scripts_pictures_captions_and_contents_are_there(open_page):
     for name in KEYS:
         expect(page.get_by_alt_text(f"What {name} shows.")).to_be_visible()
         expect(page.locator("figcaption", has_text=f"What {name} shows.")).to_be_visible()
-    expect(page.get_by_text("Look.")).to_be_visible()
     assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second1 min"]
     expect(page.locator("details.fold summary")).to_have_text("14 lines: draws the figure")
     page.locator("details.fold summary").click()
@@ -491,6 +493,8 @@ def test_what_the_template_makes_of_a_notebook(notebook):
     assert [note.text for note in soup.select(".note")] == ["a piece of text"]  # at the first of two uses
     assert soup.find("td", string="1")["class"] == ["right"] and not soup.find(style=True)
     assert soup.select_one(".out.table").text == "a    table\n" and not soup.select(".out script, .code script")
+    [dot] = soup.find_all(string="A dot.")
+    assert dot.parent.name == "figcaption" and dot.find_previous("img")["width"] == "9"
     assert soup.main.find_all(True)[1].text == "The first paragraph."
     assert soup.main.p.find_next_sibling().name == "figure"  # the demonstration
 

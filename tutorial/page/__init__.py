@@ -14,6 +14,6 @@
     ask.js, token.js, training.js, batch.js, attention.js       one figure each
     strings.json                the page's own texts, in both languages
 
-Everything a page needs is in its one file, except the two models: `base.js` and `tuned.js`, scripts that hold weights, so
-that they can be loaded from the disk as well.
+Everything a page needs is in its one file, except the two models: `base.js` and `tuned.js`, scripts that hold weights,
+so that they can be loaded from the disk as well.
 """

@@ -1,7 +1,7 @@
 """Write the site: python -m tutorial.page SITE NOTEBOOK... [--tuned FILE] [--source URL] [--address URL]
 
-Each executed notebook becomes a page, one whose name ends in .zh.ipynb the Chinese one; nothing is executed. Both models
-become one script each.
+Each executed notebook becomes a page, one whose name ends in .zh.ipynb the Chinese one; nothing is executed. Both
+models become one script each.
 """
 
 import argparse
@@ -24,8 +24,8 @@ def main():
     parser.add_argument("notebooks", type=Path, nargs="+", help="executed notebooks, one a language")
     parser.add_argument("--tuned", type=Path, default=ROOT / "build/gpt2-instruct.pt",
                         help="the run's fine-tuned model (default: build/gpt2-instruct.pt)")
-    parser.add_argument("--source", help="the address of the project's files, for links (default: where they lie here)")
-    parser.add_argument("--address", default="", help="the address of the site, which shared links need, with / at its end")
+    parser.add_argument("--source", help="the address of the project's files, for links (default: this folder's)")
+    parser.add_argument("--address", default="", help="the site's own address, with / at its end, for shared links")
     arguments = parser.parse_args()
     site = arguments.site
     site.mkdir(parents=True, exist_ok=True)

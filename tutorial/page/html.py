@@ -98,6 +98,7 @@ def page(notebook, language, languages, merges, words, other, source, address):
     if ask := main.find("figure", {"data-figure": "ask"}):  # at the top of the page, below the first paragraph
         main.p.insert_after(ask)
     main.h1.string = main.h1.get_text().rstrip("¶").replace("-", "\u2011")  # never break in "GPT-2"
+    set_captions(main)
     point_links_at(main, source)
     set_tables(soup, main)
     set_margin_notes(main)
@@ -109,13 +110,21 @@ def page(notebook, language, languages, merges, words, other, source, address):
 # --- What the template can't see ---
 
 
+def set_captions(main):
+    """A printed caption that repeats a picture's alternative text, for other viewers, is the page's caption already."""
+    for figure in main.find_all("figure"):
+        after = figure.find_next_sibling()
+        if figure.img and after and "result" in after.get("class", ()) and after.text.strip() == figure.img["alt"]:
+            after.decompose()
+
+
 def point_links_at(main, source):
     for link in main.find_all("a", href=re.compile(r"^(?!\w+:|#)")):
         link["href"] = f"{source}/{link['href']}"
 
 
 def set_tables(soup, main):
-    """Have wide tables scroll by themselves, and columns aligned by a class: the policy forbids styles in attributes."""
+    """Have wide tables scroll by themselves, and columns aligned by a class: the policy forbids styles elsewhere."""
     for cell in main.find_all(style=re.compile("text-align")):
         cell["class"] = cell["style"].split(":")[1].strip(" ;")
         del cell["style"]
@@ -133,7 +142,7 @@ def set_margin_notes(main):
 
 
 def set_glossary_notes(soup, main):
-    """The glossary's meanings at the first use of each term in every section."""
+    """The glossary's meanings, at the first use of each term in every section."""
     title = next((tag for tag in main.find_all(["h2", "h3", "strong"]) if tag.text in ("Glossary", "术语表")), None)
     rows = title.find_next("table").find_all("tr")[1:] if title else ()
     meanings = {}
@@ -141,18 +150,17 @@ def set_glossary_notes(soup, main):
         meanings |= {name.lower(): meaning for name in re.split(r", |、", term)}
     if not meanings:
         return
-    boundary = "" if re.search(CJK, "".join(meanings)) else r"\b"
-    names = re.compile(f"{boundary}({'|'.join(sorted(map(re.escape, meanings), key=len, reverse=True))})(?:s{boundary}|{boundary})", re.I)
+    longest_first = "|".join(sorted(map(re.escape, meanings), key=len, reverse=True))
+    names = re.compile(rf"(?<![A-Za-z])({longest_first})(?:s?(?![A-Za-z]))", re.IGNORECASE)
     seen, number = set(), 0
     for tag in main.find_all(["h2", "p", "li"]):
         if tag.name == "h2":
             seen.clear()
             continue
         for text in tag.find_all(string=names):
-            if text.find_parent(["a", "code", "figure", "pre", "table", "blockquote", "li" if tag.name == "p" else "h2"]):
-                continue
             match = next((m for m in names.finditer(text) if m[1].lower() not in seen), None)
-            if match is None:
+            within = ["a", "code", "figure", "pre", "table", "blockquote", *(["li"] if tag.name == "p" else [])]
+            if match is None or text.find_parent(within):
                 continue
             seen.add(match[1].lower())
             number += 1

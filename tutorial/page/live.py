@@ -3,8 +3,8 @@
     data, metadata = Image(png, alt=alt)._repr_mimebundle_()
     display(data | live("batch", {"texts": [["Opposite of big?", " small."]]}), metadata=metadata, raw=True)
 
-Jupyter, GitHub and Colab know nothing of MIME and show the picture. The page puts the figure in its place. A key `caption`
-in the metadata of "image/png" is the picture's caption; without it the alternative text is.
+Jupyter, GitHub and Colab know nothing of MIME and show the picture. The page puts the figure in its place; instead of a
+picture there may be "text/markdown", such as a table. The alternative text is the picture's caption, too.
 
 The data of each figure, all of it JSON:
 
@@ -30,8 +30,8 @@ The data of each figure, all of it JSON:
 """
 
 MIME = "application/vnd.gpt2-tutorial+json"
-KEYS = {"ask": {"questions"}, "token": {"prompt", "ids"}, "training": {"steps", "losses", "answers"}, "batch": {"texts"},
-        "attention": {"prompt"}}
+KEYS = {"ask": {"questions"}, "token": {"prompt", "ids"}, "training": {"steps", "losses", "answers"},
+        "batch": {"texts"}, "attention": {"prompt"}}
 
 
 def live(figure, data):

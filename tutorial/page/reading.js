@@ -3,11 +3,12 @@
 
 // A figure gets its picture's place when the reader comes near it; until then, and without scripts, the picture stands.
 async function enliven(figure) {
-  const stage = h('div', {class: `stage ${figure.dataset.figure}`}), data = JSON.parse(figure.querySelector('script').textContent);
+  const name = figure.dataset.figure, stage = h('div', {class: `stage ${name}`});
   try {
-    await figures[figure.dataset.figure](stage, data);
+    await figures[name](stage, JSON.parse(figure.querySelector('script').textContent));
     figure.querySelector('.still').replaceWith(stage);
     figure.classList.add('live');
+    figure.querySelector('figcaption')?.removeAttribute('aria-hidden');  // it repeated the picture's alternative text
   } catch (error) {
     figure.append(h('p', {class: 'fine', role: 'status'}, error.message));
   }
