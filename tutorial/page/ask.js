@@ -7,7 +7,7 @@ figures.ask = async (stage, {questions}) => {
   const SHOWN = 40;  // tokens of an answer
   let turn = 0;
 
-  // A text area lies over a mirror of its text, which underlines the words the models have never read, and grows with it.
+  // A text area lies over a mirror of its text, which grows with it and underlines words that the models never read.
   function field(key) {
     const mirror = h('span', {class: 'mirror', 'aria-hidden': 'true'});
     const area = h('textarea', {rows: 1, maxlength: 300, spellcheck: 'false', enterkeyhint: 'go', oninput: edited,
@@ -16,7 +16,8 @@ figures.ask = async (stage, {questions}) => {
         event.preventDefault();
         ask();
       }});
-    return {area, mirror, node: h('label', {class: 'field'}, h('span', {}, plain(key)), h('span', {class: 'grow'}, mirror, area))};
+    const node = h('label', {class: 'field'}, h('span', {}, plain(key)), h('span', {class: 'grow'}, mirror, area));
+    return {area, mirror, node};
   }
   const instruction = field('instruction'), input = field('input'), fields = [instruction, input];
   const warning = h('p', {class: 'strangers', role: 'status'}), state = h('p', {class: 'fine'}, say('ask state'));

@@ -13,16 +13,18 @@ figures.attention = async (stage, {prompt}) => {
   let model = 1, at = tokenizer.encode(prompt).length - 1, head = mostChanged();
 
   function mostChanged() {  // the head whose look from here fine-tuning has changed most
-    const change = looks[0][at].map((before, i) => before.reduce((sum, p, t) => sum + Math.abs(p - looks[1][at][i][t]), 0));
-    return change.indexOf(Math.max(...change));
+    const [before, after] = looks.map(look => look[at]);
+    return likeliest(before.map((weights, i) => weights.reduce((sum, p, t) => sum + Math.abs(p - after[i][t]), 0)));
   }
 
   const {line, nodes, mark} = tokenLine(plain('text'), ids.slice(first), k => { at = first + k; draw(); }, true);
   line.prepend(opening, h('br'));
   const strips = Array.from({length: layers * heads}, (_, place) => {
-    const strip = h('button', {type: 'button', role: 'radio', class: 'head', onclick: () => { head = strip.head; draw(); }}, ids.slice(first - 1).map(() => h('i')));
-    strip.head = place % layers * heads + Math.floor(place / layers);  // a column a layer
-    strip.setAttribute('aria-label', plain('head', {layer: place % layers + 1, head: Math.floor(place / layers) + 1}));
+    const layer = place % layers, row = Math.floor(place / layers);  // a column a layer
+    const strip = button('', () => { head = strip.head; draw(); }, {
+      role: 'radio', class: 'head', 'aria-label': plain('head', {layer: layer + 1, head: row + 1})});
+    strip.head = layer * heads + row;
+    strip.append(...ids.slice(first - 1).map(() => h('i')));
     return strip;
   });
   const sentence = says(), grid = h('div', {class: 'heads', role: 'radiogroup', 'aria-label': plain('heads')}, strips);
@@ -30,7 +32,7 @@ figures.attention = async (stage, {prompt}) => {
 
   const before = weights => weights.slice(0, first).reduce((sum, p) => sum + p, 0);
   function farthest(weights) {  // what a head looks at most, and with which weight
-    const t = weights.indexOf(Math.max(...weights));
+    const t = likeliest(weights);
     return {token: quote('read', t < first - 1 ? plain('preamble') : bare(raw(ids[t]))), p: percent(weights[t])};
   }
 
@@ -49,13 +51,17 @@ figures.attention = async (stage, {prompt}) => {
       [...strip.children].forEach((bar, k) => { bar.style.opacity = k ? seen[first - 1 + k] ?? 0 : before(seen); });
     });
     const [old, now] = looks.map(look => farthest(look[at][head]));
-    sentence.replaceChildren(...say('attention says', {from: quote('pad', bare(raw(ids[at]))), head: head % heads + 1, layer: Math.floor(head / heads) + 1,
+    sentence.replaceChildren(...say('attention says', {
+      from: quote('pad', bare(raw(ids[at]))), head: head % heads + 1, layer: Math.floor(head / heads) + 1,
       before: old.token, p: old.p, after: now.token, q: now.p}));
   }
 
-  stage.append(h('div', {class: 'row'}, radios(plain('model'), MODELS.map(name => plain(name)), model, k => { model = k; draw(); }),
-    button(plain('most changed'), () => { head = mostChanged(); draw(); })), line, sentence,
-    h('p', {class: 'columns', 'aria-hidden': 'true'}, Array.from({length: layers}, (_, i) => h('span', {}, plain('layer', {layer: i + 1})))), grid,
+  const columns = Array.from({length: layers}, (_, i) => h('span', {}, plain('layer', {layer: i + 1})));
+  stage.append(
+    h('div', {class: 'row'},
+      radios(plain('model'), MODELS.map(name => plain(name)), model, k => { model = k; draw(); }),
+      button(plain('most changed'), () => { head = mostChanged(); draw(); })),
+    line, sentence, h('p', {class: 'columns', 'aria-hidden': 'true'}, columns), grid,
     h('p', {class: 'fine'}, say('how attention')));
   draw();
 };

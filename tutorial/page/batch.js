@@ -1,8 +1,9 @@
-/* Build a batch: three short texts become a table, in five steps. Each cell says what is read there and what is to come. */
+/* Build a batch: short texts become a table, in five steps. A cell says what is read there, and what comes next. */
 'use strict';
 
 figures.batch = async (stage, {texts}) => {
-  const STEPS = ['tokenize', 'pad', 'shift', 'mask', 'answers only'], [PAD, SHIFT, MASK, ANSWERS] = [1, 2, 3, 4], MOST = 14;
+  const STEPS = ['tokenize', 'pad', 'shift', 'mask', 'answers only'], [PAD, SHIFT, MASK, ANSWERS] = [1, 2, 3, 4];
+  const MOST = 14;  // tokens in a row
   let step = SHIFT, rows = [], at = null;
   const sentence = says(), lines = texts.map(() => h('div', {class: 'lines'})), pairs = texts.map(pair => [...pair]);
 
@@ -19,10 +20,14 @@ figures.batch = async (stage, {texts}) => {
   }
 
   function cell([kind, text, id], r, j, guessed) {
-    const point = () => { at = [r, j, guessed]; explain(); };
-    return h('button', {type: 'button', class: `cell ${kind}`, tabindex: r + j || guessed ? -1 : 0, onclick: point, onfocus: point,
+    const point = () => { at = node.place; explain(); };
+    const node = button(text, point, {
+      class: `cell ${kind}`, tabindex: r + j || guessed ? -1 : 0, onfocus: point,
       onpointerenter: event => event.pointerType === 'mouse' && point(),
-      'aria-label': plain('place', {row: r + 1, place: j, text: text || id})}, text, h('small', {}, id));
+      'aria-label': plain('place', {row: r + 1, place: j, text: text || id})});
+    node.place = {r, j, guessed};
+    node.append(h('small', {}, id));
+    return node;
   }
 
   function draw() {
@@ -35,7 +40,8 @@ figures.batch = async (stage, {texts}) => {
       const width = step === 0 ? row.ids.length : step === PAD ? longest + 1 : longest;
       const line = (label, make, guessed) => h('div', {class: 'line'}, h('span', {class: 'tag'}, plain(label)),
         Array.from({length: width}, (_, j) => cell(make(row, j), r, j, guessed)));
-      lines[r].replaceChildren(line(step < SHIFT ? 'row' : 'reads', read, false), step < SHIFT ? '' : line('to guess', guess, true));
+      lines[r].replaceChildren(...step < SHIFT ? [line('row', read, false)]
+        : [line('reads', read, false), line('to guess', guess, true)]);
       lines[r].style.setProperty('--columns', longest + 1);
     });
     at = null;
@@ -43,12 +49,13 @@ figures.batch = async (stage, {texts}) => {
   }
 
   function explain() {
-    lines.forEach((box, r) => box.querySelectorAll('.line').forEach((line, below) => line.querySelectorAll('.cell').forEach((node, j) => {
-      const pointed = at && at[0] === r && j === at[1] && (step < SHIFT || below === 1);
-      node.classList.toggle('at', Boolean(pointed));
-      node.classList.toggle('faint', Boolean(at) && step >= SHIFT && !pointed && !(at[0] === r && below === 0 && j <= at[1]));
-    })));
-    sentence.replaceChildren(...at ? about(rows[at[0]], at[1]) : say(`about ${STEPS[step]}`));
+    table.querySelectorAll('.cell').forEach(node => {
+      const {r, j, guessed} = node.place, here = at !== null && at.r === r;
+      const pointed = here && at.j === j && (step < SHIFT || guessed), read = here && !guessed && j <= at.j;
+      node.classList.toggle('at', pointed);
+      node.classList.toggle('faint', at !== null && step >= SHIFT && !pointed && !read);
+    });
+    sentence.replaceChildren(...at ? about(rows[at.r], at.j) : say(`about ${STEPS[step]}`));
   }
 
   function about(row, j) {
@@ -57,22 +64,26 @@ figures.batch = async (stage, {texts}) => {
       if (j >= ids.length) return say(j === ids.length ? 'is end' : 'is padding', {end});
       return say('is token', {token: quote('read', raw(ids[j])), id: ids[j]});
     }
-    const prefix = [quote('read', tokenizer.decode(ids.slice(0, j + 1))), ...Array.from({length: Math.max(0, j + 1 - ids.length)}, () => quote('end', '■'))];
-    const next = j + 1 < ids.length ? quote(counts(row, j) ? 'counts' : 'pad', bare(raw(ids[j + 1]))) : end;
-    return say(counts(row, j) ? 'should guess' : j + 1 > ids.length ? 'nothing to guess' : 'not counted', {read: prefix, next});
+    const padding = Array.from({length: Math.max(0, j + 1 - ids.length)}, () => quote('end', '■'));
+    const places = {read: [quote('read', tokenizer.decode(ids.slice(0, j + 1))), ...padding], next: end};
+    if (j + 1 < ids.length) places.next = quote(counts(row, j) ? 'counts' : 'pad', bare(raw(ids[j + 1])));
+    return say(counts(row, j) ? 'should guess' : j + 1 > ids.length ? 'nothing to guess' : 'not counted', places);
   }
 
-  const table = h('div', {class: 'batch', onpointerleave: event => { if (event.pointerType === 'mouse') { at = null; explain(); } }},
-    texts.map((_, r) => h('div', {class: 'group'}, h('div', {class: 'texts'}, [0, 1].map(side => h('input', {
-      value: pairs[r][side].trim(), maxlength: 30, spellcheck: 'false',
-      'aria-label': plain(side ? 'answer of row' : 'question of row', {row: r + 1}), oninput: event => {
-        const text = event.target.value.trim();
-        pairs[r][side] = side && text ? ` ${text}` : text;
-        draw();
-      }}))), lines[r])));
+  const field = (r, side) => h('input', {
+    value: pairs[r][side].trim(), maxlength: 30, spellcheck: 'false',
+    'aria-label': plain(side ? 'answer of row' : 'question of row', {row: r + 1}), oninput: event => {
+      const text = event.target.value.trim();
+      pairs[r][side] = side && text ? ` ${text}` : text;
+      draw();
+    }});
+  const leave = event => { if (event.pointerType === 'mouse') { at = null; explain(); } };
+  const table = h('div', {class: 'table', onpointerleave: leave}, texts.map((_, r) =>
+    h('div', {class: 'group'}, h('div', {class: 'texts'}, field(r, 0), field(r, 1)), lines[r])));
   walk(table, '.cell');
-  stage.append(radios(plain('steps'), STEPS.map((name, i) => `${i + 1} ${plain(name)}`), step, now => { step = now; draw(); }),
-    table, sentence, h('p', {class: 'key'}, ['read', 'counts', 'end', 'pad'].map(kind => h('span', {class: kind}, plain(`key ${kind}`)))),
+  const names = STEPS.map((name, i) => `${i + 1} ${plain(name)}`), kinds = ['read', 'counts', 'end', 'pad'];
+  stage.append(radios(plain('steps'), names, step, now => { step = now; draw(); }), table, sentence,
+    h('p', {class: 'key'}, kinds.map(kind => h('span', {class: kind}, plain(`key ${kind}`)))),
     h('p', {class: 'fine'}, say('how batch')));
   draw();
 };

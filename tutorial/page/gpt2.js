@@ -10,7 +10,9 @@ function linear(x, {weight, bias}) {
   for (let i = 0; i < x.length; i += 4) {  // four rows at once: a quarter of the stores
     const x0 = x[i], x1 = x[i + 1], x2 = x[i + 2], x3 = x[i + 3];
     const a = i * n, b = a + n, c = b + n, d = c + n;
-    for (let j = 0; j < n; j++) y[j] += x0 * weight[a + j] + x1 * weight[b + j] + x2 * weight[c + j] + x3 * weight[d + j];
+    for (let j = 0; j < n; j++) {
+      y[j] += x0 * weight[a + j] + x1 * weight[b + j] + x2 * weight[c + j] + x3 * weight[d + j];
+    }
   }
   return y;
 }

@@ -135,10 +135,13 @@ def set_tables(soup, main):
 
 
 def set_margin_notes(main):
-    """Short quotations that begin with "In the article" go to the margin."""
+    """Short quotations that begin with "In the article" go to the margin, beside the paragraph before them."""
     for note in main.find_all("blockquote"):
         if re.match(r"\s*(In the article|对照原文)", note.text) and not note.find(["ul", "ol", "pre"]):
             note.name, note["class"], note["role"] = "div", "margin", "note"
+            before = note.find_previous_sibling()
+            if before.name == "p":
+                before.insert_before(note)
 
 
 def set_glossary_notes(soup, main):

@@ -1,7 +1,7 @@
 /* The two models of the page: the base model and the fine-tuned one, loaded when a figure needs them.
 
-   A model's file (models.py) is a script, since a page that was opened from the disk may load nothing else. All ids here
-   are GPT-2's; a model knows in which row of its smaller embedding each of them stands. */
+   A model's file (models.py) is a script, since a page that was opened from the disk may load nothing else. All ids are
+   GPT-2's; a model knows in which row of its smaller embedding each of them stands. */
 'use strict';
 
 const page = JSON.parse(document.getElementById('page-data').textContent);  // see html.py
@@ -22,7 +22,8 @@ function shorts(base64) {  // base64 of 16-bit numbers
   return new Uint16Array(bytes.buffer);
 }
 
-const HALVES = Float32Array.from({length: 65536}, (_, bits) => {  // every float16: sign, 5 bits exponent, 10 bits fraction
+// Every float16: a bit for the sign, five for the exponent, ten for the fraction.
+const HALVES = Float32Array.from({length: 65536}, (_, bits) => {
   const exponent = (bits >> 10) & 31, fraction = (bits & 1023) / 1024;
   return (bits >> 15 ? -1 : 1) * (exponent ? (1 + fraction) * 2 ** (exponent - 15) : fraction * 2 ** -14);
 });
@@ -57,7 +58,8 @@ class Model {
   // Read a prompt. What it has in common with the one before it is in the cache.
   async read(ids) {
     const rows = ids.flatMap(id => this.rowsOf(id)), {last} = this, text = this.gpt.fork(last.text);
-    if (rows.length >= this.gpt.context) throw new RangeError(plain('too long', {limit: this.gpt.context, n: rows.length}));
+    const limit = this.gpt.context;
+    if (rows.length >= limit) throw new RangeError(plain('too long', {limit, n: rows.length}));
     text.length = 0;
     while (text.length < rows.length - 1 && rows[text.length] === last.rows[text.length]) text.length++;
     let x;
@@ -94,7 +96,9 @@ class Answer {  // what a model says after a prompt, token by token
     this.ended = id === tokenizer.end;
     if (this.ended) return;
     this.ids.push(id);
-    if (!this.done) for (const row of this.model.rowsOf(id)) this.scores = this.model.gpt.scores(this.model.gpt.read(this.text, row));
+    if (this.done) return;
+    const {gpt} = this.model;
+    for (const row of this.model.rowsOf(id)) this.scores = gpt.scores(gpt.read(this.text, row));
   }
 
   next(temperature = 0) {

@@ -1,19 +1,19 @@
-/* Open a token: what else could have stood there, before and after fine-tuning, and how the answer would have gone on. */
+/* Open a token: what else could have stood there, before and after fine-tuning, and how the answer would go on then. */
 'use strict';
 
 figures.token = async (stage, {prompt, ids}) => {
   const [base, tuned] = [await load('base'), await load('tuned')], promptIds = tokenizer.encode(prompt), SHOWN = 8;
   let steps = [], at = 0, turn = 0;  // a step: the token that was taken, and both models' scores when it was
-  const slider = h('input', {type: 'range', min: 0.2, max: 2, step: 0.1, value: 1, 'aria-label': plain('temperature'), oninput: bars});
+  const slider = h('input', {type: 'range', min: 0.2, max: 2, step: 0.1, value: 1, oninput: bars});
   const shown = h('output', {}, '1.0'), answer = h('div'), sentence = says(), table = h('div', {class: 'bars'});
 
-  // Both models read `given`, then the fine-tuned one goes on: to its end, or to the longest answer. Opened is the token
-  // whose probability fine-tuning has raised most, unless the reader has chosen a place.
-  async function goOn(given, temperature = 0, place = null) {
+  // Both models read `begin`, then the fine-tuned one goes on: to its end, or to the longest answer. The token whose
+  // probability fine-tuning has raised most is opened, unless the reader has chosen a place.
+  async function goOn(begin, temperature = 0, place = null) {
     const mine = ++turn, before = await base.read(promptIds), after = await tuned.read(promptIds), made = [];
     while (!after.done) {
       const step = {before: before.scores, after: after.scores};
-      step.id = made.length < given.length ? given[made.length] : tuned.ids[choose(after.scores, temperature)];
+      step.id = made.length < begin.length ? begin[made.length] : tuned.ids[choose(after.scores, temperature)];
       [step.p, step.q] = [step.before, step.after].map(scores => softmax(scores)[tuned.rows.get(step.id)]);
       made.push(step);
       before.take(step.id);
@@ -25,6 +25,7 @@ figures.token = async (stage, {prompt, ids}) => {
     draw();
   }
 
+  const given = () => steps.slice(0, at).map(step => step.id);  // what was said before the opened token
   let line;
   function draw() {
     line = tokenLine(plain('answer'), steps.map(step => step.id), k => { if (k !== at) { at = k; bars(); } });
@@ -44,26 +45,32 @@ figures.token = async (stage, {prompt, ids}) => {
       bar.style.setProperty('--p', value);
       return h('span', {}, bar, percent(value));
     }));
+    const left = list => Math.max(0, 1 - rows.reduce((sum, row) => sum + list[row], 0));
     const focused = table.contains(document.activeElement);
     table.replaceChildren(...rows.map(row => {
-      const other = tuned.ids[row], values = p.map(list => list[row]), name = other === tokenizer.end ? plain('end') : dotted(other);
-      return h('button', {type: 'button', class: other === id ? 'taken' : '', 'aria-pressed': String(other === id),
-        'aria-label': plain('bar', {token: name, before: percent(values[0]), after: percent(values[1])}),
-        onclick: () => goOn([...steps.slice(0, at).map(step => step.id), other], 0, at)}, h('span', {class: 'what'}, name), pair(values));
-    }), h('p', {}, h('span', {class: 'what'}, plain('others')), pair(p.map(list => Math.max(0, 1 - rows.reduce((sum, row) => sum + list[row], 0))))));
+      const other = tuned.ids[row], name = other === tokenizer.end ? plain('end') : dotted(other);
+      const values = p.map(list => list[row]), [before, after] = values.map(percent);
+      const node = button('', () => goOn([...given(), other], 0, at), {
+        class: other === id ? 'taken' : '', 'aria-pressed': String(other === id),
+        'aria-label': plain('bar', {token: name, before, after})});
+      node.append(h('span', {class: 'what'}, name), pair(values));
+      return node;
+    }), h('p', {}, h('span', {class: 'what'}, plain('others')), pair(p.map(left))));
     if (focused) table.querySelector('.taken').focus({preventScroll: true});
     shown.textContent = temperature.toFixed(1);
     line.mark(at);
-    const said = tokenizer.decode(steps.slice(0, at).map(step => step.id)), token = quote(id === tokenizer.end ? 'end' : 'pad', bare(raw(id)));
-    const chances = {token, before: percent(p[0][tuned.rows.get(id)]), after: percent(p[1][tuned.rows.get(id)])};
-    sentence.replaceChildren(...said ? say('token after', {said: quote('read', said), ...chances}) : say('token first', chances));
+    const [chance, chanceAfter] = p.map(list => percent(list[tuned.rows.get(id)]));
+    sentence.replaceChildren(...say(at ? 'token after' : 'token first', {
+      said: quote('read', tokenizer.decode(given())), token: quote(id === tokenizer.end ? 'end' : 'pad', bare(raw(id))),
+      before: chance, after: chanceAfter}));
   }
 
-  const asked = prompt.slice(prompt.indexOf('### Instruction:') + 16).split('### Response:')[0].replace('### Input:', '').trim();
+  const asked = prompt.slice(page.prompt.indexOf('{')).split('### Response:')[0].replace('### Input:', '').trim();
   stage.append(h('p', {class: 'asked'}, asked), answer, sentence,
-    h('p', {class: 'legend'}, MODELS.map(name => h('span', {}, h('i', {class: name}), plain(name)))), table,
+    legend(MODELS), table,
     h('div', {class: 'row'}, h('label', {class: 'temperature'}, plain('temperature'), slider, shown),
-      h('span', {class: 'choices'}, button(plain('draw'), () => goOn([], Number(slider.value))), button(plain('greedy'), () => goOn([])))),
+      h('span', {class: 'choices'}, button(plain('draw'), () => goOn([], Number(slider.value))),
+        button(plain('greedy'), () => goOn([])))),
     h('p', {class: 'fine'}, say('how token')));
   await goOn(ids);
 };

@@ -6,12 +6,13 @@ figures.training = async (stage, {steps, losses, answers}) => {
   let k = 0, timer = null;
   const slider = h('input', {type: 'range', min: 0, max: last, step: 1, value: 0, 'aria-label': plain('step slider'),
     oninput: () => { stop(); show(Number(slider.value)); }});
-  const play = h('button', {type: 'button', class: 'play', onclick: start}), sentence = says(), curves = h('div', {class: 'curves'});
+  const play = button('', start, {class: 'play'}), sentence = says(), curves = h('div', {class: 'curves'});
 
   // Stops stand at equal distances, though their steps double; between two of them the axis is linear.
   function place(step) {
     const next = steps.findIndex(stop => stop >= step);
-    return next <= 0 ? Math.max(next, step > 0 ? last : 0) : next - (steps[next] - step) / (steps[next] - steps[next - 1]);
+    if (next < 0) return last;
+    return next === 0 ? 0 : next - (steps[next] - step) / (steps[next] - steps[next - 1]);
   }
   function at(curve, step) {  // the loss at a step, or the nearest that was noted
     return curve.reduce((best, point) => Math.abs(point[0] - step) < Math.abs(best[0] - step) ? point : best);
@@ -27,11 +28,15 @@ figures.training = async (stage, {steps, losses, answers}) => {
     const width = curves.clientWidth, bottom = HEIGHT - 26;
     if (!width) return;
     const highest = Math.max(...Object.values(losses).flat().map(([, loss]) => loss));
-    const x = step => LEFT + place(step) / last * (width - LEFT - RIGHT), y = loss => bottom - loss / highest * (bottom - TOP);
+    const x = step => LEFT + place(step) / last * (width - LEFT - RIGHT);
+    const y = loss => bottom - loss / highest * (bottom - TOP);
     const picture = svg('svg', {width, height: HEIGHT, role: 'img', 'aria-label': plain('curves')});
-    for (let loss = 0; loss <= highest; loss++) picture.append(svg('line', {class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(loss), y2: y(loss)}),
-      svg('text', {x: LEFT - 8, y: y(loss) + 4, 'text-anchor': 'end'}, loss));
-    steps.forEach((step, i) => picture.append(svg('text', {class: i === k ? 'now' : '', x: x(step), y: HEIGHT - 6, 'text-anchor': 'middle'}, number(step))));
+    for (let loss = 0; loss <= highest; loss++) {
+      picture.append(svg('line', {class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(loss), y2: y(loss)}),
+        svg('text', {x: LEFT - 8, y: y(loss) + 4, 'text-anchor': 'end'}, loss));
+    }
+    steps.forEach((step, i) => picture.append(svg('text', {
+      class: i === k ? 'now' : '', x: x(step), y: HEIGHT - 6, 'text-anchor': 'middle'}, number(step))));
     picture.append(svg('line', {class: 'mark', x1: x(steps[k]), x2: x(steps[k]), y1: 0, y2: bottom}));
     for (const [name, curve] of Object.entries(losses)) {
       const [step, loss] = at(curve, steps[k]);
@@ -46,11 +51,12 @@ figures.training = async (stage, {steps, losses, answers}) => {
     k = now;
     let exact = 0;
     items.forEach(({said}, i) => {
-      const tokens = answers[i].said[k], text = tokens.map(([token]) => token).filter(token => token !== END).join('').trim();
-      const ended = tokens.length && tokens[tokens.length - 1][0] === END, right = ended && text === answers[i].answer;
+      const tokens = answers[i].said[k], texts = tokens.map(([token]) => token);
+      const ended = texts[texts.length - 1] === END;
+      const right = ended && texts.slice(0, -1).join('').trim() === answers[i].answer;
       exact += right;
       said.replaceChildren(...right ? [h('b', {class: 'right'}, '✓ ')] : [], ...tokens.map(([token, p]) => {
-        const node = h('span', {class: token === END ? 't end' : 't'}, token === END ? '■' : token.replace(/\n/g, '↵'));
+        const node = token === END ? h('span', {class: 't end'}, '■') : h('span', {class: 't'}, visible(token));
         fill(node, p);
         return node;
       }), ended ? '' : ' …');
@@ -79,8 +85,7 @@ figures.training = async (stage, {steps, losses, answers}) => {
   }
 
   stage.append(
-    h('div', {class: 'axis'}, h('p', {class: 'legend'}, Object.keys(losses).map(name => h('span', {}, h('i', {class: name}), plain(name)))),
-      curves, h('div', {class: 'scrub'}, play, slider), sentence),
+    h('div', {class: 'axis'}, legend(Object.keys(losses)), curves, h('div', {class: 'scrub'}, play, slider), sentence),
     h('div', {class: 'eight'}, items.map(({question, said}) => h('div', {}, h('p', {class: 'asked'}, question), said))),
     h('p', {class: 'fine'}, say('how training')));
   stop();

@@ -3,7 +3,6 @@
 
 const figures = {};  // name: async function (stage, data) that fills the stage, which then takes the picture's place
 const MODELS = ['base', 'tuned'];
-const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
 
 function h(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -23,7 +22,10 @@ function say(key, places = {}) {
 }
 const plain = (key, places) => say(key, places).join('');
 
-const frame = () => new Promise(done => { requestAnimationFrame(done); setTimeout(done, 100); });  // hidden pages draw none
+const frame = () => new Promise(done => {
+  requestAnimationFrame(done);
+  setTimeout(done, 100);  // a hidden page draws no frames
+});
 const number = n => n.toLocaleString(document.documentElement.lang);
 const percent = p => `${p < 0.0005 ? 0 : p < 0.0995 ? (100 * p).toFixed(1) : Math.round(100 * p)}\u202f%`;
 
@@ -34,6 +36,7 @@ const dotted = id => visible(raw(id).replace(/^ /, '·'));
 const bare = text => visible(text.replace(/^ (?=.)/, ''));
 const quote = (kind, text) => h('q', {class: kind}, text);
 const says = () => h('p', {class: 'says', 'aria-live': 'polite'});
+const legend = names => h('p', {class: 'legend'}, names.map(name => h('span', {}, h('i', {class: name}), plain(name))));
 
 // How probable something is, as a water level in the node.
 function fill(node, p) {
@@ -68,12 +71,13 @@ function walk(box, selector, then = () => {}) {
   });
 }
 
-// A text as tokens, each of them a button; `point` hears which one the reader clicks, focuses or, with a mouse, is over.
+// A text as tokens, each of them a button. `point` hears which one the reader clicks, focuses or has the mouse over.
 function tokenLine(label, ids, point, hover = false) {
   const nodes = ids.map((id, k) => {
     const text = raw(id), kind = id === tokenizer.end ? ' end' : text.includes('\n') ? ' control' : '';
     return button(id === tokenizer.end ? plain('end') : bare(text), () => point(k), {
-      class: `t${kind}`, onfocus: () => point(k), onpointerenter: event => hover && event.pointerType === 'mouse' && point(k)});
+      class: `t${kind}`, onfocus: () => point(k),
+      onpointerenter: event => hover && event.pointerType === 'mouse' && point(k)});
   });
   const line = h('div', {class: 'tokens', role: 'group', 'aria-label': label}, nodes.flatMap((node, k) => {
     const text = raw(ids[k]);
