@@ -31,9 +31,9 @@ endef
 site: .venv/run
 	$(BIN)/python -m tutorial.page build/site $(NOTEBOOK).ipynb $(SITE)
 
-# Talk to the model that `make run` saved: in the terminal, or with WEB=1 on a page in the browser.
-chat: .venv/run $(if $(WEB),.venv/chat)
-	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
+# Talk to the model that `make run` saved, in the terminal.
+chat: .venv/run
+	$(BIN)/python scripts/chat.py
 
 # Two processes of one thread each: models this small gain little from more threads. Each has half of the tests; the one
 # that finishes first takes over some of the other's.
@@ -49,11 +49,7 @@ lint: .venv/test
 	$(PIP) -r requirements.txt
 	touch $@
 
-.venv/chat: .venv/run scripts/requirements.txt
-	$(PIP) -r scripts/requirements.txt
-	touch $@
-
-.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt scripts/requirements.txt
+.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt
 	$(PIP) -r tests/requirements.txt
 	$(PIP) --no-deps -r benchmarks/requirements.txt
 	touch $@
