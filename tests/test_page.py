@@ -293,7 +293,7 @@ def test_opening_a_token(open_page, two_models):
     slider.press("ArrowRight")
     expect(token.locator("output")).to_have_text("1.1")
     assert token.get_by_role("button", pressed=True).get_attribute("aria-label") != label
-    token.get_by_role("button", name="Greedy again").click()
+    token.get_by_role("button", name="The likeliest again").click()
     expected = recipe.TOKENIZER.decode(answer(two_models["tuned"], {"instruction": "What is a hen?", "input": ""}))
     expect(line.first).to_have_text(expected.split()[0])
     line.first.press("ArrowRight")
@@ -411,7 +411,7 @@ def test_without_scripts_pictures_captions_and_contents_are_there(open_page):
     for name in KEYS:
         expect(page.get_by_alt_text(f"What {name} shows.")).to_be_visible()
         expect(page.locator("figcaption", has_text=f"What {name} shows.")).to_be_visible()
-    assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second1 min"]
+    assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second2 min"]
     expect(page.locator("details.fold summary")).to_have_text("14 lines: draws the figure")
     page.locator("details.fold summary").click()
     expect(page.locator("details.fold .code")).to_be_visible()

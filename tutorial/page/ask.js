@@ -58,7 +58,7 @@ figures.ask = async (stage, {questions}) => {
       if (!answer.ended) said.append(h('span', {class: 'new'}, tokenizer.decode([id])));
       if (answer.ids.length % 2 === 0) await frame();  // two tokens a frame: fast, and one can still see them come
     }
-    if (mine === turn) said.append(answer.ended ? h('span', {class: 'stop'}, plain('end'))
+    if (mine === turn) said.append(answer.ended ? h('span', {class: 'stop'}, plain('stop'))
       : h('span', {class: 'fine'}, plain('cut', {n: answer.ids.length})));
     return {answer, start, end: performance.now()};
   }

@@ -95,9 +95,7 @@ def page(notebook, language, languages, merges, words, other, source, address):
         exporter.register_filter(function.__name__, function)
     soup = BeautifulSoup(exporter.from_notebook_node(notebook, resources)[0], "html.parser")
     main = soup.main
-    if ask := main.find("figure", {"data-figure": "ask"}):  # at the top of the page, below the first paragraph
-        main.p.insert_after(ask)
-    main.h1.string = main.h1.get_text().rstrip("¶").replace("-", "\u2011")  # never break in "GPT-2"
+    set_top(soup, main)
     set_captions(main)
     point_links_at(main, source)
     set_tables(soup, main)
@@ -108,6 +106,20 @@ def page(notebook, language, languages, merges, words, other, source, address):
 
 
 # --- What the template can't see ---
+
+
+def set_top(soup, main):
+    """The demonstration stands below the first paragraph, and its picture where the notebook has it. The notebook's own
+    line of contents goes: the page has one beside the text."""
+    main.h1.string = main.h1.get_text().rstrip("¶").replace("-", "\u2011")  # never break in "GPT-2"
+    if ask := main.find("figure", {"data-figure": "ask"}):
+        demonstration = soup.new_tag("figure", attrs={"data-figure": ask.attrs.pop("data-figure")})
+        demonstration.append(ask.script.extract())
+        main.p.insert_after(demonstration)
+    for paragraph in main.find_all("p"):
+        between = "".join(paragraph.find_all(string=True, recursive=False))
+        if len(paragraph.find_all("a", href=re.compile("^#"))) > 5 and not re.search(r"\w", between):
+            paragraph.decompose()
 
 
 def set_captions(main):

@@ -9,7 +9,8 @@ picture there may be "text/markdown", such as a table. The alternative text is t
 The data of each figure, all of it JSON:
 
     ask         {"questions": [{"task": str, "instruction": str, "input": str}, ...]}
-                Questions to choose from; a button shows the task. The first is asked at once.
+                Questions to choose from; a button shows the task. The first is asked at once. This figure stands at the
+                top of the page, and the picture stays where it is.
 
     token       {"prompt": str, "ids": [int, ...]}
                 A prompt as the model reads it, and GPT-2's ids of the answer that the fine-tuned model gave, with the

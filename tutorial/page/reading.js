@@ -6,7 +6,8 @@ async function enliven(figure) {
   const name = figure.dataset.figure, stage = h('div', {class: `stage ${name}`});
   try {
     await figures[name](stage, JSON.parse(figure.querySelector('script').textContent));
-    figure.querySelector('.still').replaceWith(stage);
+    figure.querySelector('.still')?.remove();
+    figure.prepend(stage);
     figure.classList.add('live');
     figure.querySelector('figcaption')?.removeAttribute('aria-hidden');  // it repeated the picture's alternative text
   } catch (error) {
