@@ -58,10 +58,10 @@ figures.attention = async (stage, {prompt}) => {
 
   const columns = Array.from({length: layers}, (_, i) => h('span', {}, plain('layer', {layer: i + 1})));
   stage.append(
+    h('p', {class: 'how'}, say('how attention')),
     h('div', {class: 'row'},
       radios(plain('model'), MODELS.map(name => plain(name)), model, k => { model = k; draw(); }),
       button(plain('most changed'), () => { head = mostChanged(); draw(); })),
-    line, sentence, h('p', {class: 'columns', 'aria-hidden': 'true'}, columns), grid,
-    h('p', {class: 'fine'}, say('how attention')));
+    line, sentence, h('p', {class: 'columns', 'aria-hidden': 'true'}, columns), grid);
   draw();
 };

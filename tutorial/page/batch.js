@@ -82,8 +82,8 @@ figures.batch = async (stage, {texts}) => {
     h('div', {class: 'group'}, h('div', {class: 'texts'}, field(r, 0), field(r, 1)), lines[r])));
   walk(table, '.cell');
   const names = STEPS.map((name, i) => `${i + 1} ${plain(name)}`), kinds = ['read', 'counts', 'end', 'pad'];
-  stage.append(radios(plain('steps'), names, step, now => { step = now; draw(); }), table, sentence,
-    h('p', {class: 'key'}, kinds.map(kind => h('span', {class: kind}, plain(`key ${kind}`)))),
-    h('p', {class: 'fine'}, say('how batch')));
+  stage.append(h('p', {class: 'how'}, say('how batch')),
+    radios(plain('steps'), names, step, now => { step = now; draw(); }), table, sentence,
+    h('p', {class: 'key'}, kinds.map(kind => h('span', {class: kind}, plain(`key ${kind}`)))));
   draw();
 };

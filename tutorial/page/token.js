@@ -66,11 +66,10 @@ figures.token = async (stage, {prompt, ids}) => {
   }
 
   const asked = prompt.slice(page.prompt.indexOf('{')).split('### Response:')[0].replace('### Input:', '').trim();
-  stage.append(h('p', {class: 'asked'}, asked), answer, sentence,
+  stage.append(h('p', {class: 'how'}, say('how token')), h('p', {class: 'asked'}, asked), answer, sentence,
     legend(MODELS), table,
     h('div', {class: 'row'}, h('label', {class: 'temperature'}, plain('temperature'), slider, shown),
       h('span', {class: 'choices'}, button(plain('draw'), () => goOn([], Number(slider.value))),
-        button(plain('greedy'), () => goOn([])))),
-    h('p', {class: 'fine'}, say('how token')));
+        button(plain('greedy'), () => goOn([])))));
   await goOn(ids);
 };
