@@ -87,7 +87,8 @@ figures.training = async (stage, {steps, losses, answers}) => {
   stage.append(
     h('p', {class: 'how'}, say('how training')),
     h('div', {class: 'axis'}, legend(Object.keys(losses)), curves, h('div', {class: 'scrub'}, play, slider), sentence),
-    h('div', {class: 'eight'}, items.map(({question, said}) => h('div', {}, h('p', {class: 'asked'}, question), said))));
+    h('div', {class: 'eight'}, items.map(({question, said}) =>
+      h('div', {}, h('p', {class: 'asked'}, question), said))));
   stop();
   show(0);
   new ResizeObserver(plot).observe(curves);
