@@ -75,7 +75,8 @@ def test_a_snapshot_of_a_model_in_training(monkeypatch):
 
 def test_a_watched_training_for_the_page():
     seen = {0: {"said": [[("a", 0.5), ("<end>", 0.9)]], "loss": 2.0}, 4: {"said": [[("b", 0.25)]], "loss": 1.5}}
-    data = observe.training_for_page(seen, [{"instruction": "Say b.", "input": "", "output": "b"}], [(0, 2.5), (1, 2.0)])
+    entry = {"instruction": "Say b.", "input": "", "output": "b"}
+    data = observe.training_for_page(seen, [entry], [(0, 2.5), (1, 2.0)])
     assert live("training", data)
     assert data == {"steps": [0, 4], "losses": {"train": [(0, 2.5), (1, 2.0)], "val": [[0, 2.0], [4, 1.5]]},
                     "answers": [{"question": "Say b.", "answer": "b",
