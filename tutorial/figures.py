@@ -90,10 +90,12 @@ def show(fig, caption, live=None):
     """
     import matplotlib.pyplot as plt
     from IPython.display import Image, Markdown, display
+    from PIL.Image import open as read_picture
     translate_labels(fig)
-    png = io.BytesIO()
-    fig.savefig(png, format="png", dpi=200, bbox_inches="tight")
+    drawn, png = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=200, bbox_inches="tight")
     plt.close(fig)
+    read_picture(drawn).convert("RGB").quantize().save(png, "png", optimize=True)  # 256 colours: a third of the bytes
     bundle, metadata = Image(png.getvalue(), retina=True, alt=caption)._repr_mimebundle_()  # retina: at half its size
     display(bundle | (live or {}), metadata=metadata, raw=True)
     display(Markdown("*" + re.sub(r"[\\`*_\[\]<>&$~]", lambda sign: f"&#{ord(sign[0])};", caption) + "*"))
