@@ -545,7 +545,7 @@ def draw_shares(rows):
         for y, (right, number) in zip(places, counts):
             low, high = wilson(right, number) if number else (0, 0)
             ax.plot((low, high), (y, y), color=INK, linewidth=1.2)
-            ax.text(high + 0.015, y, label("{} of {}").format(right, number), va="center")
+            ax.text(high + 0.015, y, label("{} of {}").format(f"{right:.3g}", number), va="center")
     ax.set_yticks(range(len(rows)), [wrapped(fitted(name, 72), 36) for name in rows])
     ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
     ax.xaxis.set_major_formatter("{x:.0%}")
