@@ -152,9 +152,9 @@ def about_never_shown(found):
     base, without, shown = (sum(of[model][0] for of in never_shown(found).values())
                             for model in ("base model", "without this task", "with it"))
     return (f"Over all tasks, {base:.0f} of 110 answers of the base model say what is asked for, {without:.0f} without "
-            f"the task's entries, {shown:.0f} with them. Facts often come out untrained: opposites, categories, "
-            "plurals. Rewriting doesn't: passive and question stay near zero. There the model does another task, one "
-            "that it was shown. So fine-tuning teaches more than a form: it also teaches which task is meant.")
+            f"the task's entries, {shown:.0f} with them. Facts often come out untrained: opposites, past tenses, "
+            "plurals, categories. Questions and definitions never do. There the model does another task, one that it "
+            "was shown. So fine-tuning teaches more than a form: it also teaches which task is meant.")
 
 
 def about_parts(found):
