@@ -10,6 +10,7 @@ from itertools import count
 
 import numpy as np
 
+from engine.texts import translate
 from tutorial.data_files import shorten
 from tutorial.scores import UNSPACED, count_known, normalize, question
 
@@ -90,11 +91,12 @@ def describe_overlap(parts):
     text."""
     near, closest = near_repetitions(parts)
     training, *others = parts
-    lines = [f"{name}: {count_known(parts[name], parts[training])} of {len(parts[name])} are in {training} too, "
-             f"{near[name]} nearly" for name in others]
+    lines = [translate("{part}: {n} of {total} are in {training} too, {near} nearly").format(
+        part=translate(name), n=count_known(parts[name], parts[training]), total=len(parts[name]),
+        training=translate(training), near=near[name]) for name in others]
     for similarity, entry, earlier in closest:
         lines += [f"  {similarity:.0%} {shorten(entry['instruction'] + ' ' + entry['input'], 80)!r}",
                   f"      {shorten(earlier['instruction'] + ' ' + earlier['input'], 80)!r}"]
-    lines += [f"tasks without an entry in {name}: {shorten(', '.join(lacking), 200)}"
-              for name, lacking in missing_tasks(parts).items()]
+    lines += [translate("tasks without an entry in {part}: {tasks}").format(
+        part=translate(name), tasks=shorten(", ".join(lacking), 200)) for name, lacking in missing_tasks(parts).items()]
     return "\n".join(lines)

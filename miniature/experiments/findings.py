@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from statistics import mean
 
+from engine.texts import marked, translate
 from miniature.experiments import results
 from miniature.experiments.faults import FINGERPRINTS
 from miniature.experiments.tables import over_tasks
@@ -33,25 +34,27 @@ def seeds(found):
 def by_wording(found, name, places):
     """A table of right answers in known and in new wordings; places: {head of a column: (experiment, condition)}."""
     return markdown_table([name, *places], [
-        [f"right of 55, {kind} wordings", *(f"{mean_count(found, *place, asked=asked)[0]:.0f}"
-                                            for place in places.values())] for kind, asked in WORDINGS.items()])
+        [translate(text), *(f"{mean_count(found, *place, asked=WORDINGS[kind])[0]:.0f}" for place in places.values())]
+        for kind, text in (("known", marked("right of 55, known wordings")),
+                           ("new", marked("right of 55, new wordings")))])
 
 
 # --- What was learned ---
 
 START = {  # the weights before fine-tuning: the control's condition
-    "pretrained": "pretrained",
-    "random": "random",
-    "random, 8 epochs at 4 × the rate": "random, 8 epochs at 1e-3",
-    "pretrained embeddings, random blocks": "pretrained embeddings, random blocks",
-    "the same, 8 epochs at 4 × the rate": "pretrained embeddings, random blocks, 8 epochs at 1e-3",
+    marked("pretrained"): "pretrained",
+    marked("random"): "random",
+    marked("random, 8 epochs at 4 × the rate"): "random, 8 epochs at 1e-3",
+    marked("pretrained embeddings, random blocks"): "pretrained embeddings, random blocks",
+    marked("the same, 8 epochs at 4 × the rate"): "pretrained embeddings, random blocks, 8 epochs at 1e-3",
 }
 
 
 def control(found):
     """Answers of the right form and exact answers, for each kind of weights: {weights: {what: (number, of)}}."""
-    return {start: {"right form": mean_count(found, "control", condition, "form"),
-                    "exactly right": mean_count(found, "control", condition)} for start, condition in START.items()}
+    return {start: {marked("right form"): mean_count(found, "control", condition, "form"),
+                    marked("exactly right"): mean_count(found, "control", condition)}
+            for start, condition in START.items()}
 
 
 def never_shown(found):
@@ -69,14 +72,16 @@ def never_shown(found):
 def never_shown_table(found):
     """That as a table."""
     shares = never_shown(found)
-    return markdown_table(["task", "questions", "base model", "fine-tuned without this task", "with it"], [
+    return markdown_table([
+        translate("task"), translate("questions"), translate("base model"), translate("fine-tuned without this task"),
+        translate("with it")], [
         [task, str(of["with it"][1]), *(f"{number:.0f}" for number, _ in of.values())] for task, of in shares.items()])
 
 
 def examples(found):
     """A table of the scores after training on a part of the entries, in as many steps."""
     sizes = (12, 25, 50, 100, 200, 400)
-    return by_wording(found, "entries", {str(size): ("examples", f"{size}, all steps") for size in sizes}
+    return by_wording(found, translate("entries"), {str(size): ("examples", f"{size}, all steps") for size in sizes}
                       | {"935": TUNED})
 
 
@@ -87,16 +92,17 @@ def fault_atlas(found):
     """A table of the classic mistakes: losses and scores, means over the seeds, an answer, and the number to look at
     first."""
     rows = []
-    for fault in ("none", *FINGERPRINTS):
+    for fault in (marked("none"), *FINGERPRINTS):
         runs = results.of(found, "faults", fault)
         losses = [f"{mean(run['last loss'] for run in runs):.3f}", f"{mean(run['notes'][-1][2] for run in runs):.3f}"
                   ] if runs[0]["notes"] else ["–", "–"]
         chances = [f"{mean(run[name] for run in runs):.2f}" for name in ("P(end)", "P(first token)")]
         answer = " ".join(runs[0]["answer"].split())
-        rows.append([fault, *losses, f"{mean_count(found, 'faults', fault)[0]:.0f}", *chances,
-                     answer[:32] + "…" * (len(answer) > 32), FINGERPRINTS.get(fault, ("",))[0]])
-    return markdown_table(["mistake", "training loss", "validation loss", "right of 110", "P(end)", "P(first token)",
-                           "2 and 14?", "look first at"], rows)
+        rows.append([translate(fault), *losses, f"{mean_count(found, 'faults', fault)[0]:.0f}", *chances,
+                     answer[:32] + "…" * (len(answer) > 32), translate(FINGERPRINTS.get(fault, ("",))[0])])
+    return markdown_table([
+        translate("mistake"), translate("training loss"), translate("validation loss"), translate("right of 110"),
+        translate("P(end)"), translate("P(first token)"), translate("2 and 14?"), translate("look first at")], rows)
 
 
 def fault_curves(found, faults):
@@ -108,8 +114,8 @@ def fault_curves(found, faults):
 
 def rates(found):
     """A table of the scores at five learning rates."""
-    return by_wording(found, "learning rate", {
-        "2.5e-5": ("rates", "2.5e-05"), "8e-5": ("rates", "8e-05"), "2.5e-4, the recipe's": TUNED,
+    return by_wording(found, translate("learning rate"), {
+        "2.5e-5": ("rates", "2.5e-05"), "8e-5": ("rates", "8e-05"), translate("2.5e-4, the recipe's"): TUNED,
         "8e-4": ("rates", "0.0008"), "2.5e-3": ("rates", "0.0025")})
 
 
@@ -123,71 +129,83 @@ def right(found, *place, **options):
 
 def about_control(found):
     form, of = mean_count(found, "control", START["random, 8 epochs at 4 × the rate"], "form")
-    return (f"From random weights, with eight epochs, {form:.0f} of {of} answers have the right form, and "
-            f"{right(found, 'control', START['random, 8 epochs at 4 × the rate'])} of 110 are right. A thousand "
-            "examples teach the form. They don't teach what to put into it. With the pretrained embeddings and random "
-            f"blocks {right(found, 'control', START['the same, 8 epochs at 4 × the rate'])} are right: a part of the "
-            "knowledge sits in the embeddings alone.")
+    return translate(
+        "From random weights, with eight epochs, {form:.0f} of {of} answers have the right form, and {right} of 110 "
+        "are right. A thousand examples teach the form. They don't teach what to put into it. With the pretrained "
+        "embeddings and random blocks {embeddings} are right: a part of the knowledge sits in the embeddings alone.").format(
+        form=form, of=of, right=right(found, "control", START["random, 8 epochs at 4 × the rate"]),
+        embeddings=right(found, "control", START["the same, 8 epochs at 4 × the rate"]))
 
 
 def about_facts(found):
     base, runs = results.of(found, "facts", "base")[0], results.of(found, "facts", "fine-tuned")
     facts = [(ways, base["ways"][task]) for task, all_ways in base["right ways"].items() for ways in all_ways]
     known, new = (mean(run[kind].count("1") / len(run[kind]) for run in runs) for kind in ("known", "new"))
-    half, every = sum(2 * ways > of for ways, of in facts), sum(ways == of for ways, of in facts)
-    return (f"**Known before, answered after.** The pretraining text tells {len(facts):,} facts, each in a dozen ways "
-            f"or more. In more than half of these ways the base model knows {half:,} of them, in every way {every:,}. "
-            f"The fine-tuned model is asked about {len(runs[0]['known']):,} of them that no training entry has. It "
-            f"answers {known:.0%} in known wordings and {new:.0%} in new ones. So what it gets wrong isn't missing "
-            "knowledge: it misunderstands the question.")
+    return translate(
+        "**Known before, answered after.** The pretraining text tells {facts:,} facts, each in a dozen ways or more. "
+        "In more than half of these ways the base model knows {half:,} of them, in every way {every:,}. The fine-tuned "
+        "model is asked about {asked:,} of them that no training entry has. It answers {known:.0%} in known wordings "
+        "and {new:.0%} in new ones. So what it gets wrong isn't missing knowledge: it misunderstands the "
+        "question.").format(
+        facts=len(facts), half=sum(2 * ways > of for ways, of in facts), every=sum(ways == of for ways, of in facts),
+        asked=len(runs[0]["known"]), known=known, new=new)
 
 
 def about_never_shown(found):
     base, without, shown = (sum(of[model][0] for of in never_shown(found).values())
                             for model in ("base model", "without this task", "with it"))
-    return (f"Over all tasks, the base model says what is asked for in {base:.0f} of 110 answers, often by chance, "
-            f"since it goes on and on; without the task's entries it is {without:.0f}, with them {shown:.0f}. "
-            "Opposites, categories and plurals come out without ever having been asked for in training. Definitions, "
-            "passives and questions don't: the model takes the request for another task that it was shown. What it "
-            "lacks is what is being asked, not the answer.")
+    return translate(
+        "Over all tasks, the base model says what is asked for in {base:.0f} of 110 answers, often by chance, since it "
+        "goes on and on; without the task's entries it is {without:.0f}, with them {shown:.0f}. Opposites, categories "
+        "and plurals come out without ever having been asked for in training. Definitions, passives and questions "
+        "don't: the model takes the request for another task that it was shown. What it lacks is what is being asked, "
+        "not the answer.").format(base=base, without=without, shown=shown)
 
 
 def about_parts(found):
     runs = results.of(found, "parts", "all")
-    only = {part: mean(run["only"][part].count("1") for run in runs) for part in ("all blocks", "token embedding")}
-    eight = mean(run["ranks"]["8"]["right"].count("1") for run in runs)
-    change = mean(run["change"]["all blocks"] for run in runs)
-    return (f"In five seeds: the fine-tuned blocks in the base model answer {only['all blocks']:.0f} of 110, the "
-            f"fine-tuned embeddings alone {only['token embedding']:.0f}. And the change is small. It is {change:.1%} "
-            f"of the blocks' weights, measured by their norm; cut to rank 8, it still gives {eight:.0f}.")
+    blocks, embeddings = (mean(run["only"][part].count("1") for run in runs)
+                          for part in ("all blocks", "token embedding"))
+    return translate(
+        "Over the seeds: the fine-tuned blocks in the base model answer {blocks:.0f} of 110, the fine-tuned embeddings "
+        "alone {embeddings:.0f}. And the change is small. It is {change:.1%} of the blocks' weights, measured by their "
+        "norm; cut to rank 8, it still gives {eight:.0f}.").format(
+        blocks=blocks, embeddings=embeddings, change=mean(run["change"]["all blocks"] for run in runs),
+        eight=mean(run["ranks"]["8"]["right"].count("1") for run in runs))
 
 
 def about_heads(found):
     base, runs = over_tasks(results.of(found, "heads", "base")[0]["looks"]["task"]), results.of(found, "heads",
                                                                                                "fine-tuned")
     weights = [over_tasks(run["looks"]["task"])["weight"] for run in runs]
-    (head, seeds), = Counter(max(of, key=of.get) for of in weights).most_common(1)
+    (head, times), = Counter(max(of, key=of.get) for of in weights).most_common(1)
     layer, number = head.split(".")
-    scores = [mean(marks.count("1") for marks in of) for of in (
-        [run["all heads"] for run in runs], [run["without"][head] for run in runs])]
-    return (f"In {seeds} of {len(runs)} seeds the head that looks most at the word that names the task is head "
-            f"{number} of layer {layer}. Over all such questions of the test its weight there goes from "
-            f"{base['weight'][head]:.2f} to {mean(of[head] for of in weights):.2f}. Is it needed? Switched off, "
-            f"{scores[1]:.0f} of 110 answers are right instead of {scores[0]:.0f}.")
+    whole, without = (mean(marks.count("1") for marks in of) for of in (
+        [run["all heads"] for run in runs], [run["without"][head] for run in runs]))
+    return translate(
+        "In {times} of {seeds} seeds the head that looks most at the word that names the task is head {number} of "
+        "layer {layer}. Over all such questions of the test its weight there goes from {before:.2f} to {after:.2f}. Is "
+        "it needed? Switched off, {without:.0f} of 110 answers are right instead of {whole:.0f}.").format(
+        times=times, seeds=len(runs), number=number, layer=layer, before=base["weight"][head],
+        after=mean(of[head] for of in weights), without=without, whole=whole)
 
 
 def about_refusals(found):
     before, after = (results.of(found, "refusals", f"{which} refusals") for which in ("without", "with"))
     refused = {name: mean(run["refused"][name].count("1") for run in after) for name in after[0]["refused"]}
-    scores = [mean(run["right"].count("1") for run in runs) for runs in (before, after)]
-    return (f"Afterwards {refused['unknown words, known wordings']:.0f} of 40 questions about other unknown words are "
-            f"refused in known wordings, {refused['unknown words, new wordings']:.0f} of 40 in new ones. It costs "
-            f"little: {refused['test']:.0f} of the test's 110 are refused wrongly, and exact answers go from "
-            f"{scores[0]:.0f} to {scores[1]:.0f}. But the model doesn't know what it knows. It has learned that some "
-            "tokens were never read: asked about any of them, it names always the same few. And of ten questions from "
-            f"outside its world, such as *Who wrote Hamlet?*, it refuses {refused['outside']:.0f}.")
+    score_before, score_after = (mean(run["right"].count("1") for run in runs) for runs in (before, after))
+    return translate(
+        "Afterwards {known:.0f} of 40 questions about other unknown words are refused in known wordings, {new:.0f} of "
+        "40 in new ones. It costs little: {wrongly:.0f} of the test's 110 are refused wrongly, and exact answers go "
+        "from {before:.0f} to {after:.0f}. But the model doesn't know what it knows. It has learned that some tokens "
+        "were never read: asked about any of them, it names always the same few. And of ten questions from outside its "
+        "world, such as *Who wrote Hamlet?*, it refuses {outside:.0f}.").format(
+        known=refused["unknown words, known wordings"], new=refused["unknown words, new wordings"],
+        wrongly=refused["test"], before=score_before, after=score_after, outside=refused["outside"])
 
 
 def about_lora(found):
-    return (f"The whole training with adapters of rank 8 gives {right(found, 'lora', '8')} of 110 exact answers, with "
-            f"all weights {right(found, *TUNED)}; rank 1 gives {right(found, 'lora', '1')} (means of five seeds).")
+    return translate(
+        "The whole training with adapters of rank 8 gives {eight} of 110 exact answers, with all weights {whole}; rank "
+        "1 gives {one} (means over the seeds).").format(
+        eight=right(found, "lora", "8"), whole=right(found, *TUNED), one=right(found, "lora", "1"))
