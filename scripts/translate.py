@@ -288,8 +288,8 @@ def problems_of(entry):
         if links[0] != links[1]:
             yield f"other links: {', '.join((links[0] - links[1]) + (links[1] - links[0]))}"
         code = [set(re.findall("`[^`]+`", text)) for text in (english, chinese)]
-        if code[0] != code[1]:
-            yield f"other code: {', '.join(sorted(code[0] ^ code[1]))}"
+        if code[0] - code[1]:
+            yield f"code of the English that is missing: {', '.join(sorted(code[0] - code[1]))}"
     if english.startswith("#") and not chinese.startswith(re.match("#+ ?", english)[0]):
         yield "no heading of the same level"
     if english.startswith(">") and not chinese.startswith(">"):
@@ -299,9 +299,9 @@ def problems_of(entry):
 
 
 def numbers(text):
-    """The numbers in a text outside links, with their counts. Millions are left out: Chinese writes them in
-    characters."""
-    return Counter(re.findall(r"\d++(?:[.,]\d++)*+(?! million)", LINK.sub("", text)))
+    """The numbers in a text outside links and titles in book marks, with their counts. Millions are left out: Chinese
+    writes them in characters."""
+    return Counter(re.findall(r"\d++(?:[.,]\d++)*+(?! million)", re.sub("《[^》]*》", "", LINK.sub("", text))))
 
 
 def broken_links(built):

@@ -232,11 +232,11 @@ def test_keys_without_effect_are_named(read):
     entries, found = read([
         ENTRY | {"id": 7, "task": "colours", "source": None, "note": ""}, ENTRY | {"id": 8, "a\nb": 1}])
     assert entries == [ENTRY | {"id": 7, "task": "colours"}, ENTRY | {"id": 8, "a\nb": 1}]
-    assert found == r"2 entries, JSON list, Alpaca's keys; keys ignored: id, 'a\nb'"
+    assert found == r"2 entries, JSON list, Alpaca's keys; other keys: id, 'a\nb'"
     _, found = read([{"messages": [QUESTION | {"name": "Ann"}, ANSWER | {"weight": 1}], "input": "I"}])
-    assert found.endswith("; keys ignored: input, messages[].name")
+    assert found.endswith("; other keys: input, messages[].name")
     _, found = read([ENTRY | {f"key {i}": 1 for i in range(1000)}])
-    assert "keys ignored: key 0, key 1," in found and len(found) <= 800
+    assert "other keys: key 0, key 1," in found and len(found) <= 800
 
 
 @pytest.mark.parametrize("record", [

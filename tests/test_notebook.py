@@ -374,7 +374,7 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
     printed = capsys.readouterr()
     assert ("60 entries, JSON Lines, Alpaca's keys; outputs stripped of whitespace: 19; "
             "left out: 1 with an empty output (60)") in printed.out
-    assert "test: 6 of 6 are in training too" in printed.out
+    assert "test: 6 of 6 repeat a training question exactly" in printed.out
     assert "Warning" not in printed.err and "findfont" not in printed.err and "Going on" not in printed.out
     records = json.loads((tmp_path / "build/responses.json").read_text())
     assert len(records) == 6 and len({record.get("task") for record in records}) == 3

@@ -84,7 +84,7 @@ def check_records(records):
         changes.update(changed)
     found = translate(" and ").join(map(translate, formats))
     if ignored:
-        found += translate("; keys ignored: {}").format(shorten(", ".join(map(printable, ignored)), 200))
+        found += translate("; other keys: {}").format(shorten(", ".join(map(printable, ignored)), 200))
     return entries, dict(bad), found + "".join(f"; {translate(what)}: {n:,}" for what, n in changes.items())
 
 

@@ -27,13 +27,18 @@ def likeliest(probabilities, tokenizer, n=3):
     return [(drawable(repr(tokenizer.decode([i])), i), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
 
 
+def answer_losses(model, entry, answer, tokenizer):
+    """The loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
+    asked = tokenizer.encode_ordinary(format_prompt(entry))
+    ids = tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
+    return token_losses(model, asked + ids)[len(asked) - 1:]
+
+
 def answer_probabilities(model, entry, answer, tokenizer):
     """The tokens of an answer and of its end, each with the probability that the model gives it after the question and
     the tokens before: [(text, probability), ...]."""
-    asked = tokenizer.encode_ordinary(format_prompt(entry))
     ids = tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
-    losses = token_losses(model, asked + ids)[len(asked) - 1:]                  # (tokens of the answer + 1,)
-    return list(zip(token_texts(ids, tokenizer), losses.neg().exp().tolist()))
+    return list(zip(token_texts(ids, tokenizer), answer_losses(model, entry, answer, tokenizer).neg().exp().tolist()))
 
 
 def exact_share(model, entries, tokenizer, max_new_tokens):
@@ -43,22 +48,23 @@ def exact_share(model, entries, tokenizer, max_new_tokens):
 
 
 def snapshot(model, watched, entries, tokenizer, max_new_tokens):
-    """What a model in training does now, a dictionary: `answers` to the `watched` entries, whether each is `right`, the
-    `chances` of their right answers (the geometric mean over the tokens), and `said`, the answers as
-    `answer_probabilities` gives them; for all `entries` the share that is answered `exact`ly, and the mean probability
-    of the end after the right answer, `stop`. The mode of the model stays."""
+    """What a model in training does now, a dictionary.
+
+    For the `watched` entries, lists: `answers`, whether each is `right`, `said`, the answers as `answer_probabilities`
+    gives them, and `chances`, those of the right answers (the geometric mean over their tokens). For all `entries`,
+    numbers: the share that is answered `exact`ly, the mean `loss` of the right answers' tokens, and the mean
+    probability of the end after them, `stop`. The mode of the model stays.
+    """
     was_training = model.training
     model.eval()
     answers = generate_responses(model, watched, tokenizer, max_new_tokens)
-    losses = [token_losses(model, tokenizer.encode_ordinary(format_prompt(entry) + entry["output"])
-                           + [tokenizer.eot_token]) for entry in entries]
-    wanted = [answer_probabilities(model, entry, entry["output"], tokenizer) for entry in watched]
-    seen = {"answers": answers, "right": [exact_match(answer, entry["output"]) == 1
-                                          for answer, entry in zip(answers, watched)],
-            "chances": [torch.tensor([p for _, p in row]).log().mean().exp().item() for row in wanted],
+    losses = [answer_losses(model, entry, entry["output"], tokenizer) for entry in entries]
+    seen = {"answers": answers,
+            "right": [exact_match(answer, entry["output"]) == 1 for answer, entry in zip(answers, watched)],
             "said": [answer_probabilities(model, entry, answer, tokenizer) for entry, answer in zip(watched, answers)],
+            "chances": [exp(-answer_losses(model, entry, entry["output"], tokenizer).mean()) for entry in watched],
             "exact": exact_share(model, entries, tokenizer, max_new_tokens),
-            "stop": mean(exp(-row[-1].item()) for row in losses)}
+            "loss": torch.cat(losses).mean().item(), "stop": mean(exp(-row[-1]) for row in losses)}
     model.train(was_training)
     return seen
 

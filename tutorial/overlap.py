@@ -10,10 +10,11 @@ from itertools import count
 
 import numpy as np
 
-from engine.texts import translate
+from engine.texts import marked, translate
 from tutorial.data_files import shorten
 from tutorial.scores import UNSPACED, count_known, normalize, question
 
+PARTS = marked("training"), marked("test"), marked("validation")  # as the notebook names them
 NEAR = 0.6  # the similarity from which an entry is a near repetition
 END = 200  # of longer texts, so many characters are compared at the beginning and at the end
 
@@ -91,7 +92,7 @@ def describe_overlap(parts):
     text."""
     near, closest = near_repetitions(parts)
     training, *others = parts
-    lines = [translate("{part}: {n} of {total} are in {training} too, {near} nearly").format(
+    lines = [translate("{part}: {n} of {total} repeat a {training} question exactly, {near} nearly").format(
         part=translate(name), n=count_known(parts[name], parts[training]), total=len(parts[name]),
         training=translate(training), near=near[name]) for name in others]
     for similarity, entry, earlier in closest:

@@ -17,4 +17,5 @@ seeds. The numbers of each run are kept in `miniature/experiments.json` as soon 
     parts       where in the model the change sits
     influence   which training entries taught a mistake
     tables      the numbers as tables
+    findings    the numbers as the notebook tells them
 """

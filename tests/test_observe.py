@@ -1,0 +1,86 @@
+"""What a model says, expects and looks at, against transformers and results by hand."""
+
+import pytest
+import torch
+
+from tests.small_models import EOT, float32_model, transformers_model
+from tutorial import figures, observe
+from tutorial.figures import ANSWER, END, PADDING, PROMPT
+from tutorial.instructions import custom_collate_fn
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'# \n"
+
+
+class LetterTokenizer:
+    """A letter is a token; those that aren't in LETTERS are left out."""
+
+    eot_token = EOT
+
+    def encode_ordinary(self, text):
+        return [LETTERS.index(letter) for letter in text if letter in LETTERS]
+
+    def decode(self, ids):
+        return "".join("*" if i >= len(LETTERS) else LETTERS[i] for i in ids)
+
+
+TOKENIZER = LetterTokenizer()
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """A short prompt, for the small models' context, and figures that are set up."""
+    figures.set_up_figures()
+    monkeypatch.setattr(observe, "format_prompt", lambda entry: entry["instruction"] + ":")
+    monkeypatch.setattr("tutorial.instructions.format_prompt", lambda entry: entry["instruction"] + ":")
+
+
+def test_attention_weights_are_those_of_transformers():
+    ids = [5, 9, 2, 2, 90, 7, 1]
+    with torch.no_grad():
+        theirs = transformers_model().float()(torch.tensor([ids]), output_attentions=True).attentions
+    torch.testing.assert_close(observe.attention_weights(float32_model(), ids), torch.cat(theirs))
+
+
+def test_probabilities_of_an_answer_are_those_of_transformers():
+    entry, answer = {"instruction": "Say so", "input": ""}, "So."
+    ids = TOKENIZER.encode_ordinary("Say so:" + answer) + [EOT]
+    with torch.no_grad():
+        probabilities = transformers_model().float()(torch.tensor([ids])).logits[0].softmax(dim=-1)
+    expected = [probabilities[place - 1, ids[place]].item() for place in range(len(ids) - 4, len(ids))]
+    texts, found = zip(*observe.answer_probabilities(float32_model(), entry, answer, TOKENIZER))
+    assert texts == ("S", "o", ".", "<end>") and found == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_likeliest_tokens():
+    assert observe.likeliest(torch.tensor([0.1, 0.6, 0.3]), TOKENIZER, n=2) == [("'b'", pytest.approx(0.6)),
+                                                                                ("'c'", pytest.approx(0.3))]
+
+
+def test_a_snapshot_of_a_model_in_training(monkeypatch):
+    entries = [{"instruction": text, "input": "", "output": answer} for text, answer in (
+        ("Say so", "So."), ("No", "Yes."), ("One", "Two"))]
+    monkeypatch.setattr(observe, "generate_responses", lambda model, asked, *_: ["so.", "no", "x"][:len(asked)])
+    model = float32_model().train()
+    seen = observe.snapshot(model, entries[:2], entries, TOKENIZER, 4)
+    assert model.training and seen["right"] == [True, False] and seen["exact"] == pytest.approx(1 / 3)
+    rows = [[p for _, p in observe.answer_probabilities(model.eval(), entry, entry["output"], TOKENIZER)]
+            for entry in entries]
+    assert seen["chances"] == pytest.approx([torch.tensor(row).prod().item() ** (1 / len(row)) for row in rows[:2]])
+    assert seen["stop"] == pytest.approx(sum(row[-1] for row in rows) / 3)
+    assert [text for text, _ in seen["said"][0]] == ["s", "o", ".", "<end>"]
+    tokens = torch.tensor([p for row in rows for p in row])
+    assert seen["loss"] == pytest.approx(-tokens.log().mean().item(), rel=1e-4)
+
+
+def test_strips_of_a_batch_by_hand():
+    inputs, targets = custom_collate_fn([([0, 1, 2, 3], 2), ([4, 5], 1)], pad_token_id=EOT)
+    assert observe.batch_strips(inputs, targets, TOKENIZER) == (
+        {"row 0": ["a", "b", "c", "d", "<end>", "0 × padding"], "row 1": ["e", "f", "<end>", "2 × padding"]},
+        {"row 0": [PROMPT, PROMPT, ANSWER, ANSWER, END, PADDING], "row 1": [PROMPT, ANSWER, END, PADDING]})
+
+
+def test_source_is_shown_as_it_stands(monkeypatch):
+    shown = []
+    monkeypatch.setattr(observe, "display", lambda markdown: shown.append(markdown.data))
+    observe.show_source(LetterTokenizer, custom_collate_fn)
+    assert shown[0].startswith("```python\nclass LetterTokenizer:") and "def custom_collate_fn(batch" in shown[0]
