@@ -33,6 +33,7 @@ MEANINGS = {PROMPT: marked("only read"), ANSWER: marked("counts in the loss"), E
             AFTER: marked("after fine-tuning")}
 TEXTBOOK = [marked("training"), marked("validation"), marked("epochs"), marked("loss per token (nats)"),
             marked("tokens read, without padding")]  # what the textbook's `plot_losses` writes
+NAMES = [marked("before"), marked("after"), marked("any")]  # that the notebook gives to rows, and prints
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
