@@ -1,5 +1,6 @@
-# `make run` executes the tutorial into build/, `make zh` its Chinese edition, `make chat` talks to its model, `make test` runs
-# all tests, `make bench` measures speed and memory. Each of them sets up .venv first if it isn't there.
+# `make run` executes the tutorial into build/ and writes it as a site, `make zh` does so in Chinese, `make site` writes the
+# site without executing anything, `make chat` talks to the model, `make test` runs all tests, `make bench` measures speed and
+# memory. Each of them sets up .venv first if it isn't there.
 PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
@@ -10,27 +11,29 @@ export PYTHONDONTWRITEBYTECODE =
 
 run: .venv/run
 	mkdir -p build
-	$(call execute,$(NOTEBOOK).ipynb,$(NOTEBOOK),en)
+	$(call execute,$(NOTEBOOK).ipynb,$(NOTEBOOK))
 	@echo "Answers, plots and the fine-tuned model: build/responses.json, build/*.png, build/gpt2-instruct.pt"
 
 # The same in Chinese, from translations/zh.json.
 zh: .venv/run
 	$(BIN)/python scripts/translate.py
-	$(call execute,build/$(NOTEBOOK).zh.ipynb,$(NOTEBOOK).zh,zh)
+	$(call execute,build/$(NOTEBOOK).zh.ipynb,$(NOTEBOOK).zh)
 
-define execute  # a notebook into build/, and as a web page. Arguments: path, name, language
+define execute  # a notebook into build/, and whatever editions lie there as a site. Arguments: path, name
 	CHOOSE_MODEL="$(CHOOSE_MODEL)" OUTPUT_DIR=build MPLBACKEND= $(BIN)/jupyter nbconvert --to notebook --execute \
 		--ExecutePreprocessor.timeout=-1 --output-dir build $(1)
 	$(BIN)/jupyter nbconvert --coalesce-streams build/$(2).ipynb  # in place: the progress bar becomes one line
-	$(BIN)/jupyter nbconvert --to html --template page --TemplateExporter.extra_template_basedirs=scripts/templates \
-		--HTMLExporter.language_code=$(3) build/$(2).ipynb
 	@echo "Executed notebook: build/$(2).ipynb"
-	@echo "As a web page:     build/$(2).html"
+	$(BIN)/python -m tutorial.page build/site build/$(NOTEBOOK)*.ipynb $(SITE)
 endef
 
-# Talk to the model that `make run` saved: in the terminal, or with WEB=1 on a page in the browser.
-chat: .venv/run $(if $(WEB),.venv/chat)
-	$(BIN)/python scripts/chat.py $(if $(WEB),--web)
+# The site from the notebook as it was committed, executed; SITE has more arguments for `python -m tutorial.page`.
+site: .venv/run
+	$(BIN)/python -m tutorial.page build/site $(NOTEBOOK).ipynb $(SITE)
+
+# Talk to the model that `make run` saved, in the terminal.
+chat: .venv/run
+	$(BIN)/python scripts/chat.py
 
 # Two processes of one thread each: models this small gain little from more threads. Each has half of the tests; the one
 # that finishes first takes over some of the other's.
@@ -46,11 +49,7 @@ lint: .venv/test
 	$(PIP) -r requirements.txt
 	touch $@
 
-.venv/chat: .venv/run scripts/requirements.txt
-	$(PIP) -r scripts/requirements.txt
-	touch $@
-
-.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt scripts/requirements.txt
+.venv/test: .venv/run tests/requirements.txt benchmarks/requirements.txt
 	$(PIP) -r tests/requirements.txt
 	$(PIP) --no-deps -r benchmarks/requirements.txt
 	touch $@
@@ -86,4 +85,4 @@ miniature: .venv/run
 	$(BIN)/python -m miniature.pretrain
 	$(BIN)/python -m miniature.export
 
-.PHONY: run zh chat test lint constraints bench bench-strongest check-weights miniature
+.PHONY: run zh site chat test lint constraints bench bench-strongest check-weights miniature

@@ -1,7 +1,7 @@
-"""Talk to the fine-tuned model: in the terminal, or with --web on a page that only this machine can open.
+"""Talk to the fine-tuned model in the terminal.
 
-    python scripts/chat.py                  # the model that `make run` saved
-    python scripts/chat.py --web my.pt      # another one that save_model wrote, on a page
+    python scripts/chat.py              # the model that `make run` saved
+    python scripts/chat.py my.pt        # another one that save_model wrote
 
 Each question is put into the prompt of the training, without the questions before it: the model was fine-tuned on
 single questions, not on conversations. The answer is shown token by token, as it is generated.
@@ -9,12 +9,9 @@ single questions, not on conversations. The answer is shown token by token, as i
 
 import argparse
 import contextlib
-import html
 import json
-import os
 import sys
 import unicodedata
-from itertools import accumulate
 from math import nan
 from pathlib import Path
 
@@ -85,9 +82,6 @@ def without_control_characters(text):
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text)
 
 
-# --- In the terminal ---
-
-
 def change_setting(settings, command):
     """Carry out a line such as "/top_p 0.9". Raises ValueError for any other line."""
     name, _, value = command[1:].partition(" ")
@@ -131,71 +125,15 @@ def talk(model, tokenizer, notes, examples):
             return
 
 
-# --- On a page ---
-
-
-def show_as_text(chatbot):
-    """gradio renders messages as HTML, without the tags that it considers dangerous. Escape them on the way to the
-    page, so that they are shown as they were written, and unescape them on the way back."""
-    to_page, from_page = chatbot.postprocess, chatbot.preprocess
-
-    def changed(messages, change):
-        for message in messages.root:
-            for part in message.content:
-                part.text = change(part.text)
-        return messages
-    chatbot.postprocess = lambda messages: changed(to_page(messages), html.escape)
-    chatbot.preprocess = lambda messages: from_page(changed(messages, html.unescape))
-    return chatbot
-
-
-def page(model, tokenizer, notes, examples):
-    """The chat as a gradio page, not served yet."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: gradio sends usage data to its developers
-    try:
-        import gradio as gr
-    except ModuleNotFoundError:
-        sys.exit("The page needs gradio: `make chat WEB=1` installs it, or `pip install -r scripts/requirements.txt`")
-
-    def reply(question, history, temperature, top_p):
-        yield from accumulate(answer(question, model, tokenizer, temperature, top_p))
-
-    def check(question):
-        try:
-            prompt_ids(question, model, tokenizer)
-        except ValueError as error:
-            return gr.validate(False, str(error))
-        return gr.validate(True, "")
-
-    return gr.ChatInterface(
-        reply, title="Talk to your GPT-2", description="\n\n".join(notes), validator=check,
-        chatbot=show_as_text(gr.Chatbot(label="Questions and answers", render_markdown=False, buttons=[], scale=1)),
-        additional_inputs=[
-            gr.Slider(0, 3, SETTINGS["temperature"], step=0.1, label="temperature", info=RANGES["temperature"]),
-            gr.Slider(0.05, 1, SETTINGS["top_p"], step=0.05, label="top_p", info=RANGES["top_p"])],
-        additional_inputs_accordion=gr.Accordion("How the next token is chosen", open=True),
-        examples=[[question] for question in examples], cache_examples=False)
-
-
-def open_page(model, tokenizer, notes, examples):
-    """Serve the page to this machine alone and open it in the browser. It never returns: Ctrl-C ends the program."""
-    page(model, tokenizer, notes, examples).launch(
-        inbrowser=True, share=False, server_name="127.0.0.1", footer_links=[])
-    sys.stdout.flush()
-    os._exit(0)  # a normal exit would wait for, or abort, the thread that generates an answer
-
-
 def main():
     parser = argparse.ArgumentParser(description="Talk to a fine-tuned model.")
     parser.add_argument("model", nargs="?", type=Path, default=ROOT / "build/gpt2-instruct.pt",
                         help="a file that save_model wrote (default: the one that `make run` writes)")
-    parser.add_argument("--web", action="store_true", help="on a page in the browser")
     arguments = parser.parse_args()
     model, config = saved_model(arguments.model)
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    (open_page if arguments.web else talk)(
-        model.to(device), load_tokenizer(MINIATURE_DIR), [BY_ITSELF, *what_it_knows(config)],
-        example_questions(arguments.model))
+    talk(model.to(device), load_tokenizer(MINIATURE_DIR), [BY_ITSELF, *what_it_knows(config)],
+         example_questions(arguments.model))
 
 
 if __name__ == "__main__":

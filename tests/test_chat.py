@@ -1,20 +1,16 @@
-"""The chat, in a pseudo-terminal and on the page in a real browser, against what `generate` answers."""
+"""The chat, in a pseudo-terminal, against what `generate` answers."""
 
-import copy
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import pexpect
 import pytest
 import torch
-from playwright.sync_api import expect, sync_playwright
 
 from engine.generation import generate
 from gpt_download import END_OF_TEXT, load_gpt2, load_tokenizer
@@ -38,7 +34,6 @@ SCRIPT = ROOT / "scripts/chat.py"
 PLURAL, NEGATION = "Form the plural of the noun onion.", "Negate the following statement: The girl reaches the castle."
 TOO_LONG = "x?" * 150
 ATTACK = 'Say <b>this</b>: <script>document.title = "attacked"</script>'
-HTML = ["<", "script", ">"]  # tokens that one of the models below says in the place of others
 MINIATURE = MODELS["gpt2-mini (7M)"].config()
 
 
@@ -65,18 +60,6 @@ def mini(tmp_path_factory):
     """The miniature before fine-tuning: it ends its answers, since its pretraining text had end-of-text tokens."""
     model, _ = load_gpt2("gpt2-mini (7M)", MINIATURE_DIR.parent)
     return saved(model, tmp_path_factory.mktemp("build"))
-
-
-@pytest.fixture(scope="module")
-def html_mini(mini, tmp_path_factory):
-    """The miniature with three tokens' embeddings exchanged, so that it says a script where it said three words that
-    the question doesn't have."""
-    model = copy.deepcopy(mini.model)
-    asked, said = set(mini.prompt(NEGATION)), mini.tokenizer.encode_ordinary(mini.answer(NEGATION))
-    words = next(three for three in zip(said, said[1:], said[2:]) if len({*three} - asked) == 3)
-    for word, sign in zip(words, map(mini.tokenizer.encode_single_token, HTML)):
-        model.tok_emb.weight.data[[word, sign]] = model.tok_emb.weight.data[[sign, word]]
-    return saved(model, tmp_path_factory.mktemp("html"))
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +171,7 @@ def test_settings_out_of_their_range_are_refused(command):
     assert settings == {"temperature": 0.5, "top_p": 0.9}
 
 
-# --- What both need ---
+# --- Its parts ---
 
 
 LIST_IMPORTS = """  # runs a script, and prints the names of all modules that are imported then
@@ -208,7 +191,7 @@ def test_the_chat_imports_only_what_it_needs_and_starts_beside_a_file_of_another
     assert "For example:\n  \ufffd[2J?\n" in run.stdout and mini.answer(PLURAL) in run.stdout
     imported = {name.partition(".")[0] for name in run.stdout.splitlines()[-1].split()}
     assert "torch" in imported
-    assert not imported & {"matplotlib", "IPython", "miniature", "tensorflow", "gradio", "transformers"}
+    assert not imported & {"matplotlib", "IPython", "miniature", "tensorflow", "transformers"}
 
 
 def test_the_note_about_the_miniature_is_for_the_miniature_alone():
@@ -216,24 +199,15 @@ def test_the_note_about_the_miniature_is_for_the_miniature_alone():
     assert what_it_knows(MINIATURE | {"n_layers": 5}) == []
 
 
-@pytest.mark.parametrize("web", [[], ["--web"]])
-def test_a_model_that_is_not_there_or_damaged_is_one_message(tmp_path, mini, monkeypatch, web):
+def test_a_model_that_is_not_there_or_damaged_is_one_message(tmp_path, mini, monkeypatch):
     (tmp_path / "cut.pt").write_bytes(mini.path.read_bytes()[:10_000])
     for name, message in (("none.pt", "`make run` makes one"), ("cut.pt", "file that save_model wrote: it is damaged"),
                           (".", "is a folder: give the file in it"), ("cut.pt/model.pt", "can't read .*: Not a direct"),
                           ("x" * 300, "can't read .*: File name too long")):
-        monkeypatch.setattr("sys.argv", [str(SCRIPT), str(tmp_path / name), *web])
+        monkeypatch.setattr("sys.argv", [str(SCRIPT), str(tmp_path / name)])
         with pytest.raises(SystemExit, match=message) as end:
             main()
         assert isinstance(end.value.code, str)  # which Python prints alone, and exits with status 1
-
-
-def test_without_gradio_there_is_a_message(mini, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.setattr("sys.argv", [str(SCRIPT), str(mini.path), "--web"])
-    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-    with pytest.raises(SystemExit, match="pip install -r scripts/requirements.txt"):
-        main()
 
 
 def test_without_a_model_the_script_says_so_and_nothing_else(tmp_path):
@@ -270,7 +244,7 @@ def test_examples_are_one_of_each_task_and_need_no_input(tmp_path):
     (tmp_path / "responses.json").write_text(json.dumps([{"instruction": "Ça va ?", "input": ""}] * 9))
     assert example_questions(tmp_path / "model.pt") == ["Ça va ?"] * 4
     (tmp_path / "responses.json").write_text(json.dumps([{"instruction": "\x1b[2J \ud800\n", "input": ""}]))
-    assert example_questions(tmp_path / "model.pt") == ["\ufffd[2J \ufffd\n"]  # gradio can't encode a lone surrogate
+    assert example_questions(tmp_path / "model.pt") == ["\ufffd[2J \ufffd\n"]  # a lone surrogate can't be encoded
 
 
 @pytest.mark.parametrize("content", [
@@ -284,177 +258,3 @@ def test_a_file_of_another_program_beside_the_model_gives_no_examples(tmp_path, 
     else:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert example_questions(tmp_path / "model.pt") == []
-
-
-# --- On the page ---
-
-CONTACTS = """  # runs a script, and notes in a file whatever host its process asks for or connects to
-import runpy, sys
-contacts = open(sys.argv[1], "a", buffering=1)
-def note(event, arguments):
-    if event == "socket.connect" or event == "socket.getaddrinfo":
-        print(arguments[1][0] if event == "socket.connect" else arguments[0], file=contacts)
-sys.addaudithook(note)
-sys.argv = sys.argv[2:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    paths = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not paths:
-        pytest.skip("no Chromium here (on Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=60_000)
-        yield playwright.chromium.launch(executable_path=paths[0])
-
-
-@pytest.fixture(scope="module")
-def serve(tmp_path_factory):
-    """Start the script with --web on a model: the page's address. In the end, the script must not have asked for any
-    other host."""
-    folder, servers, addresses = tmp_path_factory.mktemp("web"), [], {}
-
-    def start(path):
-        if path not in addresses:
-            server = subprocess.Popen(
-                [sys.executable, "-c", CONTACTS, folder / "contacts", SCRIPT, path, "--web"], stdout=subprocess.PIPE,
-                text=True, cwd=folder, preexec_fn=hear_ctrl_c,
-                env=environment(BROWSER="true", GRADIO_SHARE="True", GRADIO_SERVER_NAME="0.0.0.0"))
-            servers.append(server)
-            said = ""
-            while not (address := re.search(r"http://127\.0\.0\.1:\d+", said)):
-                line = server.stdout.readline()
-                assert line, f"the script ended: {said}"
-                said += line
-            addresses[path] = address[0]
-        return addresses[path]
-    yield start
-    for server in servers:
-        with server:  # closes its output
-            server.send_signal(signal.SIGINT)
-            assert server.wait(60) == 0
-    if servers:
-        assert set((folder / "contacts").read_text().split()) == {"127.0.0.1"}
-
-
-@pytest.fixture
-def open_page(chromium, serve):
-    """Open the page for a model. In the end, it must not have asked any other host for anything."""
-    asked = []
-
-    def start(path):
-        page = chromium.new_page()
-        page.set_default_timeout(120_000)  # a busy machine draws slowly
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("websocket", lambda socket: asked.append(socket.url))
-        page.goto(serve(path))
-        return page
-    yield start
-    for context in chromium.contexts:
-        context.close()
-    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
-
-
-def submit(page, question):
-    page.get_by_role("textbox").first.fill(question)
-    page.get_by_role("textbox").first.press("Enter")
-
-
-def set_slider(page, name, value):
-    page.get_by_label(f"number input for {name}").fill(value)
-    page.get_by_label(f"number input for {name}").press("Tab")
-
-
-def answers(page):
-    return page.locator(".message.bot")
-
-
-def wait_for_answer(page, number):
-    """Until so many answers are on the page, and it is ready for the next question."""
-    expect(answers(page)).to_have_count(number)
-    expect(page.get_by_role("textbox").first).to_be_enabled()
-
-
-@pytest.mark.slow
-def test_the_page_answers_as_generate_does(open_page, mini):
-    page = open_page(mini.path)
-    for said in ("asked by itself", "1,500 words"):
-        expect(page.locator("body")).to_contain_text(said)
-    for number, question in enumerate((PLURAL, NEGATION, PLURAL)):
-        submit(page, question)
-        expect(answers(page).nth(number)).to_have_text(mini.answer(question))
-
-
-@pytest.mark.slow
-def test_the_page_draws_with_temperature_and_top_p(open_page, mini):
-    page = open_page(mini.path)
-    set_slider(page, "temperature", "3")
-    for number in range(2):
-        submit(page, NEGATION)
-        wait_for_answer(page, number + 1)
-    assert len({*answers(page).all_inner_texts(), mini.answer(NEGATION)}) == 3
-    set_slider(page, "temperature", "1")
-    set_slider(page, "top_p", "0.05")  # leaves the most likely token
-    submit(page, NEGATION)
-    expect(answers(page).nth(2)).to_have_text(mini.answer(NEGATION))
-
-
-@pytest.mark.slow
-def test_an_example_is_asked_when_it_is_clicked(open_page, mini):
-    page = open_page(mini.path)
-    question = example_questions(mini.path)[0]
-    page.get_by_text(question, exact=True).click()
-    expect(answers(page)).to_have_text(mini.answer(question))
-
-
-@pytest.mark.slow
-def test_html_and_scripts_stay_text(open_page, html_mini):
-    said = html_mini.answer(NEGATION)
-    assert "<script>" in said
-    page = open_page(html_mini.path)
-    expect(page.get_by_text(ATTACK, exact=True)).to_have_count(1)  # as an example
-    submit(page, NEGATION)
-    wait_for_answer(page, 1)
-    expect(answers(page)).to_have_text(said)
-    set_slider(page, "temperature", "3")
-    submit(page, ATTACK)
-    wait_for_answer(page, 2)
-    expect(answers(page).last).not_to_have_text(html_mini.answer(ATTACK))
-    set_slider(page, "temperature", "0")
-    page.get_by_label("Retry").click()
-    expect(answers(page).last).to_have_text(html_mini.answer(ATTACK))
-    expect(answers(page)).to_have_count(2)
-    expect(page.locator(".message.user").last).to_have_text(ATTACK)
-    assert page.locator(".message").locator("b, script, strong").count() == 0
-    assert page.title() == "Talk to your GPT-2"
-
-
-@pytest.mark.slow
-def test_the_stop_button_ends_an_answer_that_is_being_made(open_page, endless):
-    page = open_page(endless)
-    set_slider(page, "temperature", "1")
-    for number in range(2):  # the second shows that the first no longer keeps the model busy
-        submit(page, "Go on.")
-        expect(answers(page).nth(number)).to_have_text(re.compile(r"\w{20}"))
-        begun = answers(page).nth(number).inner_text()
-        expect(answers(page).nth(number)).not_to_have_text(begun)  # it grows
-        page.get_by_test_id("stop-button").click()
-        expect(page.get_by_test_id("submit-button")).to_be_visible()
-        stopped = answers(page).nth(number).inner_text()
-        page.wait_for_timeout(1000)
-        assert answers(page).nth(number).inner_text() == stopped
-    submit(page, "Go on.")
-    expect(answers(page).nth(2)).to_have_text(re.compile(r"\w{20}"))  # goes on until `serve` ends the script
-
-
-@pytest.mark.slow
-def test_a_question_that_can_not_be_asked_is_explained_on_the_page(open_page, mini):
-    page = open_page(mini.path)
-    for question, message in (("", "an empty question"), (TOO_LONG, "prompt and answer together have at most 256")):
-        submit(page, question)
-        expect(page.locator("body")).to_contain_text(message)
-        expect(page.get_by_role("textbox").first).to_have_value(question)
-    submit(page, PLURAL)
-    expect(answers(page)).to_have_text(mini.answer(PLURAL))

@@ -7,6 +7,7 @@ from tests.small_models import EOT, float32_model, transformers_model
 from tutorial import figures, observe
 from tutorial.figures import ANSWER, END, PADDING, PROMPT
 from tutorial.instructions import custom_collate_fn
+from tutorial.page.live import live
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'# \n"
 
@@ -70,6 +71,16 @@ def test_a_snapshot_of_a_model_in_training(monkeypatch):
     assert [text for text, _ in seen["said"][0]] == ["s", "o", ".", "<end>"]
     tokens = torch.tensor([p for row in rows for p in row])
     assert seen["loss"] == pytest.approx(-tokens.log().mean().item(), rel=1e-4)
+
+
+def test_a_watched_training_for_the_page():
+    seen = {0: {"said": [[("a", 0.5), ("<end>", 0.9)]], "loss": 2.0}, 4: {"said": [[("b", 0.25)]], "loss": 1.5}}
+    entry = {"instruction": "Say b.", "input": "", "output": "b"}
+    data = observe.training_for_page(seen, [entry], [(0, 2.5), (1, 2.0)])
+    assert live("training", data)
+    assert data == {"steps": [0, 4], "losses": {"train": [(0, 2.5), (1, 2.0)], "val": [[0, 2.0], [4, 1.5]]},
+                    "answers": [{"question": "Say b.", "answer": "b",
+                                 "said": [[["a", 0.5], ["<|endoftext|>", 0.9]], [["b", 0.25]]]}]}
 
 
 def test_strips_of_a_batch_by_hand():

@@ -9,6 +9,7 @@
     record          what made a result, in a file
     figures         the tutorial's drawings
     settings        settings that come from the environment
+    page            the tutorial as a web page
 """
 
 from pathlib import Path

@@ -39,7 +39,6 @@ CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQu
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
 WIDTH = 9         # inches, at 100 dots each: what fits a page of 1,000 pixels
 LINE = 115        # characters of a monospaced text of 9 points, the smallest, that fit this width
-LIVE = "application/vnd.gpt2-tutorial+json"  # data for the page's script, beside a picture
 
 
 def set_up_figures(translation=None):
@@ -88,8 +87,8 @@ def translate_labels(fig):
 def show(fig, caption, live=None):
     """Display a figure in the notebook and, below it, its caption, and close it.
 
-    The caption, a plain text, is the picture's alternative text as well. live: data for the page's script, a
-    dictionary for JSON, which is put beside the picture.
+    The caption, a plain text, is the picture's alternative text as well. live: a bundle with data for the page's script
+    (`page.live`), which is put beside the picture.
     """
     import matplotlib.pyplot as plt
     from IPython.display import Image, Markdown, display
@@ -98,7 +97,7 @@ def show(fig, caption, live=None):
     fig.savefig(png, format="png", dpi=200, bbox_inches="tight")
     plt.close(fig)
     bundle, metadata = Image(png.getvalue(), retina=True, alt=caption)._repr_mimebundle_()  # retina: at half its size
-    display(bundle | ({} if live is None else {LIVE: live}), metadata=metadata, raw=True)
+    display(bundle | (live or {}), metadata=metadata, raw=True)
     display(Markdown("*" + re.sub(r"[\\`*_\[\]<>&$~]", lambda sign: f"&#{ord(sign[0])};", caption) + "*"))
 
 

@@ -61,12 +61,23 @@ def snapshot(model, watched, entries, tokenizer, max_new_tokens):
     losses = [answer_losses(model, entry, entry["output"], tokenizer) for entry in entries]
     seen = {"answers": answers,
             "right": [exact_match(answer, entry["output"]) == 1 for answer, entry in zip(answers, watched)],
-            "said": [answer_probabilities(model, entry, answer, tokenizer) for entry, answer in zip(watched, answers)],
+            "said": [answer_probabilities(model, entry, answer, tokenizer)[:max_new_tokens]  # cut: without the end
+                     for entry, answer in zip(watched, answers)],
             "chances": [exp(-answer_losses(model, entry, entry["output"], tokenizer).mean()) for entry in watched],
             "exact": exact_share(model, entries, tokenizer, max_new_tokens),
             "loss": torch.cat(losses).mean().item(), "stop": mean(exp(-row[-1]) for row in losses)}
     model.train(was_training)
     return seen
+
+
+def training_for_page(seen, entries, losses):
+    """A watched training as `page.live` wants it. seen: {step: snapshot of the watched `entries`}; losses: the training
+    losses, (step, loss) pairs."""
+    def said(tokens):
+        return [["<|endoftext|>" if text == "<end>" else text, p] for text, p in tokens]
+    return {"steps": list(seen), "losses": {"train": losses, "val": [[step, of["loss"]] for step, of in seen.items()]},
+            "answers": [{"question": f"{entry['instruction']} {entry['input']}".strip(), "answer": entry["output"],
+                         "said": [said(of["said"][i]) for of in seen.values()]} for i, entry in enumerate(entries)]}
 
 
 def attention_weights(model, ids):

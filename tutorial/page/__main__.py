@@ -1,0 +1,51 @@
+"""Write the site: python -m tutorial.page SITE NOTEBOOK... [--tuned FILE] [--source URL] [--address URL]
+
+Each executed notebook becomes a page, one whose name ends in .zh.ipynb the Chinese one; nothing is executed. Both
+models become one script each.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+
+from miniature import recipe
+from tutorial import ROOT
+
+from . import models
+from .html import HERE, LANGUAGES, page
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Write executed notebooks as a site with the miniature in it.")
+    parser.add_argument("site", type=Path, help="the folder to write to")
+    parser.add_argument("notebooks", type=Path, nargs="+", help="executed notebooks, one a language")
+    parser.add_argument("--tuned", type=Path, default=ROOT / "build/gpt2-instruct.pt",
+                        help="the run's fine-tuned model (default: build/gpt2-instruct.pt)")
+    parser.add_argument("--source", help="the address of the project's files, for links (default: this folder's)")
+    parser.add_argument("--address", default="", help="the site's own address, with / at its end, for shared links")
+    arguments = parser.parse_args()
+    site = arguments.site
+    site.mkdir(parents=True, exist_ok=True)
+
+    tuned, other = models.fine_tuned(arguments.tuned)
+    base = recipe.pretrained()
+    tokens = models.world_tokens(base)
+    for name, model in (("base", base), ("tuned", tuned)):
+        (site / f"{name}.js").write_text(models.model_file(name, model, tokens), encoding="utf-8")
+    shutil.copy(HERE / "share.png", site)
+
+    notebooks = {"zh" if path.name.endswith(".zh.ipynb") else "en": path for path in arguments.notebooks}
+    source = arguments.source or Path(os.path.relpath(ROOT, site.resolve())).as_posix()
+    merges, words = models.merges(), models.world_words()
+    for language, path in notebooks.items():
+        text = page(nbformat.read(path, as_version=4), language, list(notebooks), merges, words, other, source,
+                    arguments.address)
+        (site / LANGUAGES[language]).write_text(text, encoding="utf-8")
+    print(f"The site: {site}/{LANGUAGES[min(notebooks)]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+/* Ask both models: side by side, token by token, to a visible end. */
+'use strict';
+
+figures.ask = async (stage, {questions}) => {
+  const known = new Set(page.words.split(' ')), WORD = /([\p{L}\p{N}]+)/u;
+  const stranger = word => word.split(/(\d+)/).some(part => part && !known.has(part.toLowerCase()));
+  const SHOWN = 40;  // tokens of an answer
+  let turn = 0;
+
+  // A text area lies over a mirror of its text, which grows with it and underlines words that the models never read.
+  function field(key) {
+    const mirror = h('span', {class: 'mirror', 'aria-hidden': 'true'});
+    const area = h('textarea', {rows: 1, maxlength: 300, spellcheck: 'false', enterkeyhint: 'go', oninput: edited,
+      placeholder: plain(`${key} hint`), onkeydown: event => {
+        if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+        event.preventDefault();
+        ask();
+      }});
+    const node = h('label', {class: 'field'}, h('span', {}, plain(key)), h('span', {class: 'grow'}, mirror, area));
+    return {area, mirror, node};
+  }
+  const instruction = field('instruction'), input = field('input'), fields = [instruction, input];
+  const warning = h('p', {class: 'strangers', role: 'status'}), state = h('p', {class: 'fine'}, say('ask state'));
+  const chips = h('div', {class: 'choices', role: 'group', 'aria-label': plain('examples')}, questions.map(q =>
+    button(q.task, () => { set(q); ask(); })));
+
+  function set(question) {
+    instruction.area.value = question.instruction;
+    input.area.value = question.input;
+    edited();
+  }
+
+  function edited() {
+    const strangers = new Set();
+    for (const {area, mirror} of fields) {
+      mirror.replaceChildren(...area.value.split(WORD).map((part, k) => {
+        if (k % 2 === 0 || !stranger(part)) return part;
+        strangers.add(part);
+        return h('u', {}, part);
+      }), '\u200b');
+    }
+    const list = [...strangers].slice(0, 6).flatMap((word, k) => [k ? ', ' : '', h('u', {}, word)]);
+    warning.replaceChildren(...strangers.size ? say('strangers', {words: list}) : []);
+    questions.forEach((q, k) => chips.children[k].setAttribute('aria-pressed',
+      q.instruction === instruction.area.value && q.input === input.area.value));
+  }
+
+  const columns = MODELS.map(name => {
+    const said = h('p', {class: 'said', 'aria-live': 'polite'});
+    return {name, said, node: h('section', {class: 'answer', 'aria-label': plain(`${name} answer`)},
+      h('p', {}, h('strong', {}, plain(name)), ' ', plain(`${name} note`)), said)};
+  });
+
+  async function run({name, said}, ids, mine) {
+    const answer = await (await load(name)).read(ids), start = performance.now();
+    while (mine === turn && !answer.done && answer.ids.length < SHOWN) {
+      const id = answer.next();
+      if (!answer.ended) said.append(h('span', {class: 'new'}, tokenizer.decode([id])));
+      if (answer.ids.length % 2 === 0) await frame();  // two tokens a frame: fast, and one can still see them come
+    }
+    if (mine === turn) said.append(answer.ended ? h('span', {class: 'stop'}, plain('stop'))
+      : h('span', {class: 'fine'}, plain('cut', {n: answer.ids.length})));
+    return {answer, start, end: performance.now()};
+  }
+
+  async function ask() {
+    const mine = ++turn, texts = fields.map(({area}) => area.value.trim());
+    if (!texts[0]) return instruction.area.focus();
+    columns.forEach(({said}) => { said.replaceChildren(); said.setAttribute('aria-busy', 'true'); });
+    try {
+      const ids = tokenizer.encode(promptOf(...texts));
+      const runs = await Promise.all(columns.map(column => run(column, ids, mine)));
+      if (mine !== turn) return;
+      underline(...runs.map(({answer}) => tokenizer.decode(answer.ids)));
+      const time = Math.max(...runs.map(({end}) => end)) - Math.min(...runs.map(({start}) => start));
+      const tokens = runs.reduce((sum, {answer}) => sum + answer.ids.length + answer.ended, 0);
+      state.replaceChildren(...say('ask state'), ' ', ...say('speed', {n: Math.round(1000 * tokens / time)}));
+    } catch (error) {
+      if (mine === turn) columns.forEach(({said}) => said.replaceChildren(h('span', {class: 'fine'}, error.message)));
+    }
+    if (mine === turn) columns.forEach(({said}) => said.removeAttribute('aria-busy'));
+  }
+
+  // Often the base model writes the right answer among others: it knew.
+  function underline(before, after) {
+    const start = before.indexOf(after.trim()), end = start + after.trim().length, {said} = columns[0];
+    if (start < 0 || before.trim() === after.trim() || !after.trim()) return;
+    let at = 0;
+    for (const token of said.querySelectorAll('.new')) {
+      token.classList.toggle('inside', at >= start && at < end);
+      at += token.textContent.length;
+    }
+    said.append(h('span', {class: 'fine known'}, plain('it knew')));
+  }
+
+  stage.append(
+    h('form', {autocomplete: 'off', onsubmit: event => { event.preventDefault(); ask(); }},
+      instruction.node, input.node, h('button', {class: 'go'}, plain('ask'))),
+    warning, chips, h('div', {class: 'pair'}, columns.map(column => column.node)), state,
+    page.other ? h('p', {class: 'fine'}, plain('other')) : '');
+  set(questions[0]);
+  ask();
+};

@@ -1,0 +1,219 @@
+"""An executed notebook as one page, with everything in it but the models."""
+
+import base64
+import hashlib
+import json
+import re
+import struct
+from copy import copy
+from pathlib import Path
+
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+from traitlets.config import Config
+
+from tutorial.instructions import format_prompt
+
+from .live import MIME
+
+HERE = Path(__file__).parent
+LANGUAGES = {"en": "index.html", "zh": "index.zh.html"}
+SCRIPTS = ("tokenizer", "gpt2", "models", "widgets", "ask", "token", "training", "batch", "attention", "reading")
+FOLDED = ("plot", "check", "setup")
+CJK = "[\u3400-\u9fff]"
+
+
+def read(name):
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def strings(language):
+    """The page's own texts in a language: {key: text}."""
+    return {key: texts[list(LANGUAGES).index(language)] for key, texts in json.loads(read("strings.json")).items()}
+
+
+def as_json(value):
+    """A value as JSON that can stand in an HTML script element."""
+    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
+
+
+def fingerprint(text):
+    """What a Content-Security-Policy allows a text by."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+# --- For the template ---
+
+
+def code_lines(source):
+    """Python code as HTML, each line in a span, and its indent in another."""
+    lines = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n").split("\n")
+    indented = (re.sub(r'^(<span class="\w+">)?( +)', r'\1<span class="in">\2</span>', line) for line in lines)
+    return "".join(f'<span class="l">{line}\n</span>' for line in indented)
+
+
+def png_size(data):
+    """Width and height of a PNG in base64."""
+    return struct.unpack(">II", base64.b64decode(data[:32])[16:24])
+
+
+def fold_of(cell):
+    """The tag for which a cell is folded, or None."""
+    return next((tag for tag in FOLDED if tag in cell.metadata.get("tags", ())), None)
+
+
+def looks_like_a_table(text):
+    """Whether a printed text has columns, which would fall apart if its lines were wrapped."""
+    return re.search(r"\S {3,}\S", text) is not None
+
+
+def page(notebook, language, languages, merges, words, other, source, address):
+    """A notebook as an HTML text.
+
+    languages: those that have a page in the site. merges, words: of the tokenizer and of the miniature's world. other:
+    whether the run had another model than the miniature. source: where the files lie that the notebook links to.
+    address: the site's, or "".
+    """
+    texts = strings(language)
+    entry = {"instruction": "{instruction}", "input": ""}
+    style, script = read("page.css"), "".join(read(f"{name}.js") for name in SCRIPTS)
+    data = {"strings": texts, "merges": merges, "words": " ".join(words), "other": other,
+            "prompt": format_prompt(entry), "promptWithInput": format_prompt(entry | {"input": "{input}"})}
+    resources = {"page": {
+        "language": language, "texts": texts, "style": style, "script": script, "data": as_json(data),
+        "policy": f"default-src 'none'; img-src data:; style-src {fingerprint(style)}; "
+                  f"script-src 'self' {fingerprint(script)}; base-uri 'none'; form-action 'none'",
+        "title": re.search(r"^# (.+)$", notebook.cells[0].source, re.MULTILINE)[1], "address": address,
+        "others": {name: (LANGUAGES[name], strings(name)["language"]) for name in languages if name != language}}}
+    kinds = [MIME, "text/html", "text/markdown", "image/png", "text/plain"]  # of outputs, the best first
+    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(HERE / "templates")],
+                            config=Config({"NbConvertBase": {"display_data_priority": kinds}}))
+    for function in (as_json, code_lines, png_size, fold_of, looks_like_a_table):
+        exporter.register_filter(function.__name__, function)
+    soup = BeautifulSoup(exporter.from_notebook_node(notebook, resources)[0], "html.parser")
+    main = soup.main
+    set_top(soup, main)
+    set_captions(main)
+    point_links_at(main, source)
+    set_tables(soup, main)
+    set_margin_notes(main)
+    set_glossary_notes(soup, main)
+    set_contents(soup, main, texts)
+    return str(soup)
+
+
+# --- What the template can't see ---
+
+
+def set_top(soup, main):
+    """The demonstration stands below the first paragraph, and its picture where the notebook has it. The notebook's own
+    line of contents goes: the page has one beside the text."""
+    main.h1.string = main.h1.get_text().rstrip("¶").replace("-", "\u2011")  # never break in "GPT-2"
+    if ask := main.find("figure", {"data-figure": "ask"}):
+        demonstration = soup.new_tag("figure", attrs={"data-figure": ask.attrs.pop("data-figure")})
+        demonstration.append(ask.script.extract())
+        main.p.insert_after(demonstration)
+    for paragraph in main.find_all("p"):
+        between = "".join(paragraph.find_all(string=True, recursive=False))
+        if len(paragraph.find_all("a", href=re.compile("^#"))) > 5 and not re.search(r"\w", between):
+            paragraph.decompose()
+
+
+def set_captions(main):
+    """A printed caption that repeats a picture's alternative text, for other viewers, is the page's caption already."""
+    for figure in main.find_all("figure"):
+        after = figure.find_next_sibling()
+        if figure.img and after and "result" in after.get("class", ()) and after.text.strip() == figure.img["alt"]:
+            after.decompose()
+
+
+def point_links_at(main, source):
+    for link in main.find_all("a", href=re.compile(r"^(?!\w+:|#)")):
+        link["href"] = f"{source}/{link['href']}"
+
+
+def set_tables(soup, main):
+    """Have wide tables scroll by themselves, and columns aligned by a class: the policy forbids styles elsewhere."""
+    for cell in main.find_all(style=re.compile("text-align")):
+        cell["class"] = cell["style"].split(":")[1].strip(" ;")
+        del cell["style"]
+    for heading in main.find_all("th"):
+        heading.name = "th" if heading.text else "td"  # an empty heading says nothing
+    for table in main.find_all("table"):
+        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
+
+
+def set_margin_notes(main):
+    """Short quotations that begin with "In the article" go to the margin, beside the paragraph before them."""
+    for note in main.find_all("blockquote"):
+        if re.match(r"\s*(In the article|对照原文)", note.text) and not note.find(["ul", "ol", "pre"]):
+            note.name, note["class"], note["role"] = "div", "margin", "note"
+            before = note.find_previous_sibling()
+            if before.name == "p":
+                before.insert_before(note)
+
+
+def set_glossary_notes(soup, main):
+    """The glossary's meanings, at the first use of each term in every section."""
+    title = next((tag for tag in main.find_all(["h2", "h3", "strong"]) if tag.text in ("Glossary", "术语表")), None)
+    rows = title.find_next("table").find_all("tr")[1:] if title else ()
+    meanings = {}
+    for term, *_, meaning in ([cell.text for cell in row.find_all("td")] for row in rows):
+        meanings |= {name.lower(): meaning for name in re.split(r", |、", term)}
+    if not meanings:
+        return
+    longest_first = "|".join(sorted(map(re.escape, meanings), key=len, reverse=True))
+    names = re.compile(rf"(?<![A-Za-z])({longest_first})(?:s?(?![A-Za-z]))", re.IGNORECASE)
+    seen, number = set(), 0
+    for tag in main.find_all(["h2", "p", "li"]):
+        if tag.name == "h2":
+            seen.clear()
+            continue
+        for text in tag.find_all(string=names):
+            match = next((m for m in names.finditer(text) if m[1].lower() not in seen), None)
+            within = ["a", "code", "figure", "pre", "table", "blockquote", *(["li"] if tag.name == "p" else [])]
+            if match is None or text.find_parent(within):
+                continue
+            seen.add(match[1].lower())
+            number += 1
+            term = soup.new_tag("span", attrs={"class": "term", "tabindex": "0", "aria-describedby": f"note-{number}"})
+            note = soup.new_tag("span", attrs={"class": "note", "role": "tooltip", "id": f"note-{number}"})
+            note.string = meanings[match[1].lower()]
+            term.extend([match[0], note])
+            text.replace_with(text[:match.start()], term, text[match.end():])
+
+
+def minutes(elements):
+    """How long it takes to read a section, in minutes."""
+    time = 0.0
+    for element in elements:
+        if element.name == "figure":
+            time += 0.3
+        elif "code" in element.get("class", ()):
+            time += element.text.count("\n") / 30
+        elif element.name not in ("details", "pre"):
+            chinese = len(re.findall(CJK, element.text))
+            time += chinese / 400 + (len(element.text.split()) - chinese / 20) / 220
+    return max(1, round(time))
+
+
+def set_contents(soup, main, texts):
+    """Fill both lists of contents, with the minutes of each section."""
+    for anchor in main.find_all("a", "anchor-link"):
+        anchor.decompose()
+    contents = soup.select(".contents ol")
+    for heading in main.find_all("h2"):
+        section = []
+        for element in heading.find_next_siblings():
+            if element.name == "h2":
+                break
+            section.append(element)
+        time = texts["minutes"].format(n=minutes(section))
+        item, link, span = soup.new_tag("li"), soup.new_tag("a", href=f"#{heading['id']}"), soup.new_tag("span")
+        link.string, span.string = heading.text, time
+        item.extend([link, span])
+        for place in contents:
+            place.append(copy(item))

@@ -1,0 +1,45 @@
+"""What a notebook's output carries beside its picture, so that the page can bring the picture to life.
+
+    data, metadata = Image(png, alt=alt)._repr_mimebundle_()
+    display(data | live("batch", {"texts": [["Opposite of big?", " small."]]}), metadata=metadata, raw=True)
+
+Jupyter, GitHub and Colab know nothing of MIME and show the picture. The page puts the figure in its place; instead of a
+picture there may be "text/markdown", such as a table. The alternative text is the picture's caption, too.
+
+The data of each figure, all of it JSON:
+
+    ask         {"questions": [{"task": str, "instruction": str, "input": str}, ...]}
+                Questions to choose from; a button shows the task. The first is asked at once. This figure stands at the
+                top of the page, and the picture stays where it is.
+
+    token       {"prompt": str, "ids": [int, ...]}
+                A prompt as the model reads it, and GPT-2's ids of the answer that the fine-tuned model gave, with the
+                end of text.
+
+    training    {"steps": [int, ...],
+                 "losses": {"train": [[step, loss], ...], "val": [[step, loss], ...]},
+                 "answers": [{"question": str, "answer": str, "said": [[[token, probability], ...], ...]}, ...]}
+                A watched training. `steps`, from 0 upwards, are where one can stop; losses may be noted at other steps,
+                too. `said` has for each of the steps the tokens of the model's answer, as texts, with the probability
+                of each when it was chosen; the last is "<|endoftext|>" if the answer ended. `answer` is the wanted one.
+
+    batch       {"texts": [[question, answer], ...]}
+                Three short texts, strings; an answer begins with its space.
+
+    attention   {"prompt": str}
+                A prompt as the model reads it. The fine-tuned model's answer is added in the page.
+"""
+
+MIME = "application/vnd.gpt2-tutorial+json"
+KEYS = {"ask": {"questions"}, "token": {"prompt", "ids"}, "training": {"steps", "losses", "answers"},
+        "batch": {"texts"}, "attention": {"prompt"}}
+
+
+def live(figure, data):
+    """The bundle for one figure: {MIME: data}. Raises ValueError for a figure that the page hasn't, or for other keys
+    than the figure's."""
+    if figure not in KEYS:
+        raise ValueError(f"the page has no figure {figure!r}, only {', '.join(KEYS)}")
+    if set(data) != KEYS[figure]:
+        raise ValueError(f"the figure {figure!r} wants {sorted(KEYS[figure])}, not {sorted(data)}")
+    return {MIME: {"figure": figure, **data}}

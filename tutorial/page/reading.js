@@ -1,0 +1,66 @@
+/* The page itself: contents that follow the reading, folding, copying, notes, and figures that come to life. */
+'use strict';
+
+// A figure gets its picture's place when the reader comes near it; until then, and without scripts, the picture stands.
+async function enliven(figure) {
+  const name = figure.dataset.figure, stage = h('div', {class: `stage ${name}`});
+  try {
+    await figures[name](stage, JSON.parse(figure.querySelector('script').textContent));
+    figure.querySelector('.still')?.remove();
+    figure.prepend(stage);
+    figure.classList.add('live');
+    figure.querySelector('figcaption')?.removeAttribute('aria-hidden');  // it repeated the picture's alternative text
+  } catch (error) {
+    figure.append(h('p', {class: 'fine', role: 'status'}, error.message));
+  }
+}
+
+const near = new IntersectionObserver(seen => seen.filter(entry => entry.isIntersecting).forEach(({target}) => {
+  near.unobserve(target);
+  enliven(target);
+}), {rootMargin: '600px'});
+const OF_THE_MINIATURE = ['token', 'attention'];  // after another model's run, its pictures stay
+document.querySelectorAll('figure[data-figure]').forEach(figure => {
+  if (!page.other || !OF_THE_MINIATURE.includes(figure.dataset.figure)) near.observe(figure);
+});
+
+document.querySelectorAll('.code').forEach(cell => {
+  // A line that is too long for a phone goes on with its own indent.
+  cell.querySelectorAll('.l').forEach(line => line.style.setProperty('--indent', line.textContent.search(/\S|$/)));
+  if (!navigator.clipboard) return;
+  const copy = button(plain('copy'), async () => {
+    await navigator.clipboard.writeText(cell.querySelector('pre').textContent);
+    copy.textContent = plain('copied');
+    setTimeout(() => { copy.textContent = plain('copy'); }, 1500);
+  }, {class: 'copy'});
+  cell.append(copy);
+});
+
+const folds = [...document.querySelectorAll('details.fold')];
+document.querySelectorAll('.unfold').forEach((toggle, _, toggles) => {
+  toggle.hidden = false;
+  toggle.addEventListener('click', () => {
+    const open = folds.some(fold => !fold.open);
+    folds.forEach(fold => { fold.open = open; });
+    toggles.forEach(each => { each.textContent = plain(open ? 'fold' : 'unfold'); });
+  });
+});
+
+addEventListener('keydown', event => {  // a glossary note goes away
+  if (event.key === 'Escape') document.activeElement.closest('.term')?.blur();
+});
+
+const menu = document.querySelector('.menu'), places = [...document.querySelectorAll('main h1, main h2')];
+const links = [...document.querySelectorAll('.contents a')];
+function follow() {
+  const now = places.filter(place => place.getBoundingClientRect().top < 160).pop() ?? places[0];
+  links.forEach(link => {
+    const here = decodeURIComponent(link.hash.slice(1)) === now.id;
+    if (here) link.setAttribute('aria-current', 'location');
+    else link.removeAttribute('aria-current');
+  });
+  menu.querySelector('.now').textContent = links.find(link => link.hasAttribute('aria-current'))?.textContent ?? '';
+}
+addEventListener('scroll', follow, {passive: true});
+menu.addEventListener('click', event => { if (event.target.closest('a')) menu.open = false; });
+follow();
