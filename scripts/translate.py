@@ -129,9 +129,11 @@ class Texts(ast.NodeVisitor):
         self.visit(ast.parse(source))
 
     def visit_Call(self, node):
-        self.calls.append(getattr(node.func, "attr", getattr(node.func, "id", "")))
-        self.generic_visit(node)
-        self.calls.pop()
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name != "live":  # data for the page
+            self.calls.append(name)
+            self.generic_visit(node)
+            self.calls.pop()
 
     def visit_Subscript(self, node):
         self.visit(node.value)

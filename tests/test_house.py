@@ -20,7 +20,8 @@ MAY_IMPORT = {  # of the project's own modules, from the ground floor up
     "engine/generation.py": {"engine.fast"},
     "engine/distributed.py": {"engine.fast"},
     "engine/randomness.py": {"weights.saved"},
-    "engine/checkpoints.py": {"engine.texts", "engine.distributed", "engine.randomness", "weights.files", "weights.saved"},
+    "engine/checkpoints.py": {"engine.distributed", "engine.randomness", "engine.texts", "weights.files",
+                              "weights.saved"},
     "engine/trainer.py": ENGINE,
     "tutorial": ENGINE | {"gpt_download", "tutorial"},
     "tutorial/page": ENGINE | {"gpt_download", "tutorial", "miniature"},  # whose model it shows
