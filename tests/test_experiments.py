@@ -128,8 +128,8 @@ def test_the_order_of_the_fingerprints():
     assert right["none"] > right["the first answer token is ignored"] > right["another template"]
     assert right["none"] > right["the end is ignored"] and end["the end is ignored"] < end["none"] - 0.1
     assert right["none"] > right["a space for the line feed"] > right["no header"]
-    assert right["the shift is forgotten"] == right["shifted twice"] == right["rate × 20"] == 0
-    assert min(true["the shift is forgotten"], true["shifted twice"]) > 3 > true["rate × 20"] > 1
+    assert right["the shift is forgotten"] == right["shifted twice"] == 0 < right["rate × 20"] < 0.5
+    assert min(true["the shift is forgotten"], true["shifted twice"]) > 3 > true["rate × 20"] > 0.8
 
 
 # --- What the notebook tells ---
@@ -158,10 +158,10 @@ def test_every_number_that_the_notebook_tells_is_the_files():
     assert right("control", "random, 8 epochs at 1e-3") < 1 < 40 < right("control", "random, 8 epochs at 1e-3", "form")
     assert 20 < right("control", "pretrained embeddings, random blocks, 8 epochs at 1e-3") < 60
     shares = findings.never_shown(FOUND)
-    for task in ("antonym", "category", "plural"):
-        assert shares[task]["without this task"][0] > 1.5 * shares[task]["base model"][0]
-    for task in ("definition", "passive voice", "question"):
-        assert shares[task]["without this task"][0] < 3 < shares[task]["with it"][0]
+    for task in ("antonym", "past tense", "plural", "category"):
+        assert shares[task]["without this task"][0] > 1.5 * shares[task]["base model"][0] > 0
+    for task in ("question", "definition"):
+        assert shares[task]["without this task"][0] == 0 and shares[task]["with it"][0] > 6
     for about in (findings.about_control, findings.about_facts, findings.about_never_shown, findings.about_parts,
                   findings.about_heads, findings.about_refusals, findings.about_lora):
         assert "nan" not in about(FOUND)

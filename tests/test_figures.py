@@ -208,7 +208,7 @@ def test_texts_from_data_are_not_translated(set_up, monkeypatch):
     assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["score", "Rest"]
 
 
-@pytest.mark.parametrize("live", [None, {"application/x": {"steps": [0, 1]}}])
+@pytest.mark.parametrize("live", [None, {"application/x+json": {"steps": [0, 1]}}])
 def test_a_figure_is_shown_once_with_its_caption(set_up, monkeypatch, live):
     """Half as wide as it has dots, with its alternative text and, below it, the caption."""
     shown = []

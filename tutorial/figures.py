@@ -92,10 +92,12 @@ def show(fig, caption, live=None):
     """
     import matplotlib.pyplot as plt
     from IPython.display import Image, Markdown, display
+    from PIL.Image import open as read_picture
     translate_labels(fig)
-    png = io.BytesIO()
-    fig.savefig(png, format="png", dpi=200, bbox_inches="tight")
+    drawn, png = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=200, bbox_inches="tight")
     plt.close(fig)
+    read_picture(drawn).convert("RGB").quantize().save(png, "png", optimize=True)  # 256 colours: a third of the bytes
     bundle, metadata = Image(png.getvalue(), retina=True, alt=caption)._repr_mimebundle_()  # retina: at half its size
     display(bundle | (live or {}), metadata=metadata, raw=True)
     display(Markdown("*" + re.sub(r"[\\`*_\[\]<>&$~]", lambda sign: f"&#{ord(sign[0])};", caption) + "*"))
@@ -548,7 +550,7 @@ def draw_shares(rows):
         for y, (right, number) in zip(places, counts):
             low, high = wilson(right, number) if number else (0, 0)
             ax.plot((low, high), (y, y), color=INK, linewidth=1.2)
-            ax.text(high + 0.015, y, label("{} of {}").format(right, number), va="center")
+            ax.text(high + 0.015, y, label("{} of {}").format(f"{right:.3g}", number), va="center")
     ax.set_yticks(range(len(rows)), [wrapped(fitted(label(name), 72), 36) for name in rows])
     ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
     ax.xaxis.set_major_formatter("{x:.0%}")
