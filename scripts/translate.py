@@ -106,15 +106,21 @@ def update(po, wanted):
             entry.obsolete = False
         else:
             entry = polib.POEntry(msgctxt=context, msgid=text)
-            known = {key[1]: key for key, entry in left.items() if key[0] == context and entry.msgstr}
-            for near in difflib.get_close_matches(text, known, n=1):
-                was = left.pop(known[near])
+            candidates = [key for key, entry in left.items() if key[0] == context and entry.msgstr]
+            near = max(candidates, key=lambda key: similarity(text, key[1]), default=None)
+            if near and similarity(text, near[1]) >= 0.5:
+                was = left.pop(near)
                 entry.msgstr, entry.flags = was.msgstr, ["fuzzy"]
                 entry.previous_msgid = was.previous_msgid or was.msgid
         entries.append(entry)
     for entry in left.values():
         entry.obsolete = True
     po[:] = entries + [entry for entry in left.values() if entry.msgstr]
+
+
+def similarity(one, other):
+    """How much of two texts' words is the same, 0 to 1."""
+    return difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
 
 
 # --- Texts in code cells ---
