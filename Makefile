@@ -14,7 +14,7 @@ run: .venv/run
 	$(call execute,$(NOTEBOOK).ipynb,$(NOTEBOOK))
 	@echo "Answers, plots and the fine-tuned model: build/responses.json, build/*.png, build/gpt2-instruct.pt"
 
-# The same in Chinese, from translations/zh.json.
+# The same in Chinese, from translations/zh.po.
 zh: .venv/run
 	$(BIN)/python scripts/translate.py
 	$(call execute,build/$(NOTEBOOK).zh.ipynb,$(NOTEBOOK).zh)

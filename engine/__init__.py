@@ -8,6 +8,7 @@
     distributed     a model in parts on several processes
     precision       bfloat16 and float16 where the hardware has them
     lora            low-rank adapters: added, trained, merged
+    texts           what engine and tutorial say to a reader, in the reader's language
 
 `fast` and `generation` try out whether they compute what the textbook computes, for whatever has become of a model, and
 take the plain form where they don't. The modules import each other, the textbook and `weights/`.

@@ -19,6 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd  # of which all classes of dropo
 
 from engine.distributed import all_gather, broadcast, full, rank, shard_like, start_epoch, world_size
 from engine.randomness import Randomness
+from engine.texts import translate
 from weights.files import atomic_write, unlink_unlocked
 from weights.saved import bytes_of, plain
 
@@ -143,7 +144,7 @@ class Checkpoints:
         if rank() < len(saved["generators"]):  # more processes than before: new ones go on with what they have
             self.randomness.restore(saved["generators"][rank()])
             self.epoch_start = saved["epoch_starts"][rank()]
-        print(f"Going on from {path}")
+        print(translate("Going on from {}").format(path))
 
 
 # --- Files ---
@@ -165,7 +166,7 @@ def newest_sound(folder):
     for path in numbered(folder):
         if is_sound(path):
             return path
-        print(f"{path} is damaged: trying the one before it")
+        print(translate("{} is damaged: trying the one before it").format(path))
     return None
 
 

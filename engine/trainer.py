@@ -21,6 +21,7 @@ from engine.distributed import full, total, without_repetitions, world_size
 from engine.fast import IGNORE_INDEX, context_length, fast_layers, freed_memory, own_memory, packed_loss
 from engine.generation import evaluation_mode, generate
 from engine.precision import LossScaler, mixed_precision, number_format
+from engine.texts import translate
 from previous_chapters import text_to_token_ids, token_ids_to_text
 
 
@@ -200,13 +201,13 @@ class TrainingLog:
         """Show a bar, if wanted, inside the `with` block. A KeyboardInterrupt (a notebook's stop button) ends the block
         without an error."""
         # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
-        with tqdm(initial=self.step, total=self.last, desc="Fine-tuning", unit="step", file=sys.stdout,
-                  disable=not bar) as self.bar:
+        with tqdm(initial=self.step, total=self.last, desc=translate("Fine-tuning"), unit=translate("step"),
+                  file=sys.stdout, disable=not bar) as self.bar:
             try:
                 yield
             except KeyboardInterrupt:
-                self.say("Interrupted: the model keeps what it has learned up to here, and the losses noted so far are "
-                         "returned.")
+                self.say(translate("Interrupted: the model keeps what it has learned up to here, and the losses noted "
+                                   "so far are returned."))
 
     def say(self, line):
         """Print a line above the bar; only inside `shown`."""
@@ -231,8 +232,8 @@ class TrainingLog:
         train_loss = self.loss_sum / max(self.tokens, 1)
         self.notes.append((train_loss, val_loss, self.tokens_seen))
         self.loss_sum, self.tokens = 0.0, 0
-        self.say(f"Ep {self.step // self.steps_per_epoch + 1} (Step {self.step:06d}): Train loss {train_loss:.3f}, "
-                 f"Val loss {val_loss:.3f}")
+        self.say(translate("Ep {epoch} (Step {step:06d}): Train loss {train:.3f}, Val loss {val:.3f}").format(
+            epoch=self.step // self.steps_per_epoch + 1, step=self.step, train=train_loss, val=val_loss))
 
     def history(self):
         """The notes as three lists: training losses, validation losses, tokens seen."""

@@ -1,20 +1,29 @@
-"""Build the Chinese edition of the notebook, without executing it: python scripts/translate.py [--check]
+"""Update the Chinese edition from the English notebook and build it, without executing it:
 
-`translations/zh.json` holds the Chinese texts only; the code comes from the English notebook.
+    python scripts/translate.py [--check]
 
-    markdown  {cell id: a hash of the English text, and the paragraphs of the Chinese one}
-    printed   {cell id: {text in the cell's code: its translation, or null if it stays English}}
-    drawn     the same for texts in figures
-    labels    {text that the functions of tutorial/figures.py draw: its translation}
+`translations/zh.po` (gettext; Poedit and Weblate edit it) has a message for each text that a reader sees. Its context
+says where the text stands:
 
-With --check nothing is built: what is stale, missing or left over is listed by cell.
+    <cell>          a paragraph of a Markdown cell; blocks of code aren't messages
+    <cell>: code    what a code cell prints or draws, as the inside of an f-string, and its comments that are prose
+    modules         what the project's modules say (`engine/texts.py`)
+
+New texts get an empty message. For one that has changed, the old translation is kept and marked fuzzy, with the old
+English beside it. Those that have vanished become obsolete. To keep a text in English, repeat it as its translation.
+Without a translation, or with a fuzzy one, the edition has the English text.
+
+With --check nothing is written: what is missing, fuzzy or wrong is listed.
 """
 
 import ast
+import difflib
 import hashlib
+import io
 import json
 import re
 import sys
+import tokenize
 from collections import Counter
 from pathlib import Path
 from unicodedata import east_asian_width
@@ -22,94 +31,137 @@ from unicodedata import east_asian_width
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import nbformat
-from matplotlib import get_cachedir
+import polib
 
+from engine.texts import CONTEXT
 from tutorial import NOTEBOOK, ROOT
 from tutorial.figures import cjk_fonts
 
-TRANSLATION = ROOT / "translations/zh.json"
+TRANSLATION = ROOT / "translations/zh.po"
 BUILT = ROOT / "build" / f"{NOTEBOOK.stem}.zh.ipynb"
-FROM_BUILD = """\
+FROM_FOLDER = """\
 import os
 
-if os.path.exists("../translations/zh.json"):  # from build/ to the project's folder
-    os.chdir("..")
+if not os.path.exists("gpt_download.py") and os.path.exists("../gpt_download.py"):
+    os.chdir("..")  # from the folder of this notebook to the project's
 
 """
-WITH_LABELS = '\nfigures.read_labels("translations/zh.json")'
-FENCE = re.compile(r"^```\w*\n.*?^```$", re.MULTILINE | re.DOTALL)
-FIELD = re.compile(r"(\{\{|\}\}|\{[^{}]+\})")  # or a doubled brace
+SET_UP, SET_UP_CHINESE = "figures.set_up_figures()", 'figures.set_up_figures("translations/zh.po")'
+SHOWN = {"print", "Markdown", "markdown_table", "show", "tqdm", "append"}  # calls whose texts a reader sees
+BETWEEN = re.compile(r"(^```\w*\n.*?^```$|\n(?:>?\n)+)", re.MULTILINE | re.DOTALL)  # paragraphs: code, or blank lines
+FIELD = re.compile(r"(\{\{|\}\}|\{[^{}]*\})")  # or a doubled brace
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+WORD, PROSE = r"[A-Za-z]{2}", r"[A-Za-z]{2} [a-z]{2}"
 
 
-def build(notebook, translation, drawn=True):
-    """The notebook in Chinese, without outputs; figures stay English unless `drawn`."""
-    notebook = nbformat.from_dict(notebook)
+# --- What there is to translate ---
+
+
+def messages(notebook):
+    """All texts of a notebook and of the modules that a reader sees, in order: {(context, text): None}."""
+    found = {}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = chinese_text(cell, translation)
+        found |= dict.fromkeys((context, text) for context, text in texts_of(cell) if text)
+    return found | dict.fromkeys((CONTEXT, text) for text in texts_of_modules())
+
+
+def texts_of(cell):
+    code = f"{cell.id}: code"
+    if cell.cell_type == "code":
+        yield from ((code, text) for text in Texts(cell.source).found.values())
+        yield from ((code, comment) for _, comment in comments(cell.source))
+        return
+    for number, part in enumerate(BETWEEN.split(cell.source)):
+        if number % 2 == 0 and is_text(part):
+            yield cell.id, part.strip("\n")
+        yield from ((code, comment) for _, comment in comments(python_in(part)))
+
+
+def is_text(paragraph):
+    """Whether a paragraph has words outside HTML's tags."""
+    return re.search(WORD, re.sub(r"<[^>]*>", "", paragraph))
+
+
+def python_in(block):
+    """The code in a block of Python, "" for anything else."""
+    return block.removeprefix("```python\n").removesuffix("```") if block.startswith("```python\n") else ""
+
+
+def texts_of_modules():
+    """The literal texts in calls of `translate`, `marked` and `label`."""
+    files = sorted(path for folder in ("engine", "tutorial", "miniature") for path in (ROOT / folder).rglob("*.py"))
+    for node in (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+        is_call = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("translate", "marked", "label")
+        if is_call and isinstance(node.args[0], ast.Constant):
+            yield node.args[0].value
+
+
+def update(po, wanted):
+    """Bring the messages of a .po file up to date: those that are `wanted`, in this order, then the obsolete ones."""
+    old = {(entry.msgctxt, entry.msgid): entry for entry in po}
+    left = {key: entry for key, entry in old.items() if key not in wanted}
+    entries = []
+    for context, text in wanted:
+        if entry := old.get((context, text)):
+            entry.obsolete = False
         else:
-            table = translation["printed"].get(cell.id, {}) | (translation["drawn"].get(cell.id, {}) if drawn else {})
-            cell.source = translated_code(cell.source, table)
-            cell.update(outputs=[], execution_count=None)
-    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    first.source = FROM_BUILD + first.source
-    if drawn:
-        setting_up = next(cell for cell in notebook.cells if "figures.set_up_figures()" in cell.source)
-        setting_up.source += WITH_LABELS
-    notebook.metadata["title"] = notebook.cells[0].source.splitlines()[0].lstrip("# ")  # the web page's
-    return notebook
+            entry = polib.POEntry(msgctxt=context, msgid=text)
+            candidates = [key for key, entry in left.items() if key[0] == context and entry.msgstr]
+            near = max(candidates, key=lambda key: similarity(text, key[1]), default=None)
+            if near and similarity(text, near[1]) >= 0.5:
+                was = left.pop(near)
+                entry.msgstr, entry.flags = was.msgstr, ["fuzzy"]
+                entry.previous_msgid = was.previous_msgid or was.msgid
+        entries.append(entry)
+    for entry in left.values():
+        entry.obsolete = True
+    po[:] = entries + [entry for entry in left.values() if entry.msgstr]
 
 
-# --- Markdown cells ---
-
-
-def english_hash(text):
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def chinese_text(cell, translation):
-    """The Chinese of a markdown cell. A line that is ``` alone stands for the English cell's next block of code."""
-    blocks = iter(FENCE.findall(cell.source))
-    chinese = "\n".join(translation["markdown"][cell.id]["chinese"])
-    return re.sub(r"^```$", lambda line: next(blocks, line[0]), chinese, flags=re.MULTILINE)
-
-
-def numbers(text):
-    """The numbers in a text outside links, with their counts. Millions are left out: Chinese writes them in
-    characters."""
-    return Counter(re.findall(r"\d++(?:[.,]\d++)*+(?! million)", LINK.sub("", text)))
+def similarity(one, other):
+    """How much of two texts' words is the same, 0 to 1."""
+    return difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
 
 
 # --- Texts in code cells ---
 
 
 class Texts(ast.NodeVisitor):
-    """The strings in a cell's code that may be texts for the reader: {node: template}. A template is the inside of an
-    f-string. Docstrings, error messages and keys in brackets are left out."""
+    """The strings in a cell's code that a reader sees: {node: template}. A template is the inside of an f-string. Those
+    in `drawn` stand in a figure. Keys aren't for readers: in brackets, or what a comprehension goes through."""
 
     def __init__(self, source):
-        self.found = {}
+        self.found, self.drawn, self.calls = {}, set(), []
         self.visit(ast.parse(source))
 
-    def visit_Expr(self, node):
-        if not isinstance(node.value, ast.Constant):
+    def visit_Call(self, node):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name != "live":  # data for the page
+            self.calls.append(name)
             self.generic_visit(node)
-
-    def visit_Raise(self, node):
-        pass
+            self.calls.pop()
 
     def visit_Subscript(self, node):
         self.visit(node.value)
         if not isinstance(node.slice, ast.Constant):
             self.visit(node.slice)
 
+    def visit_comprehension(self, node):
+        pass
+
     def visit_Constant(self, node):
         if isinstance(node.value, str):
-            self.found[node] = template(node)
+            self.note(node)
 
     def visit_JoinedStr(self, node):
-        self.found[node] = template(node)
+        self.note(node)
+
+    def note(self, node):
+        drawn = any(name.startswith(("draw_", "plot_")) for name in self.calls)
+        if (drawn or not SHOWN.isdisjoint(self.calls)) and re.search(WORD, words(template(node))):
+            self.found[node] = template(node)
+            if drawn:
+                self.drawn.add(node)
 
 
 def template(node):
@@ -122,6 +174,12 @@ def template(node):
     return "".join(map(template, node.values))
 
 
+def comments(source):
+    """The comments of a code that are prose, but for "# ": [(token, text), ...]."""
+    return [(token, token.string.lstrip("# ")) for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if token.type == tokenize.COMMENT and re.search(PROSE, token.string)]
+
+
 def words(text):
     """A template without its fields."""
     return "".join(FIELD.split(text)[::2])
@@ -129,9 +187,10 @@ def words(text):
 
 def fields(text):
     """The expressions in a template, sorted, without their formats, which may differ: a Chinese character is two
-    columns wide."""
-    return sorted(ast.unparse(ast.parse(f'f"""{field}"""', mode="eval").body.values[0].value)
-                  for field in FIELD.split(text)[1::2] if field not in ("{{", "}}"))
+    columns wide. A word in a variable is translated by `figures.translate`."""
+    found = [field[1:-1] for field in FIELD.split(text)[1::2] if field not in ("{{", "}}")]
+    return sorted(re.sub(r"^figures\.translate\((\w+)\)$", r"\1", re.sub(r"(![rs])?(:[^'\"\[\]()]*)?$", "", field))
+                  for field in found)
 
 
 def literal(text, column=0, longest=10**6):
@@ -148,14 +207,54 @@ def literal(text, column=0, longest=10**6):
     return ("\n" + " " * column).join(f'{"f" if FIELD.search(line) else ""}"{line}"' for line in lines)
 
 
-def translated_code(source, table):
-    """The code of a cell with the texts in `table` replaced. A text of several lines is broken into lines again."""
+# --- The edition ---
+
+
+def build(notebook, po, drawn=True):
+    """The notebook in Chinese, without outputs; texts that code cells draw stay English unless `drawn`."""
+    notebook = nbformat.from_dict(notebook)
+    chinese = {(entry.msgctxt, entry.msgid): entry.msgstr for entry in po if entry.translated()}
+    for cell in notebook.cells:
+        code = {text: translation for (context, text), translation in chinese.items() if context == f"{cell.id}: code"}
+        if cell.cell_type == "code":
+            cell.source = translated_code(cell.source, code, drawn)
+            cell.update(outputs=[], execution_count=None)
+        else:
+            parts = BETWEEN.split(cell.source)
+            for number, part in enumerate(parts):
+                if number % 2 == 0 and part:
+                    text = part.strip("\n")
+                    parts[number] = part.replace(text, chinese.get((cell.id, text), text)) if text else part
+                elif python := python_in(part):
+                    parts[number] = part.replace(python, translated_code(python, code, texts=False))
+            cell.source = "".join(parts)
+    first = next(cell for cell in notebook.cells if "gpt_download.py" in cell.source and cell.cell_type == "code")
+    first.source = FROM_FOLDER + first.source
+    [set_up] = [cell for cell in notebook.cells if SET_UP in cell.source]
+    set_up.source = set_up.source.replace(SET_UP, SET_UP_CHINESE)
+    notebook.metadata["title"] = notebook.cells[0].source.splitlines()[0].lstrip("# ")  # the web page's
+    return notebook
+
+
+def translated_code(source, table, drawn=True, texts=True):
+    """The code with the texts and comments in `table` replaced. A text of several lines is broken into lines again."""
     code, line_starts = source.encode(), [0]  # ast counts columns in bytes
-    for line in code.splitlines(keepends=True):
-        line_starts.append(line_starts[-1] + len(line))
-    places = [(line_starts[node.lineno - 1] + node.col_offset, line_starts[node.end_lineno - 1] + node.end_col_offset,
-               literal(table[text], node.col_offset, 88 if node.lineno < node.end_lineno else 10**6))
-              for node, text in Texts(source).found.items() if table.get(text)]
+    lines = source.splitlines(keepends=True)
+    for line in lines:
+        line_starts.append(line_starts[-1] + len(line.encode()))
+    places = []
+    found = Texts(source) if texts else None
+    for node, text in found.found.items() if texts else ():
+        if table.get(text) and (drawn or node not in found.drawn):
+            longest = 88 if node.lineno < node.end_lineno else 10**6
+            places.append((line_starts[node.lineno - 1] + node.col_offset,
+                           line_starts[node.end_lineno - 1] + node.end_col_offset,
+                           literal(table[text], node.col_offset, longest)))
+    for token, text in comments(source):
+        if table.get(text):
+            row, column = token.start
+            start = line_starts[row - 1] + len(lines[row - 1][:column].encode())
+            places.append((start, start + len(token.string.encode()), token.string.replace(text, table[text])))
     for start, end, chinese in sorted(places, reverse=True):
         code = code[:start] + chinese.encode() + code[end:]
     return code.decode()
@@ -164,56 +263,58 @@ def translated_code(source, table):
 # --- Checks ---
 
 
-def problems(notebook, translation):
-    """What is stale, missing or left over in the translation, in sentences that begin with the cell's id."""
-    ids = {cell.id: cell for cell in notebook.cells}
-    for part in ("markdown", "printed", "drawn"):
-        yield from (f"{name}: the notebook has no such cell, but {part} has it" for name in translation[part]
-                    if name not in ids)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            yield from (f"{cell.id}: {problem}" for problem in problems_of_code(cell, translation))
-        elif cell.id not in translation["markdown"]:
-            yield f"{cell.id}: not translated (the hash of the English is {english_hash(cell.source)})"
+def problems(notebook, po):
+    """What is missing, fuzzy or wrong in a translation that was brought up to date, in sentences that begin with the
+    context."""
+    for entry in po:
+        start = " ".join(entry.msgid.split())
+        start = start if len(start) <= 60 else start[:59] + "…"
+        if entry.obsolete:
+            continue
+        if not entry.msgstr:
+            yield f"{entry.msgctxt}: not translated: {start!r}"
+        elif entry.fuzzy:
+            yield f"{entry.msgctxt}: fuzzy, the English has changed: {start!r}"
         else:
-            yield from (f"{cell.id}: {problem}" for problem in problems_of_text(cell, translation))
-    if not any(cell.id not in translation["markdown"] for cell in notebook.cells if cell.cell_type == "markdown"):
-        yield from broken_links(build(notebook, translation))
+            yield from (f"{entry.msgctxt}: {problem}: {start!r}" for problem in problems_of(entry))
+    yield from broken_links(build(notebook, po))
 
 
-def problems_of_text(cell, translation):
-    entry = translation["markdown"][cell.id]
-    if entry["english"] != english_hash(cell.source):
-        yield (f"the English has changed since it was translated; once the Chinese says the same, its hash is "
-               f"{english_hash(cell.source)}")
-    if entry["chinese"].count("```") != len(FENCE.findall(cell.source)):
-        yield f"the English has {len(FENCE.findall(cell.source))} blocks of code: the Chinese needs a line ``` for each"
-    chinese = chinese_text(cell, translation)
-    if added := numbers(chinese) - numbers(cell.source):
+def problems_of(entry):
+    english, chinese = entry.msgid, entry.msgstr
+    is_markdown = not entry.msgctxt.endswith(": code")
+    if not is_markdown or entry.msgctxt == CONTEXT:
+        if fields(english) != fields(chinese):
+            yield f"other fields: {', '.join(fields(chinese))}"
+        english, chinese = words(english), words(chinese)
+    if added := numbers(chinese) - numbers(english):
         yield f"numbers that the English doesn't have: {', '.join(added)}"
-    if dropped := numbers(cell.source) - numbers(chinese):
+    if dropped := numbers(english) - numbers(chinese):
         yield f"numbers of the English that are missing: {', '.join(dropped)}"
+    if is_markdown:
+        links = [Counter(link for link in LINK.findall(text) if link[0] != "#") for text in (english, chinese)]
+        if links[0] != links[1]:
+            yield f"other links: {', '.join((links[0] - links[1]) + (links[1] - links[0]))}"
+        code = [set(re.findall("`[^`]+`", text)) for text in (english, chinese)]
+        if code[0] - code[1]:
+            yield f"code of the English that is missing: {', '.join(sorted(code[0] - code[1]))}"
+    if english.startswith("#") and not chinese.startswith(re.match("#+ ?", english)[0]):
+        yield "no heading of the same level"
+    if english.startswith(">") and not chinese.startswith(">"):
+        yield "no box"
+    if english.count("\n|") != chinese.count("\n|"):
+        yield "another number of rows"
 
 
-def problems_of_code(cell, translation):
-    tables = [translation[part].get(cell.id, {}) for part in ("printed", "drawn")]
-    found = set(Texts(cell.source).found.values())
-    for english, chinese in (pair for table in tables for pair in table.items()):
-        if english not in found:
-            yield f"there is no text {english!r} any more"
-        elif chinese and fields(english) != fields(chinese):
-            yield f"other fields in {chinese!r} than in {english!r}"
-        elif chinese and numbers(words(english)) != numbers(words(chinese)):
-            yield f"other numbers in {chinese!r} than in {english!r}"
-    for english in sorted(found):
-        is_prose = re.search(r"[a-z]{2,} [a-z]{2,}", words(english)) and "\nimport " not in english
-        if is_prose and not any(english in table for table in tables):
-            yield f"not translated, nor null to keep the English: {english!r}"
+def numbers(text):
+    """The numbers in a text outside links and titles in book marks, with their counts. Millions are left out: Chinese
+    writes them in characters."""
+    return Counter(re.findall(r"\d++(?:[.,]\d++)*+(?! million)", re.sub("《[^》]*》", "", LINK.sub("", text))))
 
 
 def broken_links(built):
     """The built notebook's links to headings and files that don't exist."""
-    text = {cell.id: FENCE.sub("", cell.source) for cell in built.cells if cell.cell_type == "markdown"}
+    text = {cell.id: "\n".join(BETWEEN.split(cell.source)[::2]) for cell in built.cells if cell.cell_type == "markdown"}
     headings = {heading.replace(" ", "-") for source in text.values()
                 for heading in re.findall(r"^#+ (.+)$", source, flags=re.MULTILINE)}
     for name, source in text.items():
@@ -224,20 +325,34 @@ def broken_links(built):
                 yield f"{name}: the link {link} leads nowhere"
 
 
+def source_hash(notebook):
+    sources = [cell.source for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def was_edited(path):
+    """Whether a built notebook isn't any more what was written there."""
+    notebook = nbformat.read(path, as_version=4)
+    return notebook.metadata.get("built") != source_hash(notebook)
+
+
 def main():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    translation = json.loads(TRANSLATION.read_text(encoding="utf-8"))
-    found = list(problems(notebook, translation))
+    notebook, po = nbformat.read(NOTEBOOK, as_version=4), polib.pofile(str(TRANSLATION), wrapwidth=100)
+    update(po, messages(notebook))
+    found = list(problems(notebook, po))
     print("\n".join(found) or "The Chinese edition is up to date.")
     if "--check" in sys.argv[1:]:
         sys.exit(bool(found))
-    drawn = bool(cjk_fonts())
-    if not drawn:
+    po.save()
+    if BUILT.exists() and was_edited(BUILT):
+        sys.exit(f"{BUILT} was edited since it was built: move it, or delete it to have it built anew")
+    if not (drawn := bool(cjk_fonts())):
         print("No font for Chinese, so figures stay English. apt-get install fonts-noto-cjk brings one, on Fedora dnf "
-              "install google-noto-sans-cjk-fonts; then delete matplotlib's font cache: rm "
-              f"{get_cachedir()}/fontlist-*.json")
+              "install google-noto-sans-cjk-fonts.")
+    built = build(notebook, po, drawn)
+    built.metadata["built"] = source_hash(built)
     BUILT.parent.mkdir(exist_ok=True)
-    nbformat.write(build(notebook, translation, drawn), BUILT)
+    nbformat.write(built, BUILT)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ MAY_IMPORT = {  # of the project's own modules, from the ground floor up
     "engine/fast.py": TEXT | {"engine.randomness"},
     "engine/precision.py": set(),
     "engine/lora.py": set(),
+    "engine/texts.py": set(),
     "engine/generation.py": {"engine.fast"},
     "engine/distributed.py": {"engine.fast"},
     "engine/randomness.py": {"weights.saved"},
-    "engine/checkpoints.py": {"engine.distributed", "engine.randomness", "weights.files", "weights.saved"},
+    "engine/checkpoints.py": {"engine.distributed", "engine.randomness", "engine.texts", "weights.files",
+                              "weights.saved"},
     "engine/trainer.py": ENGINE,
     "tutorial": ENGINE | {"gpt_download", "tutorial"},
     "tutorial/page": ENGINE | {"gpt_download", "tutorial", "miniature"},  # whose model it shows

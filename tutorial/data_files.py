@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from engine.texts import marked, translate
 from tutorial.entries import FORMATS, UNKNOWN_KEYS, BadEntry, format_of, to_entry
 
 OTHER_FILES = {  # how they begin
@@ -61,8 +62,9 @@ def load_entries(path, skip_bad=False):
         how_many = f"{len(records) - len(entries):,} of {len(records):,} entries can't be used (numbered from 0)"
         raise ValueError(shorten(f"{name}: {how_many}: {reasons}", 730) + ". Correct or remove them"
                          + ("" if skip_bad else ", or set SKIP_BAD_ENTRIES=1 to leave them out"))
-    left_out = f"; left out: {reasons}" if bad else ""
-    return entries, shorten(f"{len(entries):,} entries, {kind}, {found}{left_out}", 800)
+    left_out = translate("; left out: {}").format(reasons) if bad else ""
+    line = translate("{n:,} entries, {kind}, {found}").format(n=len(entries), kind=translate(kind), found=found)
+    return entries, shorten(line + left_out, 800)
 
 
 def check_records(records):
@@ -80,8 +82,10 @@ def check_records(records):
         formats[format_name] += 1
         ignored.update(unused)
         changes.update(changed)
-    keys = "; other keys: " + shorten(", ".join(map(printable, ignored)), 200) if ignored else ""
-    return entries, dict(bad), " and ".join(formats) + keys + "".join(f"; {what}: {n:,}" for what, n in changes.items())
+    found = translate(" and ").join(map(translate, formats))
+    if ignored:
+        found += translate("; other keys: {}").format(shorten(", ".join(map(printable, ignored)), 200))
+    return entries, dict(bad), found + "".join(f"; {translate(what)}: {n:,}" for what, n in changes.items())
 
 
 def check_text(entry):
@@ -109,7 +113,9 @@ def check_lengths(entries, lengths, max_tokens, skip_bad=False):
         raise ValueError(f"{found}: shorten or remove them" + (
             "" if skip_bad else ", or set SKIP_BAD_ENTRIES=1 to leave them out"))
     if too_long:
-        print(f"left out: {found}")
+        print(translate("left out: {n:,} of {total:,} entries have more than the model's {limit:,} tokens (numbered "
+                        "from 0: {numbers})").format(n=len(too_long), total=len(entries), limit=max_tokens,
+                                                numbers=first_ten(too_long)))
     left_out = set(too_long)
     return [entry for number, entry in enumerate(entries) if number not in left_out]
 
@@ -184,21 +190,21 @@ def from_json(data):
     """The records and the kind of a JSON list, of an object that holds one list, or of a single entry. Raises
     OtherFile."""
     if isinstance(data, list):
-        return data, "JSON list"
+        return data, marked("JSON list")
     data = {key: value for key, value in data.items() if value is not None}
     if format_of(data) and not is_by_columns(data):
-        return [data], "JSON Lines"
+        return [data], marked("JSON Lines")
     lists = {} if is_by_columns(data) else lists_of_objects(data)
     if len(lists) > 1:
         raise OtherFile(f"JSON with several lists ({shorten(', '.join(lists), 150)}): save the one you want")
     if lists:
-        return *lists.values(), "JSON object with one list"
+        return *lists.values(), marked("JSON object with one list")
     objects = [data, *(value for value in data.values() if isinstance(value, dict))]
     if any(map(is_by_columns, objects)) or data.keys() >= {"columns", "data"}:
         raise OtherFile("JSON by columns: save it as a list of entries (pandas: orient='records')")
     if any(map(format_of, objects)):
         raise OtherFile("JSON by index: save it as a list of entries (pandas: orient='records')")
-    return [data], "JSON Lines"
+    return [data], marked("JSON Lines")
 
 
 def is_by_columns(data):
@@ -269,7 +275,7 @@ def read_table(text, start, delimiter, keys):
     """The records of a table with these keys, and the kind. Raises OtherFile for a quote in a wrong place, and for
     several columns of one name."""
     (_, header, *_), *rows = read_rows(text, start, delimiter)
-    kind = "CSV"
+    kind = marked("CSV")
     if several := [printable(key) for key, n in Counter(filter(None, keys)).items() if n > 1]:
         raise OtherFile(f"CSV with several columns {shorten(', '.join(several), 150)}: keep the one you want")
     # Between tabs, quotes are often meant literally. They aren't where the header has them or where they are doubled.
@@ -277,7 +283,7 @@ def read_table(text, start, delimiter, keys):
             stray or is_several_rows(source, delimiter, len(keys)) for _, source, _, stray in rows):
         _, *literal = read_rows(text, start, delimiter, quotes=False)
         if all(len(fields) >= len(keys) for fields, *_ in literal):
-            rows, kind = literal, "CSV with literal quotes"
+            rows, kind = literal, marked("CSV with literal quotes")
     records, damaged = [], {}
     for fields, source, line, stray in rows:
         if stray:

@@ -7,10 +7,12 @@ keys of the record that have a value. A key whose value is null is as if it were
 import json
 import re
 
+from engine.texts import marked
+
 FORMATS = {  # name: the key of a chat, or the keys of the instruction and of the output
-    "chats (messages)": ["messages"], "chats (conversations)": ["conversations"],
-    "Alpaca's keys": ["instruction", "output"], "Dolly's keys": ["instruction", "response"],
-    "the keys prompt and completion": ["prompt", "completion"],
+    marked("chats (messages)"): ["messages"], marked("chats (conversations)"): ["conversations"],
+    marked("Alpaca's keys"): ["instruction", "output"], marked("Dolly's keys"): ["instruction", "response"],
+    marked("the keys prompt and completion"): ["prompt", "completion"],
 }
 INPUTS = ["input", "context"]
 TURN_KEYS = [("role", "from"), ("content", "value")]  # speaker and text of a turn, as OpenAI and ShareGPT spell them
@@ -78,9 +80,9 @@ def to_entry(record):
     if contexts and all(contexts):
         raise BadEntry("with both an input and a context")
     if any(systems):
-        changed["system messages put before the instruction"] = 1
+        changed[marked("system messages put before the instruction")] = 1
     if output != output.strip():
-        changed["outputs stripped of whitespace"] = 1
+        changed[marked("outputs stripped of whitespace")] = 1
     entry = {"instruction": "\n\n".join([*dict.fromkeys(filter(None, systems)), instruction]),
              "input": "".join(contexts), "output": output.strip()}
     others = {key: value for key, value in record.items()
@@ -105,7 +107,7 @@ def to_text(value, what, changed, required=False):
         changed[f"placeholders for an empty {what.split(' ', 1)[1]} removed"] = 1
         return ""
     if "\r" in text:
-        changed[r"line ends changed to \n"] = 1
+        changed[marked(r"line ends changed to \n")] = 1
     return re.sub(r"\r\n?", "\n", text)
 
 

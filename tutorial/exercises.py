@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from engine.fast import packed_loss
+from engine.texts import translate
 from gpt_download import load_gpt2, load_tokenizer
 from tutorial import MINIATURE_DIR
 from tutorial.instructions import InstructionDataset, custom_collate_fn
@@ -31,7 +32,7 @@ def check(number, *results):
     """Print that the results of exercise `number`, from 1, are as they should be. Raises AssertionError that says what
     isn't."""
     CHECKS[number - 1](*results)
-    print(f"Exercise {number}: that's it.")
+    print(translate("Exercise {}: that's it.").format(number))
 
 
 def mask_or_not(masked, unmasked):

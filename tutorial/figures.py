@@ -1,20 +1,20 @@
 """The tutorial's figures.
 
 The functions named `draw_...` and `plot_...` return a matplotlib figure. `show` displays it in the notebook, with its
-caption. A figure's own texts go through `label`, which translates them; texts from data are drawn as they are, never as
-markup. A colour has one meaning in all figures.
+caption. A figure's own texts, and the names of its rows and panels, go through `label`, which translates them; texts
+from data are drawn as they are, never as markup. A colour has one meaning in all figures.
 """
 
 import io
-import json
 import logging
 import math
 import re
 import textwrap
 from functools import cache
 from itertools import accumulate, pairwise
-from pathlib import Path
 from unicodedata import east_asian_width
+
+from engine.texts import marked, read_translation, translate
 
 from .data_files import shorten
 from .intervals import wilson
@@ -28,20 +28,25 @@ BEFORE = "#3f9c9a"   # teal: the base model, before fine-tuning
 AFTER = "#6f3fa0"    # purple: the fine-tuned model
 INK, SLATE, SILVER, MIST = "#26323f", "#8797a8", "#c3ced9", "#e6ebf0"  # without a meaning, from dark to light
 SHADES = "#f3f6f8", "#8397ab", "#23405c"  # a number, from low to high
-MEANINGS = {PROMPT: "only read", ANSWER: "counts in the loss", END: "end of text", PADDING: "ignored",
-            WRONG: "wrong", BEFORE: "before fine-tuning", AFTER: "after fine-tuning"}
+MEANINGS = {PROMPT: marked("only read"), ANSWER: marked("counts in the loss"), END: marked("end of text"),
+            PADDING: marked("ignored"), WRONG: marked("wrong"), BEFORE: marked("before fine-tuning"),
+            AFTER: marked("after fine-tuning")}
+TEXTBOOK = [marked("training"), marked("validation"), marked("epochs"), marked("loss per token (nats)"),
+            marked("tokens read, without padding")]  # what the textbook's `plot_losses` writes
+NAMES = [marked("before"), marked("after"), marked("any")]  # that the notebook gives to rows, and prints
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
 WIDTH = 9         # inches, at 100 dots each: what fits a page of 1,000 pixels
 LINE = 115        # characters of a monospaced text of 9 points, the smallest, that fit this width
-LABELS = {}       # {text of a figure: its translation}
 
 
-def set_up_figures():
+def set_up_figures(translation=None):
     """The style of all figures. Texts such as "$x$" are drawn as they are; Chinese, Japanese and Korean have a font if
-    one is installed."""
+    one is installed. translation: a .po file, by which all that the tutorial says is translated from now on."""
     import matplotlib.pyplot as plt  # in the functions: what imports this module without drawing doesn't wait for it
+    if translation:
+        read_translation(translation)
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # don't report a font without bold letters
     plt.rcParams.update({
         "text.parse_math": False, "font.family": ["DejaVu Sans", *cjk_fonts()], "font.size": 9, "axes.labelsize": 9,
@@ -51,6 +56,7 @@ def set_up_figures():
         "axes.prop_cycle": plt.cycler(color=[INK, SLATE]), "hatch.color": SLATE, "hatch.linewidth": 0.6})
 
 
+@cache
 def cjk_fonts():
     """The names of those CJK_FONTS that are installed."""
     from matplotlib import font_manager
@@ -64,14 +70,10 @@ def monospaced():
     return ["DejaVu Sans Mono", *plt.rcParams["font.family"]]
 
 
-def read_labels(path):
-    """From now on, translate the figures' own texts by the `labels` of a translation, a JSON file."""
-    LABELS.update(json.loads(Path(path).read_text(encoding="utf-8"))["labels"])
-
-
 def label(text):
-    """A figure's own text in the language of the labels that were read; any other text as it is."""
-    return LABELS.get(text, text)
+    """A figure's own text in the reader's language; in English if that has Chinese characters and no font for them."""
+    translation = translate(text)
+    return translation if columns(translation) == len(translation) or cjk_fonts() else text
 
 
 def translate_labels(fig):
@@ -194,14 +196,16 @@ def draw_map():
     """The three stages of training a language model, with an example text each; this tutorial is the second."""
     fig, ax = empty_axes(18, 5.6, (WIDTH, 2.8))
     question, middle, right = "What is the plural of glass?", 6.4, 12.7
-    stages = [("pretraining", "text of any kind", "learns to guess the next token"),
-              ("supervised fine-tuning", "questions with answers", "learns what is asked, how to answer, when to stop"),
-              ("preference tuning", "pairs of answers (RLHF, DPO)", "learns which answer people prefer")]
+    stages = [(label("pretraining"), label("text of any kind"), label("learns to guess the next token")),
+              (label("supervised fine-tuning"), label("questions with answers"),
+               label("learns what is asked, how to answer, when to stop")),
+              (label("preference tuning"), label("pairs of answers (RLHF, DPO)"),
+               label("learns which answer people prefer"))]
     for x, (name, reads, learns) in zip((0.1, middle, right), stages):
         box(ax, x, 0.7, 5.2, 4.9, "", MIST)
-        ax.text(x + 2.6, 1.1, label(name), ha="center", va="center", fontsize=11, weight="bold")
-        ax.text(x + 2.6, 1.65, label(reads), ha="center", va="center")
-        ax.text(x + 2.6, 4.95, wrapped(label(learns), 36), ha="center", va="center")
+        ax.text(x + 2.6, 1.1, name, ha="center", va="center", fontsize=11, weight="bold")
+        ax.text(x + 2.6, 1.65, reads, ha="center", va="center")
+        ax.text(x + 2.6, 4.95, wrapped(learns, 36), ha="center", va="center")
     for x in (middle, right):
         arrow(ax, (x - 1, 3.1), (x - 0.1, 3.1))
     ax.text(middle + 2.6, 0.35, "▼ " + label("you are here"), ha="center", va="center", weight="bold")
@@ -232,7 +236,7 @@ def draw_cells(tables):
     sizes = [max(map(len, rows), default=1) for rows in tables.values()]
     longest = max([4, *(columns(fitted(text, LINE)) for text, _ in cells)])
     width = min(longest + 1, LINE // max(sizes))  # of a cell: the widest table has to fit
-    titles = [wrapped(title, size * width) for title, size in zip(tables, sizes)]
+    titles = [wrapped(label(title), size * width) for title, size in zip(tables, sizes)]
     head = 0.8 * max(title.count("\n") + 1 for title in titles)
     places, left, top, bottom = [], 0, 0, 0
     for size, title, rows in zip(sizes, titles, tables.values()):
@@ -259,7 +263,7 @@ def draw_tokens(rows, colours=None, values=None, low=0.0, high=1.0, line=LINE):
     """
     places, y = [], 0.0
     for name, tokens in rows.items():
-        places.append((0.0, y, 0.0, fitted(name, line), None))
+        places.append((0.0, y, 0.0, fitted(label(name), line), None))
         x, y = 0.0, y + 1.0
         for i, token in enumerate(tokens):
             token = fitted(token, line - 1)
@@ -300,7 +304,7 @@ def draw_next_token(panels, highlight=None, n=3):
         ax.bar_label(bars, map(percent, shares), padding=4)
         ax.set_yticks(range(len(shares)), names, family=monospaced())
         ax.set(xlim=(0, 1.2), ylim=(rows - 0.4, -0.6), xticks=[])
-        ax.set_title(wrapped(title, 100 // len(panels)), loc="left")
+        ax.set_title(wrapped(label(title), 100 // len(panels)), loc="left")
         ax.spines["bottom"].set_visible(False)
         ax.tick_params(length=0)
     return fig
@@ -332,10 +336,11 @@ def draw_one_head(tokens, scores, weights):
         ax.plot([(start + stop - (stop - start) * math.cos(angle)) / 2 for angle in angles],
                 [top - height * math.sin(angle) for angle in angles],
                 color=shades()(0.3 + 0.7 * weights[i]), linewidth=0.5 + 9 * weights[i], solid_capstyle="butt")
-    rows = [("score", map("{:.2f}".format, scores), label("sum")), ("exp(score)", map(brief, exps), brief(sum(exps))),
+    rows = [(label("score"), map("{:.2f}".format, scores), label("sum")),
+            ("exp(score)", map(brief, exps), brief(sum(exps))),
             ("weight = exp / sum", map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
     for y, (name, texts, total_text) in enumerate(rows, top + 1):
-        ax.text(0, y + 0.5, label(name), va="center")
+        ax.text(0, y + 0.5, name, va="center")
         ax.text(total - end / 2, y + 0.5, total_text, ha="center", va="center", family=monospaced(), weight="bold")
         for i, text in enumerate(texts):
             box(ax, left[i], y, left[i + 1] - left[i], 1, text, shades()(weights[i]) if y == top + 3 else "#ffffff",
@@ -384,30 +389,30 @@ def draw_architecture(B, T, cfg):
     fig, ax = empty_axes(18, 12.7, (WIDTH, 6.35))
     plain, weights = MIST, SILVER
     main, inner = [  # name, shape after it, colour; from the top
-        ("softmax and loss", label("one number"), plain),
-        ("output head = token embedding, transposed", f"({B}, {T}, {V:,})", weights),
-        ("final LayerNorm", f"({B}, {T}, {D})", weights),
-        ("{} transformer blocks", f"({B}, {T}, {D})", weights),
-        ("token embedding + position embedding", f"({B}, {T}, {D})", weights),
-        ("token ids", f"({B}, {T})", plain),
+        (label("softmax and loss"), label("one number"), plain),
+        (label("output head = token embedding, transposed"), f"({B}, {T}, {V:,})", weights),
+        (label("final LayerNorm"), f"({B}, {T}, {D})", weights),
+        (label("{} transformer blocks").format(L), f"({B}, {T}, {D})", weights),
+        (label("token embedding + position embedding"), f"({B}, {T}, {D})", weights),
+        (label("token ids"), f"({B}, {T})", plain),
     ], [
-        ("+  add to what came in", f"({B}, {T}, {D})", plain),
-        ("narrow: 4D → D", f"({B}, {T}, {D})", weights),
+        (label("+  add to what came in"), f"({B}, {T}, {D})", plain),
+        (label("narrow: 4D → D"), f"({B}, {T}, {D})", weights),
         ("GELU", f"({B}, {T}, {4 * D})", plain),
-        ("widen: D → 4D", f"({B}, {T}, {4 * D})", weights),
+        (label("widen: D → 4D"), f"({B}, {T}, {4 * D})", weights),
         ("LayerNorm", f"({B}, {T}, {D})", weights),
-        ("+  add to what came in", f"({B}, {T}, {D})", plain),
-        ("output projection", f"({B}, {T}, {D})", weights),
-        ("weights · values", f"({B}, {nh}, {T}, {D // nh})", plain),
-        ("mask, softmax", f"({B}, {nh}, {T}, {T})", plain),
-        ("queries · keys / √(D/nh)", f"({B}, {nh}, {T}, {T})", plain),
-        ("queries, keys, values", f"3 × ({B}, {nh}, {T}, {D // nh})", weights),
+        (label("+  add to what came in"), f"({B}, {T}, {D})", plain),
+        (label("output projection"), f"({B}, {T}, {D})", weights),
+        (label("weights · values"), f"({B}, {nh}, {T}, {D // nh})", plain),
+        (label("mask, softmax"), f"({B}, {nh}, {T}, {T})", plain),
+        (label("queries · keys / √(D/nh)"), f"({B}, {nh}, {T}, {T})", plain),
+        (label("queries, keys, values"), f"3 × ({B}, {nh}, {T}, {D // nh})", weights),
         ("LayerNorm", f"({B}, {T}, {D})", weights),
     ]
     for boxes, x, step, height in ((main, 0.1, 2.16, 1.1), (inner, 10, 1.0, 0.68)):
         for i, (name, shape, colour) in enumerate(boxes):
             y = 0.5 + i * step
-            box(ax, x, y, 4.9, height, wrapped(label(name).format(L), 28), colour)
+            box(ax, x, y, 4.9, height, wrapped(name, 28), colour)
             ax.text(x + 5.05, y + height / 2, shape, va="center", family=monospaced())
             if i + 1 < len(boxes):
                 arrow(ax, (x + 2.45, y + step), (x + 2.45, y + height))
@@ -416,7 +421,7 @@ def draw_architecture(B, T, cfg):
         ax.plot([10, 9.5, 9.5, 12.45], [top, top, bottom, bottom], color=SLATE, linewidth=1)
     for end in (0.3, 12.6):  # a block, enlarged
         ax.plot([8, 9.1, 9.1, 9.25], [7.53, 7.53, end, end], color=SLATE, linewidth=1, linestyle=":")
-    draw_key(ax, {weights}, {weights: "has weights of its own"})
+    draw_key(ax, {weights}, {weights: marked("has weights of its own")})
     ax.text(12.45, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
     return fig
 
@@ -437,8 +442,8 @@ def draw_lora(d_in, d_out, rank):
     """LoRA: a frozen matrix W, d_out by d_in, plus the product of B, d_out by rank, and A, rank by d_in. The rectangles
     are to scale, but for sides that would be too thin to see."""
     unit, gap, slot = 2 / max(d_in, d_out), 0.5, 1.4  # inches: of a row or column, between slots, least width of one
-    matrices = [("W", "frozen", d_out, d_in, MIST), ("B", "trained", d_out, rank, SLATE),
-                ("A", "trained", rank, d_in, SLATE)]
+    matrices = [("W", label("frozen"), d_out, d_in, MIST), ("B", label("trained"), d_out, rank, SLATE),
+                ("A", label("trained"), rank, d_in, SLATE)]
     sides = [(max(wide * unit, 0.06), max(high * unit, 0.06)) for _, _, high, wide, _ in matrices]
     slots = [max(wide, slot) for wide, _ in sides]
     tallest = max(high for _, high in sides)
@@ -447,7 +452,7 @@ def draw_lora(d_in, d_out, rank):
     for i, ((wide, high), (name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
         x = sum(slots[:i]) + i * gap + slots[i] / 2
         box(ax, x - wide / 2, middle - high / 2, wide, high, "", colour)
-        ax.text(x, middle - high / 2 - 0.08, f"{name}, {label(kind)}", ha="center", va="bottom", weight="bold")
+        ax.text(x, middle - high / 2 - 0.08, f"{name}, {kind}", ha="center", va="bottom", weight="bold")
         ax.text(x, middle + high / 2 + 0.08, f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(
             f"{rows * n_columns:,}"), ha="center", va="top", linespacing=1.4)
         if i > 0:
@@ -463,10 +468,10 @@ def plot_learning(seen):
     exactly and the probability of the end. The axis of the steps is logarithmic from 1."""
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(WIDTH * 0.75, 3), layout="constrained")
-    for name, text, marker, colour in (("exact", "questions answered exactly", "o", AFTER),
-                                       ("stop", "probability of the end after the right answer", "s", END)):
+    for name, text, marker, colour in (("exact", label("questions answered exactly"), "o", AFTER),
+                                       ("stop", label("probability of the end after the right answer"), "s", END)):
         ax.plot(list(seen), [snapshot[name] for snapshot in seen.values()], marker=marker, markersize=5, color=colour,
-                label=label(text))
+                label=text)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks(list(seen), list(seen))
     ax.minorticks_off()
@@ -505,7 +510,7 @@ def draw_wordings(tasks):
     rows = [(fitted(task, 30), pair) for task, pair in tasks.items()]
     rows.append((label("all"), [tuple(map(sum, zip(*counts))) for counts in zip(*tasks.values())]))
     fig, ax = plt.subplots(figsize=(WIDTH * 0.85, 0.28 * len(rows) + 1), layout="constrained")
-    styles = [("known wordings", {"markersize": 5, "color": INK}), ("new wordings", {
+    styles = [(label("known wordings"), {"markersize": 5, "color": INK}), (label("new wordings"), {
         "markersize": 9, "markerfacecolor": "none", "color": SLATE, "markeredgewidth": 2})]
     for y, (_, pair) in enumerate(rows):
         shares = [right / number if number else math.nan for right, number in pair]
@@ -513,13 +518,13 @@ def draw_wordings(tasks):
         heights = (y - 0.2, y + 0.2) if is_sum else (y, y)
         ax.plot(shares, heights, color=MIST, linewidth=0 if is_sum else 4, zorder=1)
         for x, height, (right, number), (name, style), place in zip(shares, heights, pair, styles, (1.1, 1.25)):
-            ax.plot(x, height, marker="o", linestyle="none", label=label(name) if is_sum else None, **style)
+            ax.plot(x, height, marker="o", linestyle="none", label=name if is_sum else None, **style)
             ax.text(place, y, f"{right}/{number}", ha="center", va="center")
             if is_sum and number:
                 ax.plot(wilson(right, number), (height, height), color=style["color"], linewidth=1.5)
     ax.axhline(len(rows) - 1.5, color=SLATE, linewidth=0.8)
-    for name, place in (("known", 1.1), ("new", 1.25)):
-        ax.text(place, -0.8, label(name), ha="center", va="center")
+    for name, place in ((label("known"), 1.1), (label("new"), 1.25)):
+        ax.text(place, -0.8, name, ha="center", va="center")
     ax.set_yticks(range(len(rows)), [name for name, _ in rows])
     ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1])
     ax.xaxis.set_major_formatter("{x:.0%}")
@@ -541,12 +546,12 @@ def draw_shares(rows):
         places = [y + (i - (len(series) - 1) / 2) * height for y in range(len(rows))]
         counts = [row[name] for row in rows.values()]
         ax.barh(places, [right / number if number else 0 for right, number in counts], height=height * 0.9,
-                color=colour, label=name)
+                color=colour, label=label(name))
         for y, (right, number) in zip(places, counts):
             low, high = wilson(right, number) if number else (0, 0)
             ax.plot((low, high), (y, y), color=INK, linewidth=1.2)
             ax.text(high + 0.015, y, label("{} of {}").format(f"{right:.3g}", number), va="center")
-    ax.set_yticks(range(len(rows)), [wrapped(fitted(name, 72), 36) for name in rows])
+    ax.set_yticks(range(len(rows)), [wrapped(fitted(label(name), 72), 36) for name in rows])
     ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
     ax.xaxis.set_major_formatter("{x:.0%}")
     ax.spines["bottom"].set_bounds(0, 1)

@@ -11,7 +11,7 @@ import torch
 from IPython.display import Markdown, display
 
 from previous_chapters import causal_attention
-from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable
+from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable, label
 from tutorial.instructions import format_prompt, generate_responses, token_losses
 from tutorial.scores import exact_match
 
@@ -105,8 +105,9 @@ def batch_strips(inputs, targets, tokenizer, rows=3):
         end = wanted.index(tokenizer.eot_token)                                 # the position of the last token
         ids = read[:end + 1] + [tokenizer.eot_token]
         counts = [False] + [target != -100 for target in wanted[:end]]
-        texts[f"row {number}"] = token_texts(ids, tokenizer) + [f"{len(read) - end - 1} × padding"]
-        colours[f"row {number}"] = [ANSWER if count else PROMPT for count in counts] + [END, PADDING]
+        name, padding = label("row {}").format(number), label("{} × padding").format(len(read) - end - 1)
+        texts[name] = token_texts(ids, tokenizer) + [padding]
+        colours[name] = [ANSWER if count else PROMPT for count in counts] + [END, PADDING]
     return texts, colours
 
 

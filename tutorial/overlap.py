@@ -10,9 +10,11 @@ from itertools import count
 
 import numpy as np
 
+from engine.texts import marked, translate
 from tutorial.data_files import shorten
 from tutorial.scores import UNSPACED, count_known, normalize, question
 
+PARTS = marked("training"), marked("test"), marked("validation")  # as the notebook names them
 NEAR = 0.6  # the similarity from which an entry is a near repetition
 END = 200  # of longer texts, so many characters are compared at the beginning and at the end
 
@@ -90,11 +92,12 @@ def describe_overlap(parts):
     text."""
     near, closest = near_repetitions(parts)
     training, *others = parts
-    lines = [f"{name}: {count_known(parts[name], parts[training])} of {len(parts[name])} repeat a {training} question "
-             f"exactly, {near[name]} nearly" for name in others]
+    lines = [translate("{part}: {n} of {total} repeat a {training} question exactly, {near} nearly").format(
+        part=translate(name), n=count_known(parts[name], parts[training]), total=len(parts[name]),
+        training=translate(training), near=near[name]) for name in others]
     for similarity, entry, earlier in closest:
         lines += [f"  {similarity:.0%} {shorten(entry['instruction'] + ' ' + entry['input'], 80)!r}",
                   f"      {shorten(earlier['instruction'] + ' ' + earlier['input'], 80)!r}"]
-    lines += [f"tasks without an entry in {name}: {shorten(', '.join(lacking), 200)}"
-              for name, lacking in missing_tasks(parts).items()]
+    lines += [translate("tasks without an entry in {part}: {tasks}").format(
+        part=translate(name), tasks=shorten(", ".join(lacking), 200)) for name, lacking in missing_tasks(parts).items()]
     return "\n".join(lines)

@@ -2,6 +2,8 @@
 
 import os
 
+from engine.texts import translate
+
 
 def setting(name, default):
     """The value of the environment variable `name`, converted to the type of `default` (str, int or float); `default`
@@ -18,5 +20,5 @@ def setting(name, default):
         kind = "a whole number" if type(default) is int else "a number"
         raise ValueError(f"the environment variable {name} is {text!r}: want {kind}, such as {default}") from error
     if value != default:
-        print(f"{name} = {value!r} (from the environment)")
+        print(translate("{} = {!r} (from the environment)").format(name, value))
     return value

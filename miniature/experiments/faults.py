@@ -10,6 +10,7 @@ from statistics import mean
 import torch
 
 from engine.fast import packed_loss
+from engine.texts import marked
 from miniature.experiments.models import (
     answers,
     fine_tuned,
@@ -148,19 +149,28 @@ def signs(run):
 
 
 FINGERPRINTS = {  # mistake: the number to look at first, and whether the signs of a run are this mistake's
-    "the end is ignored": ("answers begin right and go on", lambda of: of["begins right"] > of["right"] + 0.1),
-    "the first answer token is ignored": ("P(first token) is low after a good training", lambda of: of["shown"] and (
+    marked("the end is ignored"): (
+        marked("answers begin right and go on"), lambda of: of["begins right"] > of["right"] + 0.1),
+    marked("the first answer token is ignored"): (
+        marked("P(first token) is low after a good training"), lambda of: of["shown"] and (
         of["P(first)"] < 0.9 and of["shown"] < 0.9 * of["true"] < 1)),
-    "padding counts": ("a validation loss below the right one, and good answers", lambda of: of["shown"] and (
+    marked("padding counts"): (
+        marked("a validation loss below the right one, and good answers"), lambda of: of["shown"] and (
         of["right"] > 0.8 and of["shown"] < 0.9 * of["true"] < 1)),
-    "the shift is forgotten": ("losses that look perfect, and no answer", lambda of: of["shown"] and (
+    marked("the shift is forgotten"): (
+        marked("losses that look perfect, and no answer"), lambda of: of["shown"] and (
         of["shown"] < 0.05 and of["true"] > 3)),
-    "shifted twice": ("a loss that falls, and no answer", lambda of: of["shown"] and (
+    marked("shifted twice"): (
+        marked("a loss that falls, and no answer"), lambda of: of["shown"] and (
         of["shown"] > 0.05 and of["true"] > 3)),
-    "rate × 20": ("the loss stays high", lambda of: of["shown"] and of["shown"] == of["true"] > 1),
-    "a space for the line feed": ("good losses; P(first token) is 0", lambda of: of["shown"] is None and (
+    marked("rate × 20"): (
+        marked("the loss stays high"), lambda of: of["shown"] and of["shown"] == of["true"] > 1),
+    marked("a space for the line feed"): (
+        marked("good losses; P(first token) is 0"), lambda of: of["shown"] is None and (
         of["P(first)"] < 0.01 and of["right"] > 0.1)),
-    "no header": ("good losses; P(first token) is 0, answers are short", lambda of: of["shown"] is None and (
+    marked("no header"): (
+        marked("good losses; P(first token) is 0, answers are short"), lambda of: of["shown"] is None and (
         of["P(first)"] < 0.01 and of["right"] < 0.1)),
-    "another template": ("good losses; no answer is right", lambda of: of["shown"] is None and of["P(first)"] > 0.01),
+    marked("another template"): (
+        marked("good losses; no answer is right"), lambda of: of["shown"] is None and of["P(first)"] > 0.01),
 }

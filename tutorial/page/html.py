@@ -162,7 +162,7 @@ def set_glossary_notes(soup, main):
     rows = title.find_next("table").find_all("tr")[1:] if title else ()
     meanings = {}
     for term, *_, meaning in ([cell.text for cell in row.find_all("td")] for row in rows):
-        meanings |= {name.lower(): meaning for name in re.split(r", |、", term)}
+        meanings |= {name.lower(): meaning for name in re.split(r", |[、（）]", term) if name}
     if not meanings:
         return
     longest_first = "|".join(sorted(map(re.escape, meanings), key=len, reverse=True))
