@@ -197,7 +197,7 @@ def literal(text, column=0, longest=10**6):
     """A template as a Python string that starts at `column`, broken into lines of at most `longest` columns."""
     lines, width = [""], 0
     for number, part in enumerate(FIELD.split(text)):
-        for unit in [part] if number % 2 else re.findall("[!-~]+|.", part, re.DOTALL):  # never broken inside
+        for unit in [part] if number % 2 else re.findall("(?:[!-~]+|.)[，。；：、！？）”》]*", part, re.DOTALL):  # unbroken
             size = len(unit) + sum(east_asian_width(character) in "FW" for character in unit)
             if width + size > longest - column - 4:
                 lines.append("")
