@@ -197,7 +197,8 @@ def literal(text, column=0, longest=10**6):
     """A template as a Python string that starts at `column`, broken into lines of at most `longest` columns."""
     lines, width = [""], 0
     for number, part in enumerate(FIELD.split(text)):
-        for unit in [part] if number % 2 else re.findall("[!-~]+|.", part, re.DOTALL):  # never broken inside
+        units = [part] if number % 2 else re.findall("(?:[!-~]+|.)[，。；：、！？）”》]*", part, re.DOTALL)
+        for unit in units:  # never broken inside
             size = len(unit) + sum(east_asian_width(character) in "FW" for character in unit)
             if width + size > longest - column - 4:
                 lines.append("")

@@ -337,8 +337,8 @@ def draw_one_head(tokens, scores, weights):
                 [top - height * math.sin(angle) for angle in angles],
                 color=shades()(0.3 + 0.7 * weights[i]), linewidth=0.5 + 9 * weights[i], solid_capstyle="butt")
     rows = [(label("score"), map("{:.2f}".format, scores), label("sum")),
-            ("exp(score)", map(brief, exps), brief(sum(exps))),
-            ("weight = exp / sum", map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
+            (label("exp(score)"), map(brief, exps), brief(sum(exps))),
+            (label("weight = exp / sum"), map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
     for y, (name, texts, total_text) in enumerate(rows, top + 1):
         ax.text(0, y + 0.5, name, va="center")
         ax.text(total - end / 2, y + 0.5, total_text, ha="center", va="center", family=monospaced(), weight="bold")
