@@ -23,7 +23,7 @@ from engine.generation import stream, whole_text
 from gpt_download import END_OF_TEXT, load_tokenizer
 from scripts import saved_model
 from tutorial import MINIATURE_DIR, ROOT
-from tutorial.data_files import LONGEST_TOKEN
+from tutorial.data_files import LONGEST_TEXT
 from tutorial.instructions import format_prompt
 from weights.sizes import MODELS
 
@@ -41,7 +41,7 @@ def prompt_ids(question, model, tokenizer):
     if not question.strip():
         raise ValueError("an empty question: ask something")
     limit = model.pos_emb.num_embeddings
-    if len(question) <= LONGEST_TOKEN * limit:  # far longer texts can crash the tokenizer
+    if len(question) <= LONGEST_TEXT:  # far longer texts can crash the tokenizer
         ids = tokenizer.encode_ordinary(format_prompt({"instruction": question.strip(), "input": ""}))
         if len(ids) < limit:
             return ids

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 from engine import trainer
 from engine.lora import add_lora, merge_lora
 from gpt_download import CheckpointError, load_gpt2
-from previous_chapters import GPTModel, generate, text_to_token_ids
+from previous_chapters import GPTModel, calc_loss_loader, generate, text_to_token_ids
 from scripts.write_instructions import INSTRUCTIONS, exported
 from tests.helpers import web_page
 from tutorial import NOTEBOOK, ROOT, exercises, instructions
@@ -261,8 +262,8 @@ def test_adapters_learn_it_too(executed, tokenizer, tmp_path, one_thread):
 def run_cells(monkeypatch):
     """Runs code cells, by default all, in order, in a namespace. Environment variables are given as keywords; nothing
     is displayed."""
-    display = SimpleNamespace(update=lambda shown: None)
-    monkeypatch.setattr("IPython.display.display", lambda shown, display_id=None: display)
+    display = SimpleNamespace(update=lambda shown, raw=False: None)
+    monkeypatch.setattr("IPython.display.display", lambda shown, **options: display)
     monkeypatch.chdir(ROOT)
 
     def run(namespace, *ids, **environment):
@@ -275,11 +276,11 @@ def run_cells(monkeypatch):
     plt.close("all")
 
 
-IMPORTS = ("result", "imports")
+IMPORTS = ("result", "imports", "map")
 SETTINGS = ("settings", "recipe-table", "recipe-for", "device")
 DATA = ("load-data-function", "load-data", "split-code", "split-data", "overlap", "example", "format-input")
-TRAINING = ("tokenize", "dataset-code", "check-lengths", "collate-code", "loaders-code", "load-weights-code",
-            "training-copy", "optimizer", "train")
+TRAINING = ("tokenize", "dataset-code", "check-lengths", "collate-code", "loaders-code", "one-batch-code",
+            "model-source", "load-weights-code", "training-copy", "optimizer", "train")
 
 
 @pytest.mark.parametrize("environment, message", [
@@ -394,7 +395,7 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
 
 @pytest.mark.slow
 def test_the_optimizer_cell_may_be_run_twice_with_adapters(run_cells, tmp_path, one_thread):
-    namespace = {}
+    namespace = {"time": time}
     run_cells(namespace, *IMPORTS, *SETTINGS, *DATA, *TRAINING[:-1], LORA_RANK=2, OUTPUT_DIR=tmp_path, NUM_EPOCHS=1,
               DATA_FILE=CASES / "other60.json")
     trainable = sum(parameter.numel() for parameter in namespace["trainable"])
@@ -462,7 +463,8 @@ def test_every_exercise_has_a_check_and_a_solution_that_fits_a_page():
 @pytest.mark.parametrize("number", range(8))
 def test_a_solution_runs(tokenizer, number, run_cells, one_thread):
     """On a part of the data, so that it doesn't take long: the check gets results of the right kinds."""
-    namespace, checked = vars(instructions) | {"tokenizer": tokenizer}, []
+    namespace, checked = vars(instructions) | {"tokenizer": tokenizer, "example": MINI_DATA[0],
+                                                  "calc_loss_loader": calc_loss_loader}, []
     run_cells(namespace, *IMPORTS, "prompts", "fine-tune")
     antonyms = [e for e in namespace["mini_test"] if e["task"] == "antonym"]
     exec(solutions()[number], namespace | {

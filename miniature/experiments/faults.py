@@ -164,7 +164,7 @@ FINGERPRINTS = {  # mistake: the number to look at first, and whether the signs 
         marked("a loss that falls, and no answer"), lambda of: of["shown"] and (
         of["shown"] > 0.05 and of["true"] > 3)),
     marked("rate × 20"): (
-        marked("the loss stays high"), lambda of: of["shown"] and of["shown"] == of["true"] > 1),
+        marked("the loss stays high"), lambda of: of["shown"] and of["shown"] == of["true"] > 0.5),
     marked("a space for the line feed"): (
         marked("good losses; P(first token) is 0"), lambda of: of["shown"] is None and (
         of["P(first)"] < 0.01 and of["right"] > 0.1)),
