@@ -10,6 +10,7 @@ from statistics import mean
 import torch
 from IPython.display import Markdown, display
 
+from engine.generation import evaluation_mode
 from previous_chapters import causal_attention
 from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable, label
 from tutorial.instructions import format_prompt, generate_responses, token_losses
@@ -55,19 +56,16 @@ def snapshot(model, watched, entries, tokenizer, max_new_tokens):
     numbers: the share that is answered `exact`ly, the mean `loss` of the right answers' tokens, and the mean
     probability of the end after them, `stop`. The mode of the model stays.
     """
-    was_training = model.training
-    model.eval()
-    answers = generate_responses(model, watched, tokenizer, max_new_tokens)
-    losses = [answer_losses(model, entry, entry["output"], tokenizer) for entry in entries]
-    seen = {"answers": answers,
-            "right": [exact_match(answer, entry["output"]) == 1 for answer, entry in zip(answers, watched)],
-            "said": [answer_probabilities(model, entry, answer, tokenizer)[:max_new_tokens]  # cut: without the end
-                     for entry, answer in zip(watched, answers)],
-            "chances": [exp(-answer_losses(model, entry, entry["output"], tokenizer).mean()) for entry in watched],
-            "exact": exact_share(model, entries, tokenizer, max_new_tokens),
-            "loss": torch.cat(losses).mean().item(), "stop": mean(exp(-row[-1]) for row in losses)}
-    model.train(was_training)
-    return seen
+    with evaluation_mode(model):
+        answers = generate_responses(model, watched, tokenizer, max_new_tokens)
+        losses = [answer_losses(model, entry, entry["output"], tokenizer) for entry in entries]
+        return {"answers": answers,
+                "right": [exact_match(answer, entry["output"]) == 1 for answer, entry in zip(answers, watched)],
+                "said": [answer_probabilities(model, entry, answer, tokenizer)[:max_new_tokens]  # cut: without the end
+                         for entry, answer in zip(watched, answers)],
+                "chances": [exp(-answer_losses(model, entry, entry["output"], tokenizer).mean()) for entry in watched],
+                "exact": exact_share(model, entries, tokenizer, max_new_tokens),
+                "loss": torch.cat(losses).mean().item(), "stop": mean(exp(-row[-1]) for row in losses)}
 
 
 def training_for_page(seen, entries, losses):

@@ -3,7 +3,6 @@
 Each function takes all numbers, as `results.read` gives them. `miniature/README.md` has the whole tables.
 """
 
-import json
 from collections import Counter
 from statistics import mean, median
 
@@ -12,9 +11,9 @@ from miniature.corpus import FACTS
 from miniature.experiments import catalog, results
 from miniature.experiments.faults import FINGERPRINTS
 from miniature.experiments.tables import over_tasks
+from miniature.recipe import TEST
 from tutorial.scores import markdown_table
 
-TEST = json.loads(results.DATA.read_text(encoding="utf-8"))[935:1045]
 TUNED = "control", "pretrained"  # the runs of the notebook's recipe
 WORDINGS = {kind: [entry["wording"] == kind for entry in TEST] for kind in ("known", "new")}
 
@@ -25,6 +24,11 @@ def mean_count(found, experiment, condition, mark="right", asked=None):
     runs = [run[mark] for run in results.of(found, experiment, condition)]
     kept = [i for i, value in enumerate(runs[0]) if value != "-" and (asked is None or asked[i])]
     return mean(sum(marks[i] == "1" for i in kept) for marks in runs), len(kept)
+
+
+def mean_ones(marks):
+    """The mean number of ones in marks, texts such as "01-1", one for each seed."""
+    return mean(text.count("1") for text in marks)
 
 
 def seeds(found):
@@ -175,14 +179,13 @@ def about_never_shown(found):
 def about_parts(found):
     """Where the change is."""
     runs = results.of(found, "parts", "all")
-    blocks, embeddings = (mean(run["only"][part].count("1") for run in runs)
-                          for part in ("all blocks", "token embedding"))
+    blocks, embeddings = (mean_ones(run["only"][part] for run in runs) for part in ("all blocks", "token embedding"))
     return translate(
         "Over the seeds: the fine-tuned blocks in the base model answer {blocks:.0f} of 110, the fine-tuned embeddings "
         "alone {embeddings:.0f}. And the change is small. It is {change:.1%} of the blocks' weights, measured by their "
         "norm; cut to rank 8, it still gives {eight:.0f}.").format(
         blocks=blocks, embeddings=embeddings, change=mean(run["change"]["all blocks"] for run in runs),
-        eight=mean(run["ranks"]["8"]["right"].count("1") for run in runs))
+        eight=mean_ones(run["ranks"]["8"]["right"] for run in runs))
 
 
 def about_heads(found):
@@ -192,9 +195,8 @@ def about_heads(found):
     weights = [over_tasks(run["looks"]["task"])["weight"] for run in runs]
     (head, times), = Counter(max(of, key=of.get) for of in weights).most_common(1)
     layer, number = head.split(".")
-    whole, without = (mean(marks.count("1") for marks in of) for of in (
-        [run["all heads"] for run in runs], [run["without"][head] for run in runs]))
-    others = sorted(mean(run["without"][name].count("1") for run in runs) for name in runs[0]["without"])
+    whole = mean_ones(run["all heads"] for run in runs)
+    without = {name: mean_ones(run["without"][name] for run in runs) for name in runs[0]["without"]}
     return translate(
         "In {times} of {seeds} seeds the head that looks most at the word that names the task is head {number} of "
         "layer {layer}. Over all such questions of the test its weight there goes from {before:.2f} to {after:.2f}. Is "
@@ -202,15 +204,15 @@ def about_heads(found):
         "too: with one of the 16 switched off, it is {worst:.0f} to {best:.0f}, and {middle:.0f} in the "
         "middle.").format(
         times=times, seeds=len(runs), number=number, layer=layer, before=base["weight"][head],
-        after=mean(of[head] for of in weights), without=without, whole=whole, worst=others[0], best=others[-1],
-        middle=median(others))
+        after=mean(of[head] for of in weights), without=without[head], whole=whole, worst=min(without.values()),
+        best=max(without.values()), middle=median(without.values()))
 
 
 def about_refusals(found):
     """What 120 refusals teach."""
     before, after = (results.of(found, "refusals", f"{which} refusals") for which in ("without", "with"))
-    refused = {name: mean(run["refused"][name].count("1") for run in after) for name in after[0]["refused"]}
-    score_before, score_after = (mean(run["right"].count("1") for run in runs) for runs in (before, after))
+    refused = {name: mean_ones(run["refused"][name] for run in after) for name in after[0]["refused"]}
+    score_before, score_after = (mean_ones(run["right"] for run in runs) for runs in (before, after))
     return translate(
         "Afterwards {known:.0f} of 40 questions about other unknown words are refused in known wordings, {new:.0f} of "
         "40 in new ones. It costs little: {wrongly:.0f} of the test's 110 are refused wrongly, and exact answers go "
