@@ -1,15 +1,18 @@
 """The engine: faster and safer forms of what the textbook, `previous_chapters.py`, does. Each is called by name.
 
-    fast            packed_loss for calc_loss_batch: batches without padding; fast linear layers; memory that is kept
+    fast            packed_loss for calc_loss_batch: batches without padding
+    comparison      whether a fast form computes what the textbook computes, for whatever has become of a model
+    layers          oneDNN's product in linear layers; weights in rows, and memory that is kept
     generation      generate for generate: a key/value cache, ragged prompts in one batch, sampling, streams of tokens
     trainer         train for train_model_simple: the full loop, for one process and many; evaluate for calc_loss_loader
     checkpoints     saving and resuming a training run
     randomness      what a run draws random numbers from, saved and restored
     distributed     a model in parts on several processes
+    devices         whether a GPU computes what the CPU computes
     precision       bfloat16 and float16 where the hardware has them
     lora            low-rank adapters: added, trained, merged
     texts           what engine and tutorial say to a reader, in the reader's language
 
-`fast` and `generation` try out whether they compute what the textbook computes, for whatever has become of a model, and
-take the plain form where they don't. The modules import each other, the textbook and `weights/`.
+`fast` and `generation` compare themselves with the textbook first, and take the plain form where they differ. The
+modules import each other, the textbook and `weights/`.
 """

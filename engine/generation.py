@@ -2,8 +2,12 @@
 
 `generate` gives for each row what the textbook's `generate` gives for it alone. It is faster for three reasons: keys
 and values of earlier tokens are kept, so that a step costs one token and not the whole text; what the prompts begin
-with is read once for all of them, and their padding not at all; and rows that ended are dropped. Whether the cache fits
-a model is tried out first: where it doesn't, each row is read anew at each step, and a line says so.
+with is read once for all of them, and their padding not at all; and rows that ended are dropped. Before the cache is
+used on a model, it is compared with the plain form; where they differ, each step reads every row from its start, and a
+line says so.
+
+Which tokens there are, and how many, is kept on the CPU. A GPU gets the newest token of each row and gives back the
+next one: this is all that a step waits for.
 """
 
 import codecs
@@ -15,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from engine.fast import Packing, computes_the_same, context_length, cycled, fast_layers, plain_layers, turned
+from engine.comparison import computes_the_same, context_length, repeated_to, with_other_end
+from engine.fast import Packing, on_device
+from engine.layers import fast_layers, in_rows, plain_layers
 
-DROP_AT = 0.75     # rows that ended are dropped when at most this share goes on: not one by one, since dropping copies
+DROP_AT = 0.75     # ended rows are dropped once at most this share goes on: not one by one, since that copies the cache
 PROBE_LENGTH = 64  # tokens at most on which the cache is compared with the plain form
 
 
@@ -29,7 +35,7 @@ def evaluation_mode(model):
     try:
         yield
     finally:
-        model.train(modes[model])  # for layers that do more than note their mode
+        model.train(modes[model])  # some layers do more in `train` than set `training`
         for module, mode in modes.items():
             module.training = mode
 
@@ -42,10 +48,11 @@ class KeyValueCache:
         self.capacity, self.layers = capacity, []
 
     def attend_at(self, pos, width):
-        """The attention for reading tokens at the positions `pos` (B, T), all of them below `width`.
+        """The attention for reading tokens at the positions `pos` (B, T), on the model's device, all of them below
+        `width`.
 
         Each call of it adds the tokens' keys and values to a layer's cache, and lets every token see the positions up
-        to its own. The model calls it once for each layer, in order, which is how it knows whose cache to use.
+        to its own. The model calls it once for each layer, in order, so a count of the calls tells the layer.
         """
         rows = torch.arange(len(pos), device=pos.device)[:, None]               # (B, 1)
         visible = torch.arange(width, device=pos.device) <= pos[..., None]      # (B, T, width)
@@ -64,51 +71,59 @@ class KeyValueCache:
         return attend
 
     def keep(self, rows):
-        """Drop all rows but those where the mask `rows` (B,) is true."""
-        self.layers = [layer[:, rows] for layer in self.layers]
+        """Drop all rows but those where the mask `rows` (B,), on the CPU, is true."""
+        kept = rows.nonzero()[:, 0]
+        self.layers = [layer.index_select(1, on_device(kept, layer.device)) for layer in self.layers]
 
 
-# --- Steps, each giving logits (B, V) for what follows the first `length` (B,) of the tokens (B, S) ---
+# --- One step: logits (B, V) of the token after the first `length` (B,) of each row of `tokens` (B, S) ---
 
 
 def prefill(model, tokens, length, context_size, cache):
     """Read each row's window from its start: its last `context_size` tokens, which take the positions from 0."""
-    T = min(int(length.max()), context_size)
+    T, device = min(int(length.max()), context_size), device_of(model)
     start = (length - context_size).clamp(min=0)                                # (B,)
-    pos = torch.arange(T, device=tokens.device).repeat(len(tokens), 1)          # (B, T)
-    window = tokens.gather(1, start[:, None] + pos).cpu()                       # (B, T)
-    last = (length - start - 1)[:, None].cpu()                                  # (B, 1)
-    packing = Packing(window, pos.cpu() <= last)
-    read = packing.source.gather(1, last)[:, 0].to(tokens.device)               # (B,)
-    return packing.to(tokens.device).run(model, cache.attend_at(pos, T), read)
+    pos = torch.arange(T).repeat(len(tokens), 1)                                # (B, T)
+    window = tokens.gather(1, start[:, None] + pos)                             # (B, T)
+    last = (length - start - 1)[:, None]                                        # (B, 1)
+    packing = Packing(window, pos <= last)
+    read = packing.source.gather(1, last)[:, 0]                                 # (B,)
+    attend = cache.attend_at(on_device(pos, device), T)
+    return packing.to(device).run(model, attend, on_device(read, device))
 
 
 def decode_step(model, tokens, length, cache):
-    """Read the last of those tokens; the others are in the cache."""
+    """Read each row's last token, the one before position `length`; the others are in the cache."""
     pos = length[:, None] - 1                                                   # (B, 1)
-    return model(tokens.gather(1, pos), pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]
+    newest, pos = (on_device(tensor, device_of(model)) for tensor in (tokens.gather(1, pos), pos))
+    return model(newest, pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]
 
 
 def recompute(model, tokens, length, context_size):
-    """Read each row's window by itself, as the textbook does."""
+    """Read each row's last `context_size` tokens by themselves, as the textbook does."""
     windows = (row[:n][-context_size:] for row, n in zip(tokens, length.tolist()))
     with plain_layers(model):
-        return torch.cat([model(window[None])[:, -1] for window in windows])
+        return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])
+
+
+def device_of(model):
+    """Where the model's weights lie."""
+    return next(model.parameters()).device
 
 
 def cache_works(model, tokens):
-    """Whether the cache gives the plain form's logits for this very model: tried on a row of the tokens and on a short
-    one with the same beginning, each read but for its last token, which is then added."""
+    """Whether the cache gives the plain form's logits for this model. Compared are a row of the tokens and a short one
+    with the same beginning: all but the last token is read by `prefill`, the last by `decode_step`."""
     def rows_of(length):
-        row = cycled(tokens.flatten(), length)
-        return row, turned(row[:8])
+        row = repeated_to(tokens.flatten(), length)
+        return row, with_other_end(row[:8])
 
     def plain(length):
-        return [model(row[None])[0, -2:] for row in rows_of(length)]            # each (2, V)
+        return [model(row[None].to(device_of(model)))[0, -2:] for row in rows_of(length)]  # each (2, V)
 
     def fast(length):
         rows = pad_sequence(rows_of(length), batch_first=True)                  # (2, length)
-        lengths = torch.tensor([len(row) for row in rows_of(length)], device=tokens.device)
+        lengths = torch.tensor([len(row) for row in rows_of(length)])
         cache = KeyValueCache(length)
         logits = (prefill(model, rows, lengths - 1, length, cache), decode_step(model, rows, lengths, cache))
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
@@ -119,32 +134,33 @@ def cache_works(model, tokens):
 
 def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
     """Write up to `max_new_tokens` tokens into each row of `tokens` (B, S), after its first `length` (B,), which grow
-    with them; `pick` takes them from logits (B, V). A row ends before its own `eos_id`. A generator that yields
-    after each step."""
+    with them, both on the CPU; `pick` takes them from logits (B, V). A row ends before its own `eos_id`. A generator
+    that yields after each step."""
     cache = KeyValueCache(min(tokens.shape[1], context_size)) if max_new_tokens and cache_works(model, tokens) else None
-    active = torch.arange(len(tokens), device=tokens.device)                    # the rows in the cache
-    going_on = torch.ones_like(active, dtype=torch.bool)                        # those that haven't ended
+    active = torch.arange(len(tokens))                                          # the rows in the cache
+    unfinished = torch.ones_like(active, dtype=torch.bool)                        # those of them that haven't ended
     for step in range(max_new_tokens):
         if cache is None:
             logits = recompute(model, tokens[active], length[active], context_size)
         elif step == 0 or length[active].max() > context_size:
-            # Once a window moves, every token's position, and with it all that is kept, changes at each step.
+            # Once a row outgrows the context, every token's position changes at each step, and with it all keys and
+            # values.
             logits = prefill(model, tokens[active], length[active], context_size, cache)
         else:
             logits = decode_step(model, tokens[active], length[active], cache)
-        picked = pick(logits)                                                   # (B,)
+        picked = pick(logits).cpu()                                             # (B,)
         if eos_id is not None:
-            going_on &= picked != eos_id
-            if not going_on.any():
+            unfinished &= picked != eos_id
+            if not unfinished.any():
                 return
-        extended = active[going_on]
-        tokens[extended, length[extended]] = picked[going_on]
+        extended = active[unfinished]
+        tokens[extended, length[extended]] = picked[unfinished]
         length[extended] += 1
         yield
-        if going_on.sum() <= DROP_AT * len(active):
+        if unfinished.sum() <= DROP_AT * len(active):
             if cache is not None:
-                cache.keep(going_on)
-            active, going_on = extended, going_on[going_on]
+                cache.keep(unfinished)
+            active, unfinished = extended, unfinished[unfinished]
 
 
 # --- The next token ---
@@ -154,7 +170,7 @@ def sample(logits, temperature, top_k, top_p):
     """The next token of each row: logits (B, V) -> ids (B,). The most likely one where temperature is 0, else drawn."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    # With the largest logit at 0, and no temperature so small that dividing by it would overflow.
+    # The largest logit becomes 0, so that dividing by a tiny temperature overflows to -inf only.
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(temperature, 1e-30)
     if top_k is not None:
         weakest_kept = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]  # (B, 1)
@@ -164,7 +180,9 @@ def sample(logits, temperature, top_k, top_p):
         probs = ordered.softmax(dim=-1)
         ordered = ordered.masked_fill(probs.cumsum(dim=-1) - probs >= top_p, -torch.inf)
         logits = torch.empty_like(logits).scatter(1, order, ordered)
-    return torch.multinomial(logits.softmax(dim=-1), num_samples=1).squeeze(1)
+    # What torch.multinomial does, but for its check of the probabilities, for which it waits for the device.
+    probs = logits.softmax(dim=-1)                                              # (B, V)
+    return (probs / torch.empty_like(probs).exponential_()).argmax(dim=-1)
 
 
 def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
@@ -200,11 +218,12 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     again; from then on each step reads that whole window. Dropout is off. Raises ValueError as `check_arguments` says.
     """
     check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
-    device = next(model.parameters()).device
-    rows = [torch.as_tensor(row, dtype=torch.long, device=device) for row in idx]
-    length = torch.tensor([len(row) for row in rows], device=device)            # (B,)
+    rows = [torch.as_tensor(row, dtype=torch.long, device="cpu") for row in idx]
+    length = torch.tensor([len(row) for row in rows])                           # (B,)
     tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
     pick = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
+    if len(rows) > 1:
+        in_rows(model)
     with evaluation_mode(model), fast_layers(model):
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             if on_step is not None:
@@ -212,9 +231,9 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     if not torch.is_tensor(idx):
         return [row[:n].tolist() for row, n in zip(tokens, length, strict=True)]
     if eos_id is not None:
-        tokens[torch.arange(tokens.shape[1], device=device) >= length[:, None]] = eos_id
+        tokens[torch.arange(tokens.shape[1]) >= length[:, None]] = eos_id
     with torch.inference_mode(False):  # what is made in that mode could not be read by a model in training
-        return tokens[:, :int(length.max())].clone()
+        return tokens[:, :int(length.max())].clone().to(device_of(model))
 
 
 @torch.inference_mode()
@@ -222,9 +241,8 @@ def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None
     """The tokens with which `generate` continues one prompt, a list of ids, each as soon as it is there: a generator of
     ids. Closing it stops the generation. Raises ValueError as `generate` does, when the first token is asked for."""
     check_arguments(model, [ids], max_new_tokens, context_size, temperature, top_k, top_p)
-    device = next(model.parameters()).device
-    length = torch.tensor([len(ids)], device=device)                            # (1,)
-    tokens = torch.tensor([[*ids, *[0] * max_new_tokens]], device=device)       # (1, T + new)
+    length = torch.tensor([len(ids)])                                           # (1,)
+    tokens = torch.tensor([[*ids, *[0] * max_new_tokens]])                      # (1, T + new)
     pick = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
     with evaluation_mode(model), fast_layers(model):
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):

@@ -17,9 +17,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from engine.checkpoints import Checkpoints
+from engine.comparison import context_length
+from engine.devices import check_device
 from engine.distributed import full, total, without_repetitions, world_size
-from engine.fast import IGNORE_INDEX, context_length, fast_layers, freed_memory, own_memory, packed_loss
+from engine.fast import IGNORE_INDEX, packed_loss
 from engine.generation import evaluation_mode, generate
+from engine.layers import fast_layers, freed_memory, in_rows, own_memory
 from engine.precision import LossScaler, mixed_precision, number_format
 from engine.texts import translate
 from previous_chapters import text_to_token_ids, token_ids_to_text
@@ -44,7 +47,8 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     In several processes (`engine.distributed`) all call this with a model in parts, and loaders whose
     DistributedSampler gives each its rows. Raises ValueError, before the first step, for a loader without batches, a
     number that is too small or should be a whole one, a schedule that wants a metric, and a `checkpoint_dir` with a run
-    in it that began differently; and for a loss or gradient that isn't finite, before it is applied.
+    in it that began differently; for a device that doesn't compute what the CPU computes; and for a loss or gradient
+    that isn't finite, before it is applied.
     """
     check_batches(training=train_loader, validation=val_loader)
     check_counts(num_epochs=num_epochs, eval_freq=eval_freq, eval_iter=eval_iter, max_steps=max_steps,
@@ -69,11 +73,13 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
         for epoch in log.remaining_epochs():
             model.train()
             for inputs, targets in checkpoints.batches(train_loader, epoch, log.step % len(train_loader)):
+                if log.step == first_step:
+                    check_device(model, inputs, device, precision)
                 optimizer.zero_grad()
                 loss, tokens = backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size)
                 scaler.unscale_(optimizer)
                 norm = gradient_norm(model)
-                loss, norm_value = torch.stack((loss, norm.to(loss))).tolist()  # one wait for the device
+                loss, norm_value = torch.stack((loss, norm.to(loss))).cpu().tolist()  # the one wait for the device
                 log.check_finite("loss", loss, inputs)
                 if not scaler.is_enabled():  # which leaves out a step with gradients that aren't finite
                     log.check_finite("gradient's norm", norm_value, inputs)
@@ -147,6 +153,7 @@ def evaluate(data_loader, model, device, num_batches=None, precision="float32"):
     check_batches(data=data_loader)
     check_counts(num_batches=num_batches)
     loss_sum, tokens = 0.0, 0
+    in_rows(model)
     with evaluation_mode(model), torch.random.fork_rng(devices=[]), fast_layers(model):
         for number, (inputs, targets) in enumerate(islice(data_loader, num_batches)):
             targets = without_repetitions(targets, number, data_loader)

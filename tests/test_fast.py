@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules import module as torch_modules
 
-import engine.fast
 import previous_chapters
-from engine.fast import FastLinear, Packing, fast_layers, freed_memory, packed_loss
+from engine import comparison, fast, layers
+from engine.fast import Packing, packed_loss
 from engine.generation import generate
+from engine.layers import FastLinear, fast_layers, freed_memory
 from engine.lora import add_lora
 from previous_chapters import GPTModel, MultiHeadAttention, calc_loss_batch, causal_attention
 from tests.small_models import (
@@ -516,8 +517,8 @@ def test_the_check_leaves_no_trace(float64):
     with torch.no_grad():
         packed_loss(*instruction_batch(0), model, "cpu")
     state = torch.get_rng_state()
-    engine.fast.CHECKED.clear()
-    assert engine.fast.packing_works(model, *instruction_batch(0), "cpu")
+    comparison.CHECKED.clear()
+    assert fast.packing_works(model, *instruction_batch(0), "cpu")
     assert torch.get_rng_state().equal(state)
     assert all((parameter.grad == 3).all() for parameter in model.parameters())
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.1}
@@ -525,8 +526,8 @@ def test_the_check_leaves_no_trace(float64):
 
 def test_a_model_is_checked_once_for_each_mode(float64, monkeypatch):
     model, checks = our_model(), []
-    right = engine.fast.difference_between
-    monkeypatch.setattr(engine.fast, "difference_between", lambda *args: checks.append(args) or right(*args))
+    right = comparison.difference_between
+    monkeypatch.setattr(comparison, "difference_between", lambda *args: checks.append(args) or right(*args))
     for _ in range(3):
         packed_loss(*instruction_batch(0), model.train(), "cpu")
         with torch.no_grad():
@@ -563,7 +564,7 @@ def test_parameters_that_share_memory_go_on_to_do_so():
     model = float32_model()
     model.out_head.weight = torch.nn.Parameter(model.tok_emb.weight.data)
     before = model.tok_emb.weight.data_ptr()
-    engine.fast.own_memory(model)
+    layers.own_memory(model)
     assert model.tok_emb.weight.data_ptr() == model.out_head.weight.data_ptr() != before
 
 
@@ -700,7 +701,7 @@ class Wrapped(torch.Tensor):
 def test_other_weights_are_left_to_pytorch(change, monkeypatch):
     layer = random_layer(6, 32)
     change(layer)
-    monkeypatch.setattr(engine.fast, "OneDNNLinear", None)
+    monkeypatch.setattr(layers, "OneDNNLinear", None)
     x = torch.randn(3, 6, dtype=layer.weight.dtype)
     assert layer(x).equal(F.linear(x, layer.weight, layer.bias))
 
@@ -717,7 +718,7 @@ def test_without_onednn_layers_stay_pytorchs(monkeypatch):
 
 RESIDENT = """
 import sys, torch
-from engine.fast import freed_memory
+from engine.layers import freed_memory
 
 def resident():
     lines = dict(line.split(":") for line in open("/proc/self/status"))
@@ -747,7 +748,7 @@ def test_freed_memory_is_kept_from_the_call_to_the_end_of_the_block():
 
 def test_without_glibc_nothing_is_switched(monkeypatch):
     """macOS has no mallopt, and Windows not even a C library under that name."""
-    monkeypatch.setattr(engine.fast.sys, "platform", "win32")
-    monkeypatch.setattr(engine.fast.ctypes, "CDLL", None)
+    monkeypatch.setattr(layers.sys, "platform", "win32")
+    monkeypatch.setattr(layers.ctypes, "CDLL", None)
     with freed_memory() as keep_freed_memory:
         keep_freed_memory()

@@ -125,13 +125,12 @@ def test_sampling_draws_from_what_transformers_leaves(temperature, top_k, top_p)
 
 def test_all_of_the_probability_is_no_limit(monkeypatch):
     """Though the sum of the first probabilities is rounded to 1 long before the last."""
-    drawn_from, logits = [], torch.tensor([[0.0, *[-20.0] * 20]])
-    monkeypatch.setattr(torch, "multinomial",
-                        lambda probs, num_samples: drawn_from.append(probs) or probs[:, :1].long())
-    for top_p in (None, 1.0):
-        sample(logits, 1.0, None, top_p)
-    assert drawn_from[0].equal(drawn_from[1]) and (drawn_from[1] > 0).all()
+    logits = torch.tensor([[0.0, *[-20.0] * 20]])
     assert logits.softmax(dim=-1).cumsum(dim=-1)[0, 0] == 1
+    # The least likely token is drawn as soon as its probability isn't 0.
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda draws: draws.copy_(torch.tensor([1.0] * 20 + [1e-30])))
+    assert sample(logits, 1.0, None, 1.0) == sample(logits, 1.0, None, None) == 20
+    assert sample(logits, 1.0, 1, None) == sample(logits, 1.0, None, 0.9) == 0
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-40, 5e-324])

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.fast import fast_layers, packed_loss
+from engine.fast import packed_loss
+from engine.layers import fast_layers
 from engine.precision import fastest_format, mixed_precision, number_format
 from tests.small_models import (
     BATCHES,

@@ -15,7 +15,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from engine.fast import fast_layers, packed_loss
+from engine.fast import packed_loss
+from engine.layers import fast_layers
 from engine.trainer import evaluate
 from gpt_download import END_OF_TEXT
 from miniature import recipe
