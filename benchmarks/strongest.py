@@ -28,7 +28,8 @@ from benchmarks.bench import BOOK, FOLDER, HF, IMPLEMENTATIONS, TOKENIZER
 from engine.lora import add_lora
 from engine.precision import fastest_format
 from engine.trainer import train
-from tutorial.instructions import MINIATURE, format_prompt
+from tutorial.instructions import format_prompt
+from tutorial.recipes import MINIATURE
 from weights.saved import save_model
 
 PEFT, TRL, CT2 = "PEFT", "TRL's SFTTrainer", "CTranslate2"

@@ -20,7 +20,8 @@ from gpt_download import load_gpt2, load_tokenizer
 from miniature.instructions import FILE
 from tutorial import MINIATURE_DIR
 from tutorial.data_files import load_entries
-from tutorial.instructions import MINIATURE, InstructionDataset, custom_collate_fn, generate_responses, split
+from tutorial.instructions import InstructionDataset, custom_collate_fn, generate_responses, split
+from tutorial.recipes import MINIATURE
 from tutorial.scores import exact_match
 
 VARIANTS = {  # the recipes that were tried: what differs from the notebook's

@@ -23,14 +23,9 @@ from torch.utils.data import DataLoader
 from gpt_download import FILES, CheckpointError, load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch, generate, text_to_token_ids
 from tutorial import MINIATURE_DIR, ROOT
-from tutorial.instructions import (
-    PUBLISHED,
-    InstructionDataset,
-    custom_collate_fn,
-    download_and_load_file,
-    format_input,
-    split,
-)
+from tutorial.data_files import download_and_load_file
+from tutorial.instructions import InstructionDataset, custom_collate_fn, format_input, split
+from tutorial.recipes import PUBLISHED
 
 EXPECTED = {  # as published
     "124M": {

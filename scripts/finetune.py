@@ -27,7 +27,8 @@ from engine.lora import add_lora, merge_lora
 from engine.precision import FORMATS, number_format
 from gpt_download import load_gpt2, load_tokenizer
 from tutorial import MINIATURE_DIR, ROOT, instructions
-from tutorial.data_files import check_lengths
+from tutorial.data_files import check_lengths, download_and_load_file
+from tutorial.recipes import recipe_for
 from weights.saved import empty_model, save_model
 from weights.sizes import MODELS
 
@@ -52,8 +53,7 @@ def parse_options():
     parser.add_argument("--max-steps", type=int, help="stop after this step")
     parser.add_argument("--seed", type=int, default=123, help="decides on the order of the entries")
     options = parser.parse_args()
-    recipe = instructions.recipe_for(options.model, options.data_file, options.num_epochs, options.learning_rate,
-                                     options.lora_rank)
+    recipe = recipe_for(options.model, options.data_file, options.num_epochs, options.learning_rate, options.lora_rank)
     recipe["precision"] = options.precision or recipe["precision"]
     vars(options).update(recipe, data_file=options.data_file or ROOT / recipe["data_file"])
     options.precision = number_format(options.precision, DEVICE)
@@ -68,8 +68,7 @@ def read_run(options):
         raise ValueError(f"--batch-size {options.batch_size} is no multiple of {processes}, the number of processes")
     model, config = load_gpt2(options.model, ROOT / "gpt2")
     tokenizer = load_tokenizer(MINIATURE_DIR)
-    entries = instructions.download_and_load_file(options.data_file, options.url, options.sha256,
-                                                  options.skip_bad_entries)
+    entries = download_and_load_file(options.data_file, options.url, options.sha256, options.skip_bad_entries)
     train_data, _, val_data = instructions.split(entries, options.batch_size)
     encoded = partial(instructions.InstructionDataset, tokenizer=tokenizer)
     return model, config, *(

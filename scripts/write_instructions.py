@@ -14,7 +14,7 @@ from tutorial import NOTEBOOK, ROOT
 
 INSTRUCTIONS = ROOT / "tutorial/instructions.py"
 DOCSTRING = '''\
-"""The notebook's own definitions: the prompt, the data and their split, batches, recipes, and the model's answers.
+"""The notebook's own definitions: the prompt, the split, data set, batches, and the model's answers.
 
 Don't edit this file. `python scripts/write_instructions.py` writes it from the notebook's cells with the tag `export`
 and from those imports of the cell with the tag `imports` that they need.
@@ -26,7 +26,7 @@ def exported(notebook):
     def tagged(tag):
         return ["".join(cell["source"]) for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]
     [imports], definitions = tagged("imports"), "\n\n\n".join(tagged("export"))
-    return f"{DOCSTRING}\n\n{needed(imports, definitions)}\n\n{definitions}\n"
+    return f"{DOCSTRING}\n\n{needed(imports, definitions)}\n\n\n{definitions}\n"
 
 
 def needed(imports, definitions):

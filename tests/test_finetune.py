@@ -23,7 +23,8 @@ from gpt_download import load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch
 from scripts import finetune
 from tutorial import MINIATURE_DIR, ROOT
-from tutorial.instructions import MINIATURE, InstructionDataset, custom_collate_fn, generate_responses
+from tutorial.instructions import InstructionDataset, custom_collate_fn, generate_responses
+from tutorial.recipes import MINIATURE
 from weights.saved import load_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")

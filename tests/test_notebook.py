@@ -24,12 +24,12 @@ from gpt_download import CheckpointError, load_gpt2
 from previous_chapters import GPTModel, calc_loss_loader, generate, text_to_token_ids
 from scripts.write_instructions import INSTRUCTIONS, exported
 from tests.helpers import web_page
-from tutorial import NOTEBOOK, ROOT, exercises, instructions
+from tutorial import NOTEBOOK, ROOT, exercises, instructions, recipes
+from tutorial.data_files import download_and_load_file
 from tutorial.exercises import check
 from tutorial.instructions import (
     InstructionDataset,
     custom_collate_fn,
-    download_and_load_file,
     format_input,
     format_prompt,
     generate_responses,
@@ -79,7 +79,7 @@ def test_only_cells_with_the_tag_are_exported():
              cell("def f():\n    return math.pi + d", "export")]
     docstring, _, code = exported({"cells": cells}).removeprefix('"""').partition('"""\n')
     assert "Don't edit" in docstring and "scripts/write_instructions.py" in docstring
-    assert code == ("\nimport math\n\nfrom a import c as d\n\n"
+    assert code == ("\nimport math\n\nfrom a import c as d\n\n\n"
                     "TWO = 2\nFOUR = 4\n\n\ndef f():\n    return math.pi + d\n")
 
 
@@ -277,10 +277,10 @@ def run_cells(monkeypatch):
 
 
 IMPORTS = ("result", "imports", "map")
-SETTINGS = ("settings", "recipe-table", "recipe-for", "device")
-DATA = ("load-data-function", "load-data", "split-code", "split-data", "overlap", "example", "format-input")
+SETTINGS = ("settings", "device")
+DATA = ("load-data", "split-code", "split-data", "overlap", "example", "format-input")
 TRAINING = ("tokenize", "dataset-code", "check-lengths", "collate-code", "loaders-code", "one-batch-code",
-            "model-source", "load-weights-code", "training-copy", "optimizer", "train")
+            "load-weights-code", "training-copy", "optimizer", "train")
 
 
 @pytest.mark.parametrize("environment, message", [
@@ -350,9 +350,9 @@ def test_an_environment_variable_changes_settings_only(run_cells, tmp_path):
     namespace = {}
     run_cells(namespace, *IMPORTS, *SETTINGS, END_OF_TEXT=7, PUBLISHED="x", BATCH_SIZE=4, NUM_EPOCHS=3, LORA_RANK=2,
               OUTPUT_DIR=tmp_path)
-    assert namespace["END_OF_TEXT"] == 50256 and namespace["PUBLISHED"] == instructions.PUBLISHED
+    assert namespace["END_OF_TEXT"] == 50256 and namespace["PUBLISHED"] == recipes.PUBLISHED
     assert namespace["BATCH_SIZE"] == 4 and namespace["output_dir"] == tmp_path
-    assert namespace["recipe"] == instructions.MINIATURE | {"num_epochs": 3, "learning_rate": 2.5e-3}
+    assert namespace["recipe"] == recipes.MINIATURE | {"num_epochs": 3, "learning_rate": 2.5e-3}
 
 
 @pytest.mark.slow

@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from gpt_download import load_gpt2, load_tokenizer
+from previous_chapters import generate
 from tests.small_models import EOT, float32_model, transformers_model
-from tutorial import figures, observe
+from tutorial import MINIATURE_DIR, figures, observe
 from tutorial.figures import ANSWER, END, PADDING, PROMPT
 from tutorial.instructions import custom_collate_fn
 from tutorial.page.live import live
+from weights.saved import save_model
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'# \n"
 
@@ -40,6 +43,28 @@ def test_attention_weights_are_those_of_transformers():
     with torch.no_grad():
         theirs = transformers_model().float()(torch.tensor([ids]), output_attentions=True).attentions
     torch.testing.assert_close(observe.attention_weights(float32_model(), ids), torch.cat(theirs))
+
+
+def test_queries_and_keys_are_those_of_each_layer():
+    model, ids = float32_model(), [5, 9, 2]
+    seen = []
+    for block in model.trf_blocks:
+        block.att.qkv.register_forward_hook(lambda layer, args, output: seen.append(output[0]))
+    q, k = observe.queries_and_keys(model, ids)
+    D, nh = seen[0].shape[1] // 3, model.trf_blocks[0].att.n_heads
+    for layer, qkv in enumerate(seen):
+        for head in range(nh):
+            columns = slice(head * D // nh, (head + 1) * D // nh)
+            torch.testing.assert_close(q[layer, head], qkv[:, :D][:, columns])
+            torch.testing.assert_close(k[layer, head], qkv[:, D:2 * D][:, columns])
+
+
+def test_a_file_is_continued_in_another_process(tmp_path):
+    model, config = load_gpt2("gpt2-mini (7M)", MINIATURE_DIR.parent)
+    save_model(model, config, tmp_path / "model.pt")
+    ids = load_tokenizer(MINIATURE_DIR).encode_ordinary("The plural form that goes with glass is")
+    expected = generate(model, torch.tensor([ids]), 3, config["context_length"], eos_id=50256)[0, len(ids):].tolist()
+    assert observe.continued_elsewhere(tmp_path / "model.pt", ids, 3) == expected != []
 
 
 def test_probabilities_of_an_answer_are_those_of_transformers():

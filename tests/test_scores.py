@@ -8,7 +8,7 @@ import mistune
 import pytest
 
 from tutorial import ROOT
-from tutorial.scores import count_known, exact_match, markdown_table, score_table, token_f1, words
+from tutorial.scores import count_known, count_right, exact_match, markdown_table, score_table, token_f1, words
 
 ENTRY = {"instruction": "Name a colour.", "input": "", "output": "Blue."}
 
@@ -23,6 +23,7 @@ def test_scores_by_hand():
                {"output": "c", "before": "c d", "after": "d", "task": "y"}]
     assert score_table(records)["all"] == (2, 0.0, 0.5, pytest.approx(1 / 3), 0.5)
     without = [{key: record[key] for key in ("output", "before", "after")} for record in records]
+    assert count_right(["A b", "d"], records) == 1
     assert set(score_table(without)) == set(score_table([record | {"task": ["z"]} for record in without])) == {"all"}
 
 

@@ -1,10 +1,12 @@
 """What the notebook needs around the model.
 
-    instructions    the notebook's own definitions: prompt, data set, collate function, split, recipes, answers
+    instructions    the notebook's own definitions: prompt, data set, collate function, split, answers
+    recipes         which data fit a model, and with which settings it is fine-tuned
     data_files      people's data files as checked entries
     entries         one record of any format as an entry
     overlap         near repetitions across the parts of the data, and tasks that a part lacks
     scores          how good answers are
+    tables          the notebook's tables
     intervals       how sure shares and differences are
     record          what made a result, in a file
     figures         the tutorial's drawings

@@ -7,12 +7,14 @@ one question and one answer, each with or without a system message (see `entries
 Everything that is wrong with a file is reported at once, in one ValueError of at most 800 characters.
 """
 
+import hashlib
 import json
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from engine.texts import marked, translate
+from gpt_download import download_file
 from tutorial.entries import FORMATS, UNKNOWN_KEYS, BadEntry, format_of, to_entry
 
 OTHER_FILES = {  # how they begin
@@ -37,6 +39,25 @@ LONGEST_TEXT = 128 * 1024  # characters: no token of GPT-2's has more than 128, 
 
 class OtherFile(ValueError):
     """What a file looks like that can't be read."""
+
+
+def download_and_load_file(file_path, url=None, sha256=None, skip_bad=False):
+    """The list of entries in `file_path`, downloaded from `url` first if missing.
+
+    Prints what was found. With `skip_bad`, entries that can't be used are left out. Raises FileNotFoundError if the
+    file is missing and no url is given, ValueError for a wrong sha256 or bad entries, CheckpointError if the download
+    fails.
+    """
+    path = Path(file_path)
+    if not path.exists() and url is None:
+        raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
+    if not path.exists():
+        download_file(url, path)
+    if sha256 not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+        raise ValueError(f"{path} is not the published file (wrong sha256): delete it and run this again")
+    entries, found = load_entries(path, skip_bad)
+    print(found)
+    return entries
 
 
 def load_entries(path, skip_bad=False):

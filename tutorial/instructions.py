@@ -1,11 +1,8 @@
-"""The notebook's own definitions: the prompt, the data and their split, batches, recipes, and the model's answers.
+"""The notebook's own definitions: the prompt, the split, data set, batches, and the model's answers.
 
 Don't edit this file. `python scripts/write_instructions.py` writes it from the notebook's cells with the tag `export`
 and from those imports of the cell with the tag `imports` that they need.
 """
-
-import hashlib
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -13,58 +10,6 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from engine import generation
-from gpt_download import download_file
-from tutorial.data_files import load_entries
-from weights.sizes import MODELS
-
-PUBLISHED = {  # the book's data and recipe, for OpenAI's models
-    "data_file": "instruction-data.json",
-    "url": "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
-           "ch07/01_main-chapter-code/instruction-data.json",
-    "sha256": "7e09a9af353722ca15c18bc580f093f9c39d3178335a75177319cb1e1d163944",
-    "learning_rate": 5e-5, "num_epochs": 2, "linear_decay": False, "max_norm": None,
-    "mask_instruction": False, "context_length": 1024, "precision": "auto",
-}
-MINIATURE = {
-    "data_file": "data/mini-instructions.json", "url": None, "sha256": None,
-    "learning_rate": 2.5e-4, "num_epochs": 2, "linear_decay": True, "max_norm": 1.0,
-    "mask_instruction": True, "context_length": 256, "precision": "float32",
-}
-
-
-def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_rank=0):
-    """The recipe for a model, with what is given in the place of its own."""
-    if model not in MODELS and not model.startswith("hf:"):
-        raise ValueError(f"CHOOSE_MODEL is {model!r}: want {', '.join(MODELS)}, or "
-                         "hf:<owner>/<name>")
-    recipe = dict(MINIATURE if model == "gpt2-mini (7M)" else PUBLISHED)
-    if data_file:
-        recipe |= {"data_file": data_file, "url": None, "sha256": None}
-    if num_epochs is not None:
-        recipe["num_epochs"] = num_epochs
-    recipe["learning_rate"] *= 10 if lora_rank else 1  # adapters need larger steps
-    recipe["learning_rate"] = learning_rate or recipe["learning_rate"]
-    return recipe
-
-
-def download_and_load_file(file_path, url=None, sha256=None, skip_bad=False):
-    """The list of entries in `file_path`, downloaded from `url` first if missing.
-
-    Prints what was found. With `skip_bad`, entries that can't be used are left out.
-    Raises FileNotFoundError if the file is missing and no url is given, ValueError for
-    a wrong sha256 or bad entries, CheckpointError if the download fails.
-    """
-    path = Path(file_path)
-    if not path.exists() and url is None:
-        raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
-    if not path.exists():
-        download_file(url, path)
-    if sha256 not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
-        raise ValueError(f"{path} is not the published file (wrong sha256): "
-                         "delete it and run this again")
-    entries, found = load_entries(path, skip_bad)
-    print(found)
-    return entries
 
 
 def split(data, batch_size=8, test_data=(), val_data=()):
@@ -134,7 +79,7 @@ def custom_collate_fn(batch, pad_token_id=50256, ignore_index=-100,
     inputs, targets = [], []
     for ids, answer_start in rows:
         padding = longest - len(ids)
-        start = max(answer_start, 1)  # the target at place i is the token at i + 1
+        start = max(answer_start, 1)  # no token is a target before the second
         inputs.append(ids + [pad_token_id] * padding)
         targets.append([ignore_index] * (start - 1) + ids[start:] + [pad_token_id]
                        + [ignore_index] * padding)

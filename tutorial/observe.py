@@ -4,7 +4,10 @@ Entries are dictionaries with an instruction, an input and an output; the prompt
 """
 
 import inspect
+import subprocess
+import sys
 from math import exp
+from pathlib import Path
 from statistics import mean
 
 import torch
@@ -12,6 +15,7 @@ from IPython.display import Markdown, display
 
 from engine.generation import evaluation_mode
 from previous_chapters import causal_attention
+from tutorial import ROOT
 from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable, label
 from tutorial.instructions import format_prompt, generate_responses, token_losses
 from tutorial.scores import exact_match
@@ -78,21 +82,42 @@ def training_for_page(seen, entries, losses):
                          "said": [said(of["said"][i]) for of in seen.values()]} for i, entry in enumerate(entries)]}
 
 
-def attention_weights(model, ids):
-    """The attention weights of all layers and heads for a list of ids: (L, nh, T, T). They are computed from each
-    layer's queries and keys, which `attend` sees."""
+def queries_and_keys(model, ids):
+    """The queries and keys of all layers and heads for a list of ids: (L, nh, T, D/nh) each. `attend` sees them in each
+    layer."""
     layers = []
 
     def attend(qkv, dropout=0.0):  # the model calls it once in each block
-        q, k, _ = qkv[0].permute(1, 2, 0, 3)                                    # each (nh, T, D/nh)
-        scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5                     # (nh, T, T)
-        future = torch.ones_like(scores[0], dtype=torch.bool).triu(diagonal=1)  # (T, T)
-        layers.append(scores.masked_fill(future, -torch.inf).softmax(dim=-1))
+        layers.append(qkv[0, :, :2].permute(1, 2, 0, 3))                        # (2, nh, T, D/nh)
         return causal_attention(qkv, dropout)
 
     with torch.no_grad():
         model(torch.tensor([ids], device=model.pos_emb.weight.device), attend=attend)
-    return torch.stack(layers).cpu()
+    return torch.stack(layers, dim=1).cpu().unbind()
+
+
+def attention_weights(model, ids):
+    """The attention weights of all layers and heads for a list of ids: (L, nh, T, T)."""
+    q, k = queries_and_keys(model, ids)                                         # each (L, nh, T, D/nh)
+    scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5                         # (L, nh, T, T)
+    future = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(diagonal=1)   # (T, T)
+    return scores.masked_fill(future, -torch.inf).softmax(dim=-1)
+
+
+def continued_elsewhere(path, ids, max_new_tokens):
+    """The ids with which the model in the file `path` continues a list of ids, in a Python process of its own."""
+    script = """
+import sys, torch
+from previous_chapters import generate
+from weights.saved import load_model
+model, config = load_model(sys.argv[1])
+ids = torch.tensor([list(map(int, sys.argv[3].split()))])
+row = generate(model, ids, int(sys.argv[2]), config["context_length"], eos_id=50256)[0]
+print(*row[ids.shape[1]:].tolist())
+"""
+    reply = subprocess.run([sys.executable, "-c", script, str(Path(path).resolve()), str(max_new_tokens),
+                            " ".join(map(str, ids))], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return list(map(int, reply.stdout.split()))
 
 
 def batch_strips(inputs, targets, tokenizer, rows=3):

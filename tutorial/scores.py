@@ -78,3 +78,8 @@ def count_known(entries, train_entries):
     """How many of the entries ask the same as a training entry, but for case and whitespace."""
     known = set(map(question, train_entries))
     return sum(question(entry) in known for entry in entries)
+
+
+def count_right(answers, entries):
+    """How many of the entries are answered exactly as wanted."""
+    return sum(exact_match(answer, entry["output"]) == 1 for answer, entry in zip(answers, entries, strict=True))

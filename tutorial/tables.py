@@ -1,0 +1,60 @@
+"""The notebook's tables, as Markdown. Entries, and records with answers, are dictionaries as in `scores`."""
+
+from collections import Counter
+
+from engine.texts import translate
+from tutorial.data_files import shorten
+from tutorial.scores import exact_match, markdown_table
+
+
+def task_of(entry):
+    """The kind of an entry; data without kinds has two."""
+    return str(entry.get("task", "with input" if entry["input"] else "without input"))
+
+
+def one_of_each(entries):
+    """The first entry of each task: {task: entry}."""
+    return {task_of(entry): entry for entry in reversed(entries)}
+
+
+def tasks(entries):
+    """The most common tasks, up to 20, each with its number of entries and its first entry."""
+    first_of = one_of_each(entries)
+    return markdown_table(
+        [translate("task"), translate("entries"), translate("instruction"), translate("input"), translate("output")],
+        [[shorten(task, 30), str(n),
+          *(shorten(first_of[task][part], 80) for part in ("instruction", "input", "output"))]
+         for task, n in Counter(map(task_of, entries)).most_common(20)])
+
+
+def answers(records, columns):
+    """Questions with answers, a row a record; columns: {heading: a record's key}."""
+    return markdown_table([translate("question"), *columns], [
+        [f"{record['instruction']} {record['input']}", *(shorten(record[key], 100) for key in columns.values())]
+        for record in records])
+
+
+def changes(answer_at):
+    """A model's answers in the course of its training, {step: answer}, without those that equal the one before."""
+    steps = list(answer_at)
+    changed = [step for step, before in zip(steps, [None, *steps]) if answer_at[step] != answer_at.get(before)]
+    return markdown_table([translate("from step"), translate("answer")],
+                          [[str(step), shorten(answer_at[step], 80)] for step in changed])
+
+
+def scores(by_task):
+    """What `score_table` gives, with exact answers as counts."""
+    return markdown_table(
+        [translate("task"), translate("entries"), translate("exact before"), translate("exact after"),
+         translate("F1 before"), translate("F1 after")],
+        [[shorten(translate(task) if task == "all" else task, 30), str(n), f"{exact_before * n:.0f}",
+          f"{exact_after * n:.0f}", f"{f1_before:.2f}", f"{f1_after:.2f}"]
+         for task, (n, exact_before, exact_after, f1_before, f1_after) in by_task.items()])
+
+
+def improved(records, n, without=()):
+    """The first n records, each of another task and none of the tasks `without`, whose answers fine-tuning made right;
+    of all records, if it made none right."""
+    better = [record for record in records if exact_match(record["after"], record["output"])
+              > exact_match(record["before"], record["output"])] or records
+    return [record for task, record in one_of_each(better).items() if task not in without][:n]
