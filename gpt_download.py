@@ -6,34 +6,29 @@ tokenizer), and a TensorFlow V2 checkpoint: `checkpoint` (its name), `model.ckpt
 opening 6 GB takes no time and no copy.
 
 Folders in Hugging Face's format, with `model.safetensors` and `config.json`, are read as well. Whatever is wrong with
-a folder's files, or with getting them, is reported as `CheckpointError`. `weights/` has the downloads and both formats.
+a folder's files, or with a download, is reported as `CheckpointError`. `weights/` knows how to download, and how each
+format is read.
 """
 
-import hashlib
 import json
 import os
 from pathlib import Path
 
 import numpy as np
-import tiktoken
 
 from previous_chapters import load_weights_into_gpt, mismatch
 from weights import huggingface
 from weights.saved import empty_model
 from weights.sizes import MODELS, OPENAI_SIZES, gpt_config, openai_settings
 from weights.tf_checkpoint import map_tensors, read_with_tensorflow
+from weights.tokenizer import END_OF_TEXT, TOKENIZER_SHA256, load_tokenizer  # noqa: F401  offered here, too
 from weights.transfer import CheckpointError, SourceError, download_file
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 MIRROR = "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2"  # the same files, kept for the book's readers
 FILES = ("hparams.json", "encoder.json", "vocab.bpe", "checkpoint", "model.ckpt.index",
          "model.ckpt.data-00000-of-00001")
-TOKENIZER_SHA256 = {  # the same for every size; tiktoken pins the same two
-    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-}
 READERS = {"memmap": map_tensors, "tensorflow": read_with_tensorflow}
-END_OF_TEXT = 50256  # GPT-2's only special token, which stands between the documents of its pretraining text
 # Far above any GPT-2's: a file with larger numbers is damaged, or something else.
 HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**4, "n_layer": 10**3}
 
@@ -42,11 +37,12 @@ HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 1
 
 
 def download_missing(model_size, model_dir):
-    """Download those of OpenAI's files that a folder lacks, from OpenAI or else a mirror, and print the source of each.
+    """Download those of OpenAI's files that a folder lacks, from OpenAI or else from a mirror. Prints which source each
+    file came from, and which sources failed.
 
     The environment variable GPT2_MIRROR replaces the mirror: base addresses, separated by spaces. If no source has all
-    files, the same weights are downloaded from Hugging Face, in its format. Prints what fails. Raises CheckpointError
-    when every source has failed, or for a `model_size` that isn't one of OpenAI's.
+    files, the same weights are downloaded from Hugging Face, in its format. Raises CheckpointError when that fails,
+    too, or for a `model_size` that isn't one of OpenAI's.
     """
     sources = [BASE_URL, *os.environ.get("GPT2_MIRROR", MIRROR).split()]
     for name in FILES:
@@ -63,14 +59,14 @@ def download_missing(model_size, model_dir):
                 break
             except SourceError as error:
                 print(error)
-                sources.remove(source)  # it isn't asked for the other files
+                sources.remove(source)  # so that it isn't asked for the other files
         else:
             print(f"Falling back to {OPENAI_SIZES[model_size]} on Hugging Face")
             huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
             return
 
 
-# --- The sizes and the tokenizer ---
+# --- The sizes ---
 
 
 def load_settings(model_dir):
@@ -100,35 +96,6 @@ def is_huggingface(model_dir):
     return has[huggingface.WEIGHTS] or (has["config.json"] and not has["hparams.json"])
 
 
-def load_tokenizer(model_dir):
-    """GPT-2's tokenizer, built from the `encoder.json` and `vocab.bpe` of a model folder. Uses no network.
-
-    Equal to `tiktoken.get_encoding("gpt2")`. Raises CheckpointError when a file is missing or isn't GPT-2's.
-    """
-    contents = {}
-    for name, sha256 in TOKENIZER_SHA256.items():
-        path = Path(model_dir, name)
-        try:
-            contents[name] = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"can't read {path}: {error}") from error
-        if hashlib.sha256(contents[name]).hexdigest() != sha256:
-            raise CheckpointError(f"{path} is damaged (wrong sha256): delete it to download it again")
-    # encoder.json numbers the tokens in the order of vocab.bpe's merges: these ids are the ranks that tiktoken wants.
-    # It writes each byte of a token as one character: itself, if printable in Latin-1, else the next one from 256 on.
-    # (tiktoken's function for these two files isn't used, as it leaves copies of them in a cache folder.)
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = sorted(set(range(256)).difference(printable))
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
-    ranks = {bytes(byte_of[character] for character in token): rank
-             for token, rank in json.loads(contents["encoder.json"]).items() if rank != END_OF_TEXT}
-    # How GPT-2 splits a text before it merges bytes: contractions; words, numbers and punctuation, each with the space
-    # before it; other white space. Source: OpenAI's gpt-2, src/encoder.py.
-    pattern = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-    return tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks,
-                             special_tokens={"<|endoftext|>": END_OF_TEXT})
-
-
 # --- The weights ---
 
 
@@ -149,10 +116,12 @@ def tensor_shapes(settings):
 def load_gpt2_params_from_tf_ckpt(ckpt_path, settings, reader="memmap"):
     """A checkpoint's weights as float32 arrays in the nested dictionary that `load_weights_into_gpt` takes.
 
-    {"wte" (n_vocab, D), "wpe" (n_ctx, D), "g" (D,), "b" (D,), "blocks": [{"attn": {"c_attn": {"w" (D, 3D), "b" (3D,)},
-    "c_proj": ...}, "mlp": {"c_fc": ..., "c_proj": ...}, "ln_1": {"g", "b"}, "ln_2": ...}, ...]}, where D is n_embd.
-    `reader` is "memmap" or "tensorflow", the independent one. Memmap's float32 arrays are views of the mapped file;
-    float16 tensors are converted. Raises ValueError for another reader, and CheckpointError when the files are damaged
+    {"wte": (n_vocab, D), "wpe": (n_ctx, D), "g": (D,), "b": (D,),
+     "blocks": [{"attn": {"c_attn": {"w": (D, 3D), "b": (3D,)}, "c_proj": ...}, "mlp": {"c_fc": ..., "c_proj": ...},
+                 "ln_1": {"g": (D,), "b": (D,)}, "ln_2": ...}, ...]}, with the arrays' shapes, where D is n_embd.
+
+    `reader` is "memmap", whose float32 arrays are views of the mapped file, or "tensorflow", the independent one.
+    Float16 tensors are converted. Raises ValueError for another reader, and CheckpointError when the files are damaged
     or don't hold the tensors of a GPT-2 with these `settings`.
     """
     check_reader(reader)
@@ -167,8 +136,8 @@ def check_reader(reader):
 
 
 def to_params(tensors, settings, path):
-    """Tensors by their names in `tensor_shapes` as the nested dictionary of float32 arrays. Raises CheckpointError,
-    which names the `path` they came from, unless they are those of a GPT-2 with these `settings`."""
+    """Tensors by their names in `tensor_shapes` as that nested dictionary of float32 arrays. Raises CheckpointError,
+    which names the `path` they came from, unless they are the tensors of a GPT-2 with these `settings`."""
     if wrong := mismatch(tensors, tensor_shapes(settings)):
         raise CheckpointError(f"{path} {wrong}: is it of another model than the settings beside it? Delete the file "
                               "that is wrong")
@@ -194,8 +163,9 @@ def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
 
     The model lies in the folder `models_dir`/`model_size`, in OpenAI's or Hugging Face's format. If `model_size` is one
     of OpenAI's (124M, 355M, 774M, 1558M), missing files are downloaded first; when all are there, no network is used.
-    `hf:<owner>/<name>` downloads a repository of Hugging Face's hub into the cache of `huggingface_hub`. `settings` is
-    what `load_settings` returns; `params` and `reader`, which is for OpenAI's format, are those of
+    `hf:<owner>/<name>` downloads a repository of Hugging Face's hub into the cache of `huggingface_hub`.
+
+    `settings` is what `load_settings` returns; `params` and `reader`, for OpenAI's format, are those of
     `load_gpt2_params_from_tf_ckpt`. Raises ValueError for an unknown reader, and CheckpointError for anything wrong
     with the files or the download.
     """

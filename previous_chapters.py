@@ -1,8 +1,8 @@
-"""GPT-2, from its attention to its training loop: the toolbox of the earlier articles as a textbook.
+"""GPT-2 as a textbook, complete in one file: the model, OpenAI's weights, generation, the loss and the training loop.
 
-It needs PyTorch alone (and matplotlib for `plot_losses`), and nothing is left out. Where a plain form is slow,
-`engine/` has a faster one with the same result; this file doesn't depend on it. Only attention mixes tokens. So
-`forward` takes it as an argument: any function like `causal_attention` will do, such as one with a key/value cache.
+It needs PyTorch alone, and matplotlib for `plot_losses`. Where a plain form is slow, `engine/` has a faster one with
+the same result. Attention is the only part in which a token sees other tokens. It is an argument of `forward`, so that
+another function can take the place of `causal_attention`, such as one with a key/value cache.
 
 Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh attention heads, V vocabulary size.
 """
@@ -19,17 +19,17 @@ import torch.nn.functional as F
 def causal_attention(qkv, dropout=0.0):
     """Each token's weighted mean of the values of itself and earlier tokens: (B, T, 3, nh, D/nh) -> (B, T, nh, D/nh).
 
-    softmax(q @ k.T / sqrt(D/nh)) @ v in each head, with the scores of later tokens at minus infinity (Vaswani et al.,
-    2017, section 3.2), in PyTorch's fused kernel. `dropout` is the probability with which a weight is dropped.
+    softmax(q @ k.T / sqrt(D/nh)) @ v in each head, with later tokens masked (Vaswani et al., 2017, section 3.2).
+    `dropout` is the probability with which an attention weight is dropped.
     """
     q, k, v = qkv.permute(2, 0, 3, 1, 4)                                        # each (B, nh, T, D/nh)
-    y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)  # with the mask above the diagonal
+    y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)  # (B, nh, T, D/nh)
     return y.transpose(1, 2)                                                    # (B, T, nh, D/nh)
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention, (B, T, D) -> (B, T, D): project to queries, keys and values; attend in each head; project. Raises
-    ValueError when the heads don't divide the width."""
+    """Self-attention, (B, T, D) -> (B, T, D): project to queries, keys and values, attend in each head, project again.
+    Raises ValueError when the heads don't divide the width."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -38,7 +38,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"emb_dim {D} can't be divided among n_heads {self.n_heads}")
         self.qkv = nn.Linear(D, 3 * D, bias=cfg["qkv_bias"])
         self.out_proj = nn.Linear(D, D)
-        self.dropout = nn.Dropout(cfg["drop_rate"])  # never called: `attend` drops weights, with this rate
+        self.dropout = nn.Dropout(cfg["drop_rate"])  # holds the rate; `attend` drops the weights
 
     def forward(self, x, attend=causal_attention):
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1))                   # (B, T, 3, nh, D/nh)
@@ -111,10 +111,10 @@ class GPTModel(nn.Module):
     def forward(self, idx, pos=None, attend=causal_attention, logits_at=slice(None)):
         """Token ids (B, T) -> logits (B, T, V): at each position, a score for every token that could come next.
 
-        pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: called once for each block, in
-        order, as `causal_attention` is. logits_at: an index into (B, T), such as a mask with N true values, where
-        logits are wanted for some positions only, since the head is the largest product: then (N, V). Raises ValueError
-        when T exceeds the context length (with `pos` that is the caller's to check).
+        pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: called in place of
+        `causal_attention`, once for each block, in order. logits_at: an index into (B, T), such as a mask with N true
+        values: only these logits are computed, (N, V), which saves time, since the head is the largest product. Raises
+        ValueError when T exceeds the context length and `pos` isn't given.
         """
         if pos is None:
             T, context_length = idx.shape[1], self.pos_emb.num_embeddings
@@ -151,13 +151,15 @@ def flatten_params(params, path=""):
     """The arrays of OpenAI's nested dictionary `params`, by their paths: {"blocks/0/attn/c_attn/w": array, ...}."""
     arrays = {}
     for key, value in enumerate(params) if isinstance(params, list) else params.items():
-        nested = isinstance(value, (dict, list))
-        arrays |= flatten_params(value, f"{path}{key}/") if nested else {f"{path}{key}": value}
+        if isinstance(value, (dict, list)):
+            arrays |= flatten_params(value, f"{path}{key}/")
+        else:
+            arrays[f"{path}{key}"] = value
     return arrays
 
 
 def mismatch(tensors, shapes):
-    """What is wrong first with {name: tensor} where {name: shape} is wanted, in words; None if nothing is."""
+    """The first difference between {name: tensor} and the expected {name: shape}, in words; None if there is none."""
     for name in shapes | tensors:  # every name of either
         if name not in tensors:
             return f"lacks the tensor {name}"
@@ -171,20 +173,20 @@ def mismatch(tensors, shapes):
 def load_weights_into_gpt(gpt, params):
     """Put OpenAI's weights (`params`, as `gpt_download.download_and_load_gpt2` returns them) into a GPTModel.
 
-    OpenAI stores the matrix of a linear layer input-first, (D_in, D_out) for x @ w + b; PyTorch's is its transpose. A
-    model with weights of its own gets copies; one built on the meta device, which has none, the arrays themselves.
-    Raises ValueError, before the model changes, that names the first tensor missing, left over or of a wrong shape.
+    OpenAI stores the matrix of a linear layer input-first, (D_in, D_out) for x @ w + b; PyTorch's is its transpose.
+    The weights are copied, except into a model on the meta device: it takes over the arrays themselves. Raises
+    ValueError, before the model changes, that names the first tensor missing, left over or of a wrong shape.
     """
     tensors = {path: torch.from_numpy(array.T if path.endswith("/w") else array)
                for path, array in flatten_params(params).items()}
-    if any(path.removeprefix("transformer.").startswith("h.0.") for path in tensors):
+    if any("h.0.attn" in path for path in tensors):
         raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which "
                          "GPT2LMHeadModel.from_pretrained of transformers takes; want those of download_and_load_gpt2")
-    parameters = dict(gpt.named_parameters())
-    names = {theirs: ours for theirs, ours in openai_names(len(gpt.trf_blocks)).items() if ours in parameters}
-    if wrong := mismatch(tensors, {theirs: parameters[ours].shape for theirs, ours in names.items()}):
+    names, parameters = openai_names(len(gpt.trf_blocks)), dict(gpt.named_parameters())
+    shapes = {theirs: parameters[ours].shape for theirs, ours in names.items() if ours in parameters}
+    if wrong := mismatch(tensors, shapes):
         raise ValueError(f"the checkpoint {wrong}: does the model's config fit it?")
-    state = {ours: tensors[theirs] for theirs, ours in names.items()}
+    state = {names[path]: tensor for path, tensor in tensors.items()}
     state["out_head.weight"] = state["tok_emb.weight"]
     gpt.load_state_dict(state, assign=gpt.tok_emb.weight.is_meta)
     gpt.tie_weights()  # `assign` has made two parameters of one
@@ -218,8 +220,8 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     """Continue every row of ids (B, T) by up to `max_new_tokens` tokens: (B, T + longest continuation).
 
     A row ends before its own `eos_id` and is filled up with it while others go on. At temperature 0 the most likely
-    token is taken; above, tokens are drawn from softmax(logits / temperature), from the `top_k` most likely ones only,
-    if given. Call `model.eval()` first.
+    token is taken; above 0, one is drawn from softmax(logits / temperature), among the `top_k` most likely if that is
+    given. Call `model.eval()` first.
     """
     ended = torch.zeros(len(idx), 1, dtype=torch.bool, device=idx.device)       # (B, 1)
     for _ in range(max_new_tokens):
@@ -258,22 +260,21 @@ def calc_loss_batch(input_batch, target_batch, model, device):
 def calc_loss_loader(data_loader, model, device, num_batches=None):
     """Mean loss over the first `num_batches` batches of a loader (all, if None), in nats per token: a float.
 
-    Every token that counts has the same weight, whichever batch it is in. The model's mode and torch's random state,
-    from which a pass through a loader draws, are put back, so that evaluating changes no training run. Raises
-    ValueError for a loader without batches.
+    Every token that counts has the same weight, whichever batch it is in. Evaluating changes no training: the model's
+    mode and torch's random state are restored. Raises ValueError for a loader without batches.
     """
     if len(data_loader) == 0:
         raise ValueError("the data loader has no batches: fewer entries than one batch, with drop_last=True?")
-    was_training, loss_sum, tokens = model.training, 0.0, 0
+    was_training, loss_sum, counted = model.training, 0.0, 0
     model.eval()
-    with torch.random.fork_rng(devices=[]):  # what the loader draws must not change what training draws
+    with torch.random.fork_rng(devices=[]):  # a pass through a loader draws random numbers
         for input_batch, target_batch in islice(data_loader, num_batches):
             count = int((target_batch != -100).sum())
             if count:
                 loss_sum += count * calc_loss_batch(input_batch, target_batch, model, device).item()
-                tokens += count
+                counted += count
     model.train(was_training)
-    return loss_sum / max(tokens, 1)
+    return loss_sum / max(counted, 1)
 
 
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
@@ -281,11 +282,12 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
     """Train a model that is on `device`, printing losses and, after each epoch, how it continues `start_context`.
 
     Loaders yield inputs and targets, both (B, T). After step 0 and every `eval_freq` steps it notes the mean training
-    loss per token since the last note, the validation loss over `eval_iter` batches (all, if None), and the tokens
-    read so far, without padding. Returns these notes as three lists: train_losses, val_losses, tokens_seen.
+    loss per token since the last note, the validation loss over `eval_iter` batches (all, if None), and the number of
+    tokens read so far, without padding. Returns the notes as three lists: train_losses, val_losses, tokens_seen.
     """
     train_losses, val_losses, tokens_seen = [], [], []
-    step, tokens_read, loss_sum, tokens = 0, 0, 0.0, 0
+    step, tokens_read = 0, 0
+    loss_sum, counted = 0.0, 0  # since the last note: the tokens that count, and the sum of their losses
     for epoch in range(num_epochs):
         model.train()
         for input_batch, target_batch in train_loader:
@@ -295,13 +297,13 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
             optimizer.step()
 
             count = int((target_batch != -100).sum())
-            loss_sum, tokens = loss_sum + count * loss.item(), tokens + count
+            loss_sum, counted = loss_sum + count * loss.item(), counted + count
             tokens_read += int((input_batch != tokenizer.eot_token).sum())
             if step % eval_freq == 0:
-                train_losses.append(loss_sum / tokens)
+                train_losses.append(loss_sum / counted)
                 val_losses.append(calc_loss_loader(val_loader, model, device, eval_iter))
                 tokens_seen.append(tokens_read)
-                loss_sum, tokens = 0.0, 0
+                loss_sum, counted = 0.0, 0
                 print(f"Ep {epoch + 1} (Step {step:06d}): "
                       f"Train loss {train_losses[-1]:.3f}, Val loss {val_losses[-1]:.3f}")
             step += 1
@@ -316,8 +318,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
 
 
 def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):
-    """Training and validation loss on a logarithmic axis, over epochs (lower axis) and tokens (upper axis). Returns the
-    matplotlib figure."""
+    """A matplotlib figure of both losses on a logarithmic axis, over epochs (lower axis) and tokens (upper axis)."""
     import matplotlib.pyplot as plt  # only here: all else needs PyTorch alone
     from matplotlib.ticker import LogLocator
     fig, ax = plt.subplots(figsize=(6, 3.5))

@@ -2,11 +2,11 @@
 
 - Each process keeps a part of every weight, of its gradient and of AdamW's moments (FSDP2, `fully_shard`), and borrows
   the other parts of a block while it computes that block.
-- Each process computes its rows of a batch. The loss is the mean over the tokens of all of them that count.
-- What is saved is put together first, so that any number of processes can read it.
+- Each process computes its rows of a batch. The loss is the mean over all tokens of the batch that count.
+- Weights are put together before they are saved, so that any number of processes can read them.
 
-All processes must call these functions together, unless it says otherwise: each waits for what the others have. All but
-`unshard` and `cleanup` can also be called without a process group, and then act as for one process.
+All processes must call these functions together, since each waits for what the others have. All but `unshard` and
+`cleanup` can also be called without a process group, and then act as for one process.
 """
 
 import os
@@ -32,15 +32,15 @@ def init_process_group(device):
     """Join the processes that torchrun started, or be the only one. From then on rank 0 alone prints."""
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    alone = {} if "RANK" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT, **alone)
+    of_one = {} if "RANK" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT, **of_one)
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def cleanup():
-    """Leave the process group and end this process; the last thing to call. It skips what Python clears up at its end:
-    gloo's threads may still have tensors to free, and a thread that needs Python then aborts the whole process
+    """Leave the process group and end this process; the last thing to call. Python's own clean-up is skipped: during
+    it, a thread of gloo that still has tensors to free would abort the process
     (https://github.com/pytorch/pytorch/issues/38228)."""
     dist.destroy_process_group()
     sys.stdout.flush()
@@ -85,8 +85,8 @@ def all_gather(value):
 
 
 def shard(model, build, device):
-    """Share rank 0's GPTModel, None elsewhere, among all processes, in parts; one process keeps it whole. `build()` is
-    such a model without memory for its weights, on the meta device."""
+    """This process's part of a GPTModel, which rank 0 has (`model`, None in the other processes). A process alone keeps
+    it whole. `build()` makes such a model on the meta device, without memory for its weights."""
     if world_size() == 1:
         return model.to(device)
     weights = {name: weight.contiguous() for name, weight in model.state_dict().items()} if model else {}
@@ -94,15 +94,15 @@ def shard(model, build, device):
     for block in model.trf_blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)  # all else together, since embedding and output head are one parameter
-    model.to_empty(device=device)  # memory to be filled: PyTorch would otherwise assign, and untie, embedding and head
+    model.to_empty(device=device)  # or PyTorch would assign the weights, and so untie embedding and head
     options = dcp_state.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     dcp_state.set_model_state_dict(model, weights, options=options)
-    assert model.out_head.weight is model.tok_emb.weight
+    assert model.out_head.weight is model.tok_emb.weight, "embedding and output head are no longer one parameter"
     return model
 
 
 def unshard(model, build):
-    """The whole GPTModel on rank 0's CPU, None elsewhere; `build` as in `shard`."""
+    """The whole GPTModel, on rank 0's CPU; None in the other processes. `build` as in `shard`."""
     options = dcp_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = dcp_state.get_model_state_dict(model, options=options)
     if rank() > 0:
@@ -114,7 +114,7 @@ def unshard(model, build):
 
 
 def full(tensor):
-    """A tensor with the parts of all processes."""
+    """The whole tensor, put together from the parts of all processes; a tensor that isn't in parts as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -135,8 +135,8 @@ def start_epoch(loader, epoch):
 
 
 def without_repetitions(targets, number, loader):
-    """The targets (B, T) of a loader's batch with this number, from 0, in which entries that a DistributedSampler
-    repeats, to give each process as many, don't count. The sampler must not shuffle."""
+    """The targets (B, T) of a loader's batch with this number, from 0, without those of repeated entries: a
+    DistributedSampler repeats some, so that each process has as many. The sampler must not shuffle."""
     if not isinstance(getattr(loader, "sampler", None), DistributedSampler):
         return targets
     row = number * loader.batch_size + torch.arange(len(targets))               # this process's, (B,)

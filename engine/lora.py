@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA; Hu et al., 2021): fine-tuning in little memory.
 
-What fine-tuning adds to a matrix W (D_out, D_in) is learned as a product of two thin ones, B (D_out, rank) and A (rank,
-D_in), while W itself stays frozen: it needs neither gradient nor moments, and may stay where it is, in a mapped file.
-Afterwards the product is added to W, and the model is an ordinary one again.
+The change of a weight matrix W (D_out, D_in) is learned as the product of two thin matrices, B (D_out, rank) and A
+(rank, D_in). W itself is frozen: it needs neither gradient nor moments, and can stay in a mapped file. Afterwards the
+product is added to W, and the model is an ordinary one again.
 """
 
 import torch
@@ -26,7 +26,7 @@ class LoRALinear(nn.Module):
         return self.linear(x) + F.linear(self.scaling * F.linear(x, self.A), self.B)
 
     def merged(self):
-        """The linear layer with the adapter added to its weights, in memory of their own."""
+        """The linear layer with the adapter added to its weights, which are copied, not changed in place."""
         with torch.no_grad():
             self.linear.weight = nn.Parameter((self.scaling * self.B @ self.A).add_(self.linear.weight))
         return self.linear
@@ -48,8 +48,8 @@ def add_lora(model, rank, alpha=None):
 
 
 def merge_lora(model):
-    """Add what the adapters have learned to the weights and take the adapters out: a plain GPTModel, all of it to be
-    trained."""
+    """Add what the adapters have learned to the weights, and remove the adapters. The model is a plain GPTModel again,
+    and all of its parameters are trained."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, LoRALinear):
             model.set_submodule(name, layer.merged())

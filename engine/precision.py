@@ -1,9 +1,9 @@
-"""The number format in which training multiplies matrices: float32, or one of half the width where that is faster.
+"""The number format in which training multiplies matrices: float32, or a faster one of 16 bits.
 
-Only what goes into a matrix product, and comes out of it, is rounded (mixed precision; Micikevicius et al., 2018).
-Weights, their gradients and AdamW's moments stay float32, and so do layer norms and the loss. Of the two formats with
-16 bits, bfloat16 has float32's range and 8 significant bits; float16 has 11, but its smallest number is 6e-8, so that
-small gradients vanish unless the loss is scaled up first.
+Only the inputs and outputs of matrix products are rounded (mixed precision; Micikevicius et al., 2018). Weights, their
+gradients and AdamW's moments stay float32, and so do layer norms and the loss. Of the two formats with 16 bits,
+bfloat16 has float32's range and 8 significant bits. Float16 has 11, but its smallest number is 6e-8: small gradients
+vanish unless the loss is scaled up first.
 """
 
 from contextlib import nullcontext
@@ -21,8 +21,8 @@ def fastest_format(device):
         return "bfloat16"
     if kind == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):  # tensor cores, such as the T4's
         return "float16"
-    can = torch.cpu.get_capabilities()
-    if kind == "cpu" and (can.get("avx512_bf16") or can.get("amx_bf16")):
+    instructions = torch.cpu.get_capabilities()
+    if kind == "cpu" and (instructions.get("avx512_bf16") or instructions.get("amx_bf16")):
         return "bfloat16"
     return "float32"
 
@@ -39,7 +39,7 @@ def mixed_precision(device, precision):
     """Inside this `with` block matrix products are computed in the format that `number_format` gives.
 
     Open one for each forward pass. A weight is cast when it is first used, and the cast weight is kept until the block
-    ends; FSDP2, which makes its weights anew in each pass, would lose the gradients of later passes.
+    ends. FSDP2 makes its weights anew in each pass, so that the gradients of a second pass in one block would be lost.
     """
     precision = number_format(precision, device)
     return nullcontext() if precision == "float32" else torch.autocast(torch.device(device).type, FORMATS[precision])
@@ -48,8 +48,8 @@ def mixed_precision(device, precision):
 class LossScaler(torch.amp.GradScaler):
     """PyTorch's scaling of the loss for float16; in the other formats nothing is scaled or left out.
 
-    A step in which a gradient overflows is left out, which `skipped` counts, and the scale is halved: this is how a
-    good scale is found, and no error. `precision` is one of FORMATS. Raises ValueError where no scale helps.
+    A step in which a gradient overflows is left out, and the scale is halved. This is no error, but how a good scale is
+    found; `skipped` counts these steps. `precision` is one of FORMATS. Raises ValueError where no scale helps.
     """
 
     def __init__(self, device, precision):
@@ -67,7 +67,7 @@ class LossScaler(torch.amp.GradScaler):
                              "before this step. Try precision float32, a lower learning rate or max_norm=1.0")
 
     def report(self):
-        """What to say of the steps left out so far."""
+        """How many steps were left out so far, as a text."""
         return f"steps left out so far, since their float16 gradients overflowed: {self.skipped}"
 
     def state_dict(self):

@@ -1,25 +1,25 @@
-"""What engine and tutorial say to a reader, in English or, once a translation was read, in its language.
+"""What engine and tutorial print for a reader: in English, or in another language after `read_translation`.
 
-The English stands in the code: `translate("{n} entries").format(n=3)`. scripts/translate.py finds the literal texts in
-calls of `translate`, `marked` and figures' `label`. Errors and data stay English.
+The code has the English: `translate("{n} entries").format(n=3)`. `scripts/translate.py` finds the literal texts in
+calls of `translate`, `marked` and `label` (of `tutorial/figures.py`). Errors and data stay English.
 """
 
-CONTEXT = "modules"  # of these texts in a translation
+CONTEXT = "modules"  # the message context of these texts in a .po file
 TRANSLATIONS = {}    # {English text: its translation}
 
 
 def read_translation(path):
-    """From now on, translate by a gettext file (.po)."""
-    import polib  # here: without a translation nobody needs it
+    """Translate from now on, with the messages of a gettext file (.po)."""
+    import polib  # only here: English needs no polib
     TRANSLATIONS.update({entry.msgid: entry.msgstr for entry in polib.pofile(str(path))
                          if entry.msgctxt == CONTEXT and entry.translated()})
 
 
 def translate(text):
-    """The text in the language that was read; any other text as it is."""
+    """The translation of an English text; the text itself if there is none."""
     return TRANSLATIONS.get(text, text)
 
 
 def marked(text):
-    """The text as it is. It stands in a table, and is translated when it is shown."""
+    """The text as it is. This marks a text in a table for `scripts/translate.py`; it is translated when it is shown."""
     return text

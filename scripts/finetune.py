@@ -4,11 +4,9 @@
     torchrun --nproc-per-node 4 scripts/finetune.py --model "gpt2-xl (1558M)"
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint <one of them>:29500 scripts/finetune.py
 
-However many processes there are, the same options give the same batches and, up to rounding, the same losses, gradients
-and model, `gpt2-instruct.pt`. Data, prompt and batches are the notebook's. The process of rank 0 alone reads data and
-weights; how they are shared is told in `engine/distributed.py`.
-
-Tried on CPUs, with gloo. CUDA, with NCCL, is written, but untested.
+With any number of processes, the same options give the same batches and, up to rounding, the same losses, gradients
+and model, `gpt2-instruct.pt`. Data, prompt and batches are the notebook's. Only the process of rank 0 reads data and
+weights; `engine/distributed.py` shares them. Tried on CPUs, with gloo; untested on CUDA, with NCCL.
 """
 
 import argparse
@@ -36,7 +34,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def parse_options():
-    """The command line's options, and what the notebook's recipe says where they are silent."""
+    """The options of the command line; those that aren't given come from the notebook's recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, default="gpt2-mini (7M)")
     parser.add_argument("--data-file", help="a file of your own; without it, the data set that fits the model")
@@ -61,8 +59,9 @@ def parse_options():
 
 
 def read_run(options):
-    """What a run begins with: (model, its config, training data, validation data). Raises ValueError for a batch that
-    can't be divided among the processes, and for too few entries."""
+    """What a run begins with: (model, its config, training data, validation data). The data are lists of
+    InstructionDataset's items. Raises ValueError for a batch that can't be divided among the processes, for too few
+    entries, and for entries that are too long."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if options.batch_size < 1 or options.batch_size % processes:
         raise ValueError(f"--batch-size {options.batch_size} is no multiple of {processes}, the number of processes")
@@ -70,14 +69,16 @@ def read_run(options):
     tokenizer = load_tokenizer(MINIATURE_DIR)
     entries = download_and_load_file(options.data_file, options.url, options.sha256, options.skip_bad_entries)
     train_data, _, val_data = instructions.split(entries, options.batch_size)
-    encoded = partial(instructions.InstructionDataset, tokenizer=tokenizer)
-    return model, config, *(
-        list(encoded(check_lengths(part, map(len, encoded(part)), options.context_length, options.skip_bad_entries),
-                     mask_instruction=options.mask_instruction)) for part in (train_data, val_data))
+
+    def encoded(part):
+        items = instructions.InstructionDataset(part, tokenizer, options.mask_instruction)
+        lengths = [len(item[0] if options.mask_instruction else item) for item in items]
+        return check_lengths(items, lengths, options.context_length, options.skip_bad_entries)
+    return model, config, encoded(train_data), encoded(val_data)
 
 
 def with_adapters(model, options):
-    """The model, with low-rank adapters if they are wanted."""
+    """The model, None where it isn't rank 0's, with low-rank adapters if the options want them."""
     torch.manual_seed(options.seed)
     if model and options.lora_rank:
         add_lora(model, options.lora_rank)
@@ -85,7 +86,7 @@ def with_adapters(model, options):
 
 
 def finetune(options, model, config, train_data, val_data):
-    """Train rank 0's model and write the result."""
+    """Train the model, which rank 0 has and the others get from it, and write the result."""
     def build():
         return with_adapters(empty_model(config), options)
 
@@ -120,11 +121,10 @@ def finetune(options, model, config, train_data, val_data):
 
 def main():
     options = parse_options()
-    # Before the processes meet, so that whatever is wrong with the input is one error of one process.
+    # Before the processes join, so that bad input gives one error, in one process.
     model, *run = read_run(options) if os.environ.get("RANK", "0") == "0" else [None]
     distributed.init_process_group(DEVICE)
-    # Rank 0's options: "auto" is one number format for all machines.
-    options, *run = distributed.broadcast([options, *run])
+    options, *run = distributed.broadcast([options, *run])  # on all machines the number format that rank 0 chose
     finetune(options, model, *run)
     distributed.cleanup()
 

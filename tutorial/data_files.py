@@ -34,6 +34,7 @@ ZIP_FILES = {  # what they contain
 }
 EXPECTED = ("expected instructions and their answers as a JSON list, JSON Lines or CSV with a header, in UTF-8, with "
             "the keys instruction and output (or response), prompt and completion, messages, or conversations")
+LEAVE_OUT = ", or set SKIP_BAD_ENTRIES=1 to leave them out (in scripts/finetune.py: --skip-bad-entries)"
 LONGEST_TEXT = 128 * 1024  # characters: no token of GPT-2's has more than 128, and no GPT-2 reads more than 1,024
 
 
@@ -81,8 +82,8 @@ def load_entries(path, skip_bad=False):
     reasons = "; ".join(f"{len(numbers):,} {reason} ({first_ten(numbers)})" for reason, numbers in bad.items())
     if bad and not (skip_bad and entries):
         how_many = f"{len(records) - len(entries):,} of {len(records):,} entries can't be used (numbered from 0)"
-        raise ValueError(shorten(f"{name}: {how_many}: {reasons}", 730) + ". Correct or remove them"
-                         + ("" if skip_bad else ", or set SKIP_BAD_ENTRIES=1 to leave them out"))
+        raise ValueError(shorten(f"{name}: {how_many}: {reasons}", 680) + ". Correct or remove them"
+                         + ("" if skip_bad else LEAVE_OUT))
     left_out = translate("; left out: {}").format(reasons) if bad else ""
     line = translate("{n:,} entries, {kind}, {found}").format(n=len(entries), kind=translate(kind), found=found)
     return entries, shorten(line + left_out, 800)
@@ -121,18 +122,17 @@ def check_text(entry):
 
 
 def check_lengths(entries, lengths, max_tokens, skip_bad=False):
-    """The entries that the model can read. lengths: the number of tokens of each, with its prompt; max_tokens: how many
-    the model reads.
+    """The entries that the model can read, in any form. lengths: the number of tokens of each, with its prompt;
+    max_tokens: how many the model reads.
 
-    With `skip_bad`, longer entries are left out, and a line says so. Raises ValueError, without `skip_bad` or if all
-    are too long, that counts them.
+    With `skip_bad`, longer entries are left out, and a line counts them. Without it, or if all are too long, raises
+    ValueError, which counts them.
     """
     too_long = [number for number, length in enumerate(lengths) if length > max_tokens]
     found = (f"{len(too_long):,} of {len(entries):,} entries have more than the model's {max_tokens:,} tokens "
              f"(numbered from 0: {first_ten(too_long)})")
     if too_long and not (skip_bad and len(too_long) < len(entries)):
-        raise ValueError(f"{found}: shorten or remove them" + (
-            "" if skip_bad else ", or set SKIP_BAD_ENTRIES=1 to leave them out"))
+        raise ValueError(f"{found}: shorten or remove them" + ("" if skip_bad else LEAVE_OUT))
     if too_long:
         print(translate("left out: {n:,} of {total:,} entries have more than the model's {limit:,} tokens (numbered "
                         "from 0: {numbers})").format(n=len(too_long), total=len(entries), limit=max_tokens,

@@ -4,6 +4,7 @@
     transfer        downloads that resume where they stopped
     tf_checkpoint   TensorFlow's checkpoint format, read by memory map
     huggingface     GPT-2 from and to Hugging Face's format
+    tokenizer       GPT-2's tokenizer, from OpenAI's two files
     saved           our own file of a model
     files           writing a file whole or not at all
 
