@@ -1,9 +1,9 @@
 """Saving and resuming a training run, so that a process may die at any moment.
 
-A checkpoint gets its name when all of it is on the disk, so there are whole checkpoints only, and the last two are
-kept: a damaged one is noticed by its checksums and passed over for the one before it. Only tensors and plain values are
-read back (`weights_only=True`), so that a file from a stranger can't run code. Several processes save one file, as one
-does, and any number of them can go on from it; all must see the same folder.
+A checkpoint gets its name when all of it is on the disk, so that no half-written one is ever read. The last two are
+kept: if checksums show that the newest is damaged, the run goes on from the one before it. Only tensors and plain
+values are read back (`weights_only=True`), so that a file from a stranger can't run code. Several processes save one
+file together, and any number of processes can go on from it; all must see the same folder.
 """
 
 import time
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from zipfile import BadZipFile, ZipFile
 
 import torch
-from torch.nn.modules.dropout import _DropoutNd  # of which all classes of dropout are
+from torch.nn.modules.dropout import _DropoutNd  # the base of nn.Dropout, nn.AlphaDropout and the others
 
 from engine.distributed import all_gather, broadcast, full, rank, shard_like, start_epoch, world_size
 from engine.randomness import Randomness
@@ -23,15 +23,16 @@ from engine.texts import translate
 from weights.files import atomic_write, unlink_unlocked
 from weights.saved import bytes_of, plain
 
-BEGINNINGS = WeakKeyDictionary()  # model, optimiser or schedule: {folder: what its run there began with}
+BEGINNINGS = WeakKeyDictionary()  # model, optimiser or schedule: {folder: its description when the run began}
 
 
 class Checkpoints:
     """The checkpoints of one run, `step-<number>.pt` in a folder; without a folder nothing is saved or resumed.
 
     stateful: what the run changes, objects with `state_dict` and `load_state_dict`, the model first; train_loader,
-    val_loader: the loaders it draws from; minutes: how long after a checkpoint the next one is due; settings: what else
-    decides the run's result. A folder with the checkpoints of a run that began differently is an error.
+    val_loader: the loaders it reads; minutes: how long after a checkpoint the next one is due; settings: what else
+    decides the result of the run. Raises ValueError if model, optimiser or schedule were trained before, without a
+    checkpoint in this folder, and for loaders that don't give the same batches again.
     """
 
     def __init__(self, folder, stateful, train_loader=None, val_loader=None, minutes=inf, **settings):
@@ -53,8 +54,8 @@ class Checkpoints:
                     self.run[f"{key} ({number})" if key in self.run else key] = value
 
     def beginning_of(self, item):
-        """What the run began with in a model, an optimiser or a schedule. One that has been trained in this process and
-        stopped goes on with its run, so that what it began with is remembered."""
+        """How a model, an optimiser or a schedule was when the run began: {name: value}. If the run was stopped and
+        goes on in the same process, it has changed since then, so its first description is remembered."""
         known = BEGINNINGS.setdefault(item, {})
         if self.folder in known and not numbered(self.folder):
             raise ValueError(f"this training was stopped before its first checkpoint in {self.folder}, so it can't go "
@@ -64,7 +65,7 @@ class Checkpoints:
         return known[self.folder]
 
     def batches(self, train_loader, epoch, taken):
-        """The batches of an epoch, without those that had been `taken` when the run stopped."""
+        """The batches of an epoch, without the first ones, of which so many were `taken` before the run stopped."""
         now = self.randomness.states()
         if taken:  # the order of the batches was drawn at the start of the epoch
             self.randomness.restore(self.epoch_start)
@@ -79,8 +80,8 @@ class Checkpoints:
         yield from batches
 
     def state_of(self, item):
-        """What training changes in a model, {name: tensor}: not weights that were frozen at the start, and tied ones
-        once; or the `state_dict` of anything else."""
+        """What training changes: in a model the trained weights, tied ones once, and the buffers, {name: tensor}; the
+        `state_dict` of anything else."""
         if not isinstance(item, torch.nn.Module):
             return item.state_dict()
         return {name: weight for name, weight in item.named_parameters() if name in self.trained} | dict(
@@ -88,23 +89,23 @@ class Checkpoints:
 
     @torch.no_grad()
     def restore_model(self, model, state):
-        """Put what training changed back into a model, in place."""
+        """Copy what `state_of` gave back into the model."""
         for name, tensor in self.state_of(model).items():
             tensor.copy_(shard_like(state[name], tensor))
 
     def save_when_due(self, step):
-        """Save after this step if rank 0's last checkpoint is so many minutes old."""
+        """Save after this step if the last checkpoint is `minutes` old, by rank 0's clock."""
         if self.folder and self.minutes < inf and broadcast(time.monotonic() - self.saved_at >= 60 * self.minutes):
             self.save(step)
 
     def save(self, step):
-        """Write all that the run depends on after this step, and keep only this checkpoint and the one before it.
+        """Write all that the rest of the run depends on, and keep only this checkpoint and the one before it.
 
-        Raises ValueError if the model's weights aren't finite: the checkpoints before are worth more.
+        Raises ValueError if the model's weights aren't finite: otherwise this would replace checkpoints that are.
         """
         if self.folder is None:
             return
-        states = [on_rank_0(self.state_of(item)) for item in self.stateful]
+        states = [gathered(self.state_of(item)) for item in self.stateful]
         generators, epoch_starts = all_gather(self.randomness.states()), all_gather(self.epoch_start)
         self.saved_at = time.monotonic()
         if rank() > 0:
@@ -118,18 +119,18 @@ class Checkpoints:
                        file)
         for leftover in self.folder.glob("step-*.pt.*.part"):  # of a process that died while it wrote
             unlink_unlocked(leftover)
-        # Newer ones that are there, too, were damaged: the run would have gone on from them.
+        # Checkpoints of later steps must be damaged, or the run would have gone on from them: they are deleted.
         saved = numbered(self.folder)
         kept = [path, *(older for older in saved if number_of(older) < step)][:2]
         for other in set(saved) - set(kept):
             other.unlink(missing_ok=True)  # another writer may have been faster
 
     def resume(self):
-        """Restore all from the newest undamaged checkpoint; without one nothing happens.
+        """Restore everything from the newest checkpoint that isn't damaged; if there is none, do nothing.
 
         Raises ValueError, saying what differs, if the checkpoint is of another run.
         """
-        path = broadcast(newest_sound(self.folder) if self.folder and rank() == 0 else None)
+        path = broadcast(newest_undamaged(self.folder) if self.folder and rank() == 0 else None)
         if path is None:
             return
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=world_size() > 1)
@@ -141,7 +142,7 @@ class Checkpoints:
                 self.restore_model(item, state)
             else:
                 item.load_state_dict(sharded(state, item) if isinstance(item, torch.optim.Optimizer) else state)
-        if rank() < len(saved["generators"]):  # more processes than before: new ones go on with what they have
+        if rank() < len(saved["generators"]):  # processes that the saved run didn't have keep their own random state
             self.randomness.restore(saved["generators"][rank()])
             self.epoch_start = saved["epoch_starts"][rank()]
         print(translate("Going on from {}").format(path))
@@ -161,17 +162,17 @@ def number_of(path):
     return int(path.stem.removeprefix("step-"))
 
 
-def newest_sound(folder):
-    """The newest undamaged checkpoint, or None."""
+def newest_undamaged(folder):
+    """The newest checkpoint that isn't damaged, or None."""
     for path in numbered(folder):
-        if is_sound(path):
+        if is_undamaged(path):
             return path
         print(translate("{} is damaged: trying the one before it").format(path))
     return None
 
 
-def is_sound(path):
-    """Whether a file that `torch.save` wrote, a zip archive with checksums, is undamaged."""
+def is_undamaged(path):
+    """Whether the checksums are right in a file that `torch.save` wrote, which is a zip archive."""
     try:
         with ZipFile(path) as archive:
             return archive.testzip() is None
@@ -182,8 +183,9 @@ def is_sound(path):
 # --- States ---
 
 
-def on_rank_0(state):
-    """Whole tensors on the CPU, and plain numbers, also within dictionaries and lists; None for tensors elsewhere."""
+def gathered(state):
+    """A state with whole tensors on the CPU, and plain numbers, also within dictionaries and lists. In the other
+    processes than rank 0, None takes the place of the tensors."""
     def whole(tensor):
         tensor = full(tensor.detach())
         return tensor.cpu() if rank() == 0 else None
@@ -191,8 +193,8 @@ def on_rank_0(state):
 
 
 def make_numbers_plain(item):
-    """Make NumPy's numbers in an optimiser or a schedule Python's, as a run that goes on has them: NumPy's are rounded
-    in their own precision."""
+    """Make NumPy's numbers in an optimiser or a schedule Python's. A resumed run has Python's, and NumPy may compute
+    with its own in another precision, so that the results would differ."""
     if isinstance(item, torch.optim.Optimizer):
         for group in item.param_groups:
             group.update(plain(group, of_tensor=lambda tensor: tensor))
@@ -201,24 +203,24 @@ def make_numbers_plain(item):
 
 
 def sharded(state, optimizer):
-    """An optimiser's whole state with its moments in parts, as the parameters are."""
+    """An optimiser's whole state with its moments divided among the processes as the parameters are."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments = {number: {name: shard_like(value, parameters[number]) if torch.is_tensor(value) else value
                         for name, value in values.items()} for number, values in state["state"].items()}
     return state | {"state": moments}
 
 
-# --- What a run begins with ---
+# --- Is it the same run? ---
 
 
 def differences(run, saved):
-    """In which settings, {name: value}, a run differs from a saved one: a text, empty if in none."""
+    """Where two descriptions of a run, {name: value}, differ: a text, empty if nowhere."""
     return "; ".join(f"{name} {run.get(name)!r}, was {saved.get(name)!r}"
                      for name in saved | run if run.get(name) != saved.get(name))
 
 
 def describe(item):
-    """What a run begins with in a model, an optimiser or a schedule: pairs of a name and a value."""
+    """What a model, an optimiser or a schedule contributes to the result of a run: pairs of a name and a value."""
     name = type(item).__name__
     if isinstance(item, torch.nn.Module):
         checksum = 0
@@ -239,8 +241,8 @@ def describe(item):
 
 
 def sizes_of(name, loader):
-    """How a loader divides its data: {name: value}. The batch size is that of all processes together; the seed is that
-    of a DistributedSampler."""
+    """How a loader divides its data: {name: value}. The batch size is that of all processes together; the seed is the
+    one of a DistributedSampler."""
     batch_size, seed = getattr(loader, "batch_size", None), getattr(getattr(loader, "sampler", None), "seed", None)
     return {f"{name} batch size": batch_size and batch_size * world_size(), f"{name} batches": len(loader)} | (
         {"seed": seed} if name == "training" and seed is not None else {})

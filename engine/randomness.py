@@ -1,4 +1,4 @@
-"""What a training run draws random numbers from, saved and restored, so that a resumed run draws the same."""
+"""The random generators of a training run, saved and restored, so that a resumed run draws the same numbers."""
 
 import hashlib
 import random
@@ -20,7 +20,7 @@ class Randomness:
         self.generators = [torch.default_generator, *held.values(), *torch.cuda.default_generators]
 
     def states(self):
-        """The states of all generators, tensors and plain values."""
+        """The states of all generators, as tensors and plain values."""
         return {"torch": [generator.get_state() for generator in self.generators],
                 "python": plain(random.getstate()), "numpy": plain(np.random.get_state(legacy=False))}
 
@@ -33,12 +33,12 @@ class Randomness:
         np.random.set_state(states["numpy"])
 
     def fingerprint(self):
-        """The states of all generators as one text, which differs if anything was drawn."""
+        """The states of all generators as one text, which changes whenever something is drawn."""
         return repr(plain(self.states()))
 
     @contextmanager
     def fixed(self):
-        """Inside the `with` block all generators begin at the same point; afterwards they are where they were."""
+        """Inside the `with` block all generators begin with seed 0; afterwards they are as they were before."""
         states = self.states()
         try:
             for generator in self.generators:
@@ -50,33 +50,37 @@ class Randomness:
             self.restore(states)
 
     def hashes_of_data(self, name, loader):
-        """Short hashes of what a loader reads, in the order of its data set, and of the order in which it does when all
-        generators begin at the same point: {"<name> data": hash, "<name> order": hash}. A loader without a data set, or
-        with one that has no numbers, is known by its batches alone; the order of a DistributedSampler by its seed.
+        """Short hashes of the data of a loader and of the order in which it reads them: {"<name> data": hash, "<name>
+        order": hash}. If its data set can't be indexed, both are in the hash of its batches. The order of a
+        DistributedSampler isn't hashed: it follows from its seed.
 
-        Raises ValueError if data or order are others the second time: then a run could not be resumed.
+        Raises ValueError if the loader gives other batches the second time: then a run could not be resumed.
         """
-        dataset, order = getattr(loader, "dataset", None), []
-        numbered = dataset is not None and not isinstance(dataset, IterableDataset)
-        hashes = []
-        for _ in range(2):
+        dataset = getattr(loader, "dataset", None)
+        indexed = dataset is not None and not isinstance(dataset, IterableDataset)
+
+        def read():
             with self.fixed():
                 batches = list(loader)
-                hashes.append({"data": hash_of(dataset if numbered else batches), "order": hash_of(batches)})
-        for what, value in hashes[0].items():
-            if value != hashes[1][what]:
+                return {"data": hash_of(dataset if indexed else batches), "order": hash_of(batches)}
+
+        first, second = read(), read()
+        for what, value in first.items():
+            if value != second[what]:
                 raise ValueError(f"the {what} of the {name} loader can't be repeated, so the run could not be resumed: "
                                  "it depends on something that can't be saved. Have it draw from a torch.Generator "
-                                 "that data set or sampler hold, or from a global random state, and count nothing")
-        if numbered and not isinstance(getattr(loader, "sampler", None), DistributedSampler):
+                                 "that data set or sampler hold, or from a global random state, and not depend on how "
+                                 "often it was read")
+        order = []
+        if indexed and not isinstance(getattr(loader, "sampler", None), DistributedSampler):
             with self.fixed():
-                order = [number for batch in getattr(loader, "batch_sampler", None) or () for number in batch]
-        return {f"{name} data": hashes[0]["data"], f"{name} order": hash_of(order)}
+                order = [index for batch in getattr(loader, "batch_sampler", None) or () for index in batch]
+        return {f"{name} data": first["data"], f"{name} order": hash_of(order)}
 
 
 def generators_of(item):
-    """The torch.Generators that a model's modules, or a loader, its data set and its samplers hold, each as often as it
-    is held."""
+    """The torch.Generators that a model's modules hold, or a loader, its data set and its samplers; some may come more
+    than once."""
     if isinstance(item, torch.nn.Module):
         holders = item.modules()
     else:
@@ -88,7 +92,7 @@ def generators_of(item):
 
 
 def hash_of(items):
-    """A short hash of what a list or a data set holds, in order: numbers, texts, tensors, and what is made of them."""
+    """A short hash of the items of a list or a data set, in order: numbers, texts, tensors, or lists of them."""
     digest = hashlib.sha256()
     for number in range(len(items)):
         digest.update(repr(plain(items[number])).encode())

@@ -1,8 +1,8 @@
 """The full training loop, for one process and for many.
 
-It is the textbook's `train_model_simple` with what long runs want: packed batches, number formats of 16 bits, parts of
-a batch in less memory, a schedule, clipping, a stop at the first number that isn't finite, a progress bar, a stop
-button, and checkpoints from which a run goes on as if it had never stopped.
+It is the textbook's `train_model_simple` with what long runs need: packed batches, number formats of 16 bits,
+micro-batches to save memory, a schedule, gradient clipping, a stop at the first loss or gradient that isn't finite, a
+progress bar, a stop button, and checkpoints from which a run goes on as if it had never stopped.
 """
 
 import inspect
@@ -32,13 +32,14 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
           tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None, checkpoint_minutes=10.0, precision="float32",
           micro_batch_size=None, max_steps=None, on_step=None):
     """Train a model that is on `device`. The first ten arguments, what is noted and printed, and the three lists that
-    come back, train_losses, val_losses and tokens_seen, are those of the textbook's `train_model_simple`.
+    are returned, train_losses, val_losses and tokens_seen, are those of the textbook's `train_model_simple`.
 
-    eval_freq: with None nothing is noted, and no bar is shown. scheduler, of torch.optim.lr_scheduler, steps after
-    every step. max_norm: gradients are clipped to that norm. precision, of the matrix products: "float32", "bfloat16",
-    "float16" or "auto", the device's fastest. micro_batch_size: so many rows are computed at a time, in less memory;
-    their gradients add up to the batch's. max_steps: the run stops after so many. on_step: called after each step with
-    its number, from 1, its loss, its gradient's norm before clipping, and its number of tokens that count.
+    eval_freq: with None nothing is noted, and no bar is shown. scheduler: of torch.optim.lr_scheduler, taken one step
+    further after every training step. max_norm: gradients are clipped to this norm. precision: of the matrix products,
+    "float32", "bfloat16", "float16" or "auto", the device's fastest. micro_batch_size: the number of rows computed at a
+    time, to save memory; their gradients add up to the batch's. max_steps: the run stops after this step. on_step:
+    called after each step with its number, from 1, its loss, its gradient's norm before clipping, and its number of
+    tokens that count.
 
     checkpoint_dir: the training is saved there after each epoch and every `checkpoint_minutes`; the same call made
     again, in this process or another one, goes on from there and ends as if it had never stopped (on a CPU, bit for
@@ -46,9 +47,9 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
 
     In several processes (`engine.distributed`) all call this with a model in parts, and loaders whose
     DistributedSampler gives each its rows. Raises ValueError, before the first step, for a loader without batches, a
-    number that is too small or should be a whole one, a schedule that wants a metric, and a `checkpoint_dir` with a run
-    in it that began differently; for a device that doesn't compute what the CPU computes; and for a loss or gradient
-    that isn't finite, before it is applied.
+    number that is too small or should be a whole one, a schedule that wants a metric, a `checkpoint_dir` with the
+    checkpoints of another run, and a device that doesn't compute what the CPU computes; and for a loss or gradient that
+    isn't finite, before it is applied.
     """
     check_batches(training=train_loader, validation=val_loader)
     check_counts(num_epochs=num_epochs, eval_freq=eval_freq, eval_iter=eval_iter, max_steps=max_steps,
@@ -58,12 +59,12 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     check_schedule(scheduler)
     log = TrainingLog(num_epochs, len(train_loader), tokenizer, max_steps)
     precision = number_format(precision, device)
-    scaler = LossScaler(device, precision)  # float16 only: enlarges the loss, so that small gradients don't vanish
+    scaler = LossScaler(device, precision)  # scales in float16 only
     stateful = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])  # what a checkpoint restores
     checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
                               num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
                               precision=precision)
-    if not optimizer.state:  # moments that exist already lie as the weights do
+    if not optimizer.state:  # with moments from an earlier training, the weights must stay as those are laid out
         own_memory(model)
     checkpoints.resume()
 
@@ -81,14 +82,14 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
                 norm = gradient_norm(model)
                 loss, norm_value = torch.stack((loss, norm.to(loss))).cpu().tolist()  # the one wait for the device
                 log.check_finite("loss", loss, inputs)
-                if not scaler.is_enabled():  # which leaves out a step with gradients that aren't finite
+                if not scaler.is_enabled():  # the scaler itself leaves out a step whose gradients aren't finite
                     log.check_finite("gradient's norm", norm_value, inputs)
                 if max_norm is not None:
                     clip_grads_with_norm_(model.parameters(), max_norm, norm)
                 scaler.step(optimizer)
                 if scheduler is not None:
                     scheduler.step()
-                if log.step == first_step:  # not before: AdamW's moments, made in this step, would lie in between
+                if log.step == first_step:  # after AdamW has made its moments, which would fragment the kept memory
                     keep_freed_memory()
 
                 (loss,) = total(loss)
@@ -101,21 +102,21 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
                     on_step(log.step, loss, norm_value, tokens)
                 if log.step == log.last:
                     break
-            checkpoints.save(log.step)  # here, since a loader may draw random numbers when it ends, too
+            checkpoints.save(log.step)  # outside the inner loop: a loader may draw random numbers when it ends
             if scaler.skipped:
                 log.say(scaler.report())
             if start_context:
-                with checkpoints.randomness.fixed():  # a resumed run doesn't print it again
+                with checkpoints.randomness.fixed():  # a run resumed from this checkpoint doesn't print it again
                     log.say(sample_text(model, tokenizer, start_context))
     return log.history()
 
 
 def backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size):
-    """Add the gradients of a batch, inputs and targets (B, T), to those that are there: (loss, tokens). `tokens` is the
-    number of tokens that count, in all processes; the loss, a tensor, is this process's part of their mean loss."""
+    """Add the gradients of a batch, inputs and targets (B, T), to the parameters' `grad`: (loss, tokens). `tokens` is
+    the number of tokens that count, in all processes; `loss`, a scalar tensor, is this process's part of their mean."""
     (tokens,) = total(count_targets(targets))
     loss = torch.zeros((), device=device)
-    # The processes' gradients are averaged; wanted is their sum. So a mean is taken over 1/n of all tokens.
+    # PyTorch averages the gradients of n processes, but their sum is needed: so each divides by 1/n of all tokens.
     for part_inputs, part_targets, weight in micro_batches(inputs, targets, micro_batch_size, tokens / world_size()):
         with mixed_precision(device, precision):
             part_loss = weight * packed_loss(part_inputs, part_targets, model, device)
@@ -125,10 +126,11 @@ def backpropagate(inputs, targets, model, device, precision, scaler, micro_batch
 
 
 def micro_batches(inputs, targets, size=None, tokens=None):
-    """A batch, inputs and targets (B, T), in parts of at most `size` rows (all, if None): (inputs, targets, weight)...
+    """Divide a batch, inputs and targets (B, T), into parts of at most `size` rows (all, if None): a generator of
+    (inputs, targets, weight).
 
-    `weight` is the part's share of the `tokens` that count, those of the batch if None. So the batch's mean loss, and
-    its gradients, are the sum of weight * mean loss over the parts. Raises ValueError for a size below 1.
+    `weight` is the number of a part's targets that count, divided by `tokens` (by that of the batch, if None). So the
+    sum of weight * mean loss over the parts is the batch's mean loss. Raises ValueError for a size below 1.
     """
     check_counts(micro_batch_size=size)
     size = len(inputs) if size is None else size
@@ -148,7 +150,7 @@ def evaluate(data_loader, model, device, num_batches=None, precision="float32"):
     of tokens that count: (float, int). The loss is that of the textbook's `calc_loss_loader`.
 
     In several processes each entry counts once, though a DistributedSampler repeats some; it must not shuffle. Raises
-    ValueError for a loader without batches, or none wanted.
+    ValueError for a loader without batches, and for a num_batches below 1.
     """
     check_batches(data=data_loader)
     check_counts(num_batches=num_batches)
@@ -178,11 +180,11 @@ def sample_text(model, tokenizer, start_context):
 
 
 class TrainingLog:
-    """The losses of a run and how far it has come, what it prints, and when it must stop. With its `state_dict` it is
-    saved and resumed like model and optimiser.
+    """How far a run has come and what it has noted, with the bar and the lines that show it. It is saved and resumed
+    like model and optimiser, by its `state_dict`.
 
-    step: the number of the step that is being taken, from 0; notes: [(training loss, validation loss, tokens seen),
-    ...].
+    step: the number of steps taken, which is the number of the current step, from 0; notes: [(training loss, validation
+    loss, tokens seen), ...].
     """
 
     def __init__(self, num_epochs, steps_per_epoch, tokenizer, max_steps=None):
@@ -198,15 +200,15 @@ class TrainingLog:
         vars(self).update(state)
 
     def remaining_epochs(self):
-        """The numbers of the epochs that have not been finished, from 0."""
+        """The numbers, from 0, of the epochs that aren't finished."""
         if self.step >= self.last:
             return range(0)
         return range(self.step // self.steps_per_epoch, -(-self.last // self.steps_per_epoch))
 
     @contextmanager
     def shown(self, bar):
-        """Show a bar, if wanted, inside the `with` block. A KeyboardInterrupt (a notebook's stop button) ends the block
-        without an error."""
+        """Show a progress bar, if `bar`, inside the `with` block. A KeyboardInterrupt (a notebook's stop button) ends
+        the block without an error."""
         # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
         with tqdm(initial=self.step, total=self.last, desc=translate("Fine-tuning"), unit=translate("step"),
                   file=sys.stdout, disable=not bar) as self.bar:
@@ -229,7 +231,8 @@ class TrainingLog:
                              f"Try a lower learning rate or max_norm=1.0, and look at this batch's texts:\n{texts}")
 
     def count(self, loss, tokens, inputs):
-        """The step has been taken: its mean loss, how many tokens count in it, and this process's inputs (B, T)."""
+        """Count a step that was taken: its mean loss, its number of tokens that count, and this process's inputs
+        (B, T)."""
         self.loss_sum, self.tokens = self.loss_sum + loss * tokens, self.tokens + tokens
         self.tokens_seen += int(total((inputs != self.tokenizer.eot_token).sum())[0])
         self.bar.update()
@@ -258,15 +261,15 @@ def check_counts(**counts):
     """Raise ValueError for a count that isn't a whole number, or is below 1; None stands for all."""
     for name, count in counts.items():
         try:
-            right = count is None or index(count) >= 1
+            valid = count is None or index(count) >= 1
         except TypeError:
-            right = False
-        if not right:
+            valid = False
+        if not valid:
             raise ValueError(f"{name} is {count!r}: want 1 or more, a whole number")
 
 
 def check_schedule(scheduler):
-    """Raise ValueError for a schedule whose steps want something, such as a metric."""
+    """Raise ValueError for a schedule whose `step` needs an argument, such as a metric."""
     try:
         if scheduler is not None:
             inspect.signature(scheduler.step).bind()
