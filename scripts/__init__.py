@@ -1,11 +1,11 @@
-"""What one does after the tutorial, one file each; here, what several of them need."""
+"""Programs for after the tutorial, one file each; here, what several of them use."""
 
 import sys
 
 
 def saved_model(path):
-    """The model in a file that `save_model` wrote, and its config: (model, config). If the file can't be read, or is
-    something else, this ends the program with one sentence."""
+    """The model in a file that `save_model` wrote, and its config: (model, config). Ends the program with one sentence
+    if there is no such file, or if it is something else."""
     from weights.saved import load_model  # only here: translate.py, which is in this package, needs no PyTorch
     try:
         return load_model(path)

@@ -25,7 +25,7 @@ from scripts import saved_model
 from tutorial import MINIATURE_DIR, ROOT
 from tutorial.data_files import LONGEST_TEXT
 from tutorial.instructions import format_prompt
-from weights.sizes import MODELS
+from weights.sizes import is_miniature
 
 BY_ITSELF = "Each question is asked by itself, as in training: the model doesn't see what was said before."
 THE_MINIATURE = ("This is the miniature. It knows some 1,500 words of simple English: their plurals, past tenses, "
@@ -56,9 +56,9 @@ def answer(question, model, tokenizer, temperature, top_p):
                           tokenizer)
 
 
-def what_it_knows(config):
-    """A list with a note about the miniature, empty for another model."""
-    return [THE_MINIATURE] if config | {"drop_rate": 0.0} == MODELS["gpt2-mini (7M)"].config() else []
+def notes_on(config):
+    """What to tell the user about a model of this config: a list of texts."""
+    return [BY_ITSELF, THE_MINIATURE] if is_miniature(config) else [BY_ITSELF]
 
 
 def example_questions(model_path):
@@ -132,7 +132,7 @@ def main():
     arguments = parser.parse_args()
     model, config = saved_model(arguments.model)
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    talk(model.to(device), load_tokenizer(MINIATURE_DIR), [BY_ITSELF, *what_it_knows(config)],
+    talk(model.to(device), load_tokenizer(MINIATURE_DIR), notes_on(config),
          example_questions(arguments.model))
 
 

@@ -2,10 +2,10 @@
 
     python scripts/check_weights.py 355M
 
-It compares the number of parameters and the size of the data file. For 124M it also compares the greedy continuation of
-a text that the tests of `transformers` use; for 355M what the article prints of the model before fine-tuning: the
-continuation of an instruction, and the losses on the first batches of the published data. It prints a line for each,
-and ends with status 1 if one differs.
+It compares the number of parameters and the size of the data file; for 124M also the greedy continuation of a text that
+the tests of `transformers` use; for 355M also what the article prints before fine-tuning, the continuation of an
+instruction and the losses on the first batches of the published data. It prints a line for each comparison, and exits
+with status 1 if one fails.
 """
 
 import argparse
@@ -53,8 +53,8 @@ def mean_of_batches(loader, model):
 
 
 def measure(model_size, models_dir, data_file):
-    """What EXPECTED has of this size, measured: {name: value}. Raises CheckpointError if the weights can't be
-    downloaded in OpenAI's format, or are damaged."""
+    """The measured values of everything that EXPECTED has for this size: {name: value}. Raises CheckpointError if the
+    weights can't be downloaded in OpenAI's format, or are damaged."""
     model, config = load_gpt2(model_size, models_dir)
     weights = Path(models_dir, model_size, FILES[-1])
     if not weights.exists():

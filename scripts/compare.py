@@ -1,9 +1,9 @@
-"""How do two runs differ?
+"""Show how two runs differ.
 
     python scripts/compare.py build/run.json other/run.json
 
 Each is a record that the notebook wrote. Prints what differs in settings, data, weights, code and versions, the first
-step at which the losses part, and both runs' scores.
+step with different losses, and both runs' scores.
 """
 
 import argparse

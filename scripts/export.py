@@ -39,8 +39,8 @@ message before it. An input goes below the instruction, after an empty line and 
 the pretrained weights (OpenAI's GPT-2: Modified MIT License) and of the data the model was fine-tuned on.
 """
 
-# A message's content may be a list of parts. Line ends become \n, a system message that shows nothing is none, and the
-# answer is stripped, as in the data that the model was trained on (tutorial/entries.py).
+# The body of the chat template. It treats texts as tutorial/entries.py treated the training data: a message's content
+# may be a list of parts, line ends become \n, an invisible system message is left out, and the answer is stripped.
 CONVERSATION = r"""
 {%- macro text_of(content) -%}
   {%- set parts = content or [] -%}
@@ -84,8 +84,8 @@ def openai_tensors(weights, settings):
 
 
 def chat_template():
-    """The notebook's prompt as a chat template in Jinja, which reads chats as `tutorial.data_files` does: one question,
-    with or without a system message before it, and with or without its answer."""
+    """The notebook's prompt as a chat template in Jinja. It takes one question, with or without a system message before
+    it, and with or without its answer."""
     before, after = format_prompt({"instruction": "\0", "input": ""}).split("\0")
     return f"{{%- set before = {json.dumps(before)} -%}}\n{{%- set after = {json.dumps(after)} -%}}{CONVERSATION}"
 

@@ -2,18 +2,18 @@
 
     python scripts/translate.py [--check]
 
-`translations/zh.po` (gettext; Poedit and Weblate edit it) has a message for each text that a reader sees. Its context
-says where the text stands:
+`translations/zh.po`, a gettext file that Poedit and Weblate edit, has a message for each text that a reader sees. The
+message's context says where the text stands:
 
     <cell>          a paragraph of a Markdown cell; blocks of code aren't messages
     <cell>: code    what a code cell prints or draws, as the inside of an f-string, and its comments that are prose
     modules         what the project's modules say (`engine/texts.py`)
 
-New texts get an empty message. For one that has changed, the old translation is kept and marked fuzzy, with the old
-English beside it. Those that have vanished become obsolete. To keep a text in English, repeat it as its translation.
-Without a translation, or with a fuzzy one, the edition has the English text.
+New texts get an empty message. When a text has changed, its old translation is kept and marked fuzzy, with the old
+English beside it; when it has vanished, its message becomes obsolete. To keep a text in English, repeat it as its
+translation. Where a translation is missing or fuzzy, the edition has the English text.
 
-With --check nothing is written: what is missing, fuzzy or wrong is listed.
+It prints what is missing, fuzzy or wrong. With --check nothing is written.
 """
 
 import ast
@@ -66,6 +66,7 @@ def messages(notebook):
 
 
 def texts_of(cell):
+    """The texts of one cell: pairs of a context and a text."""
     code = f"{cell.id}: code"
     if cell.cell_type == "code":
         yield from ((code, text) for text in Texts(cell.source).found.values())
@@ -119,7 +120,7 @@ def update(po, wanted):
 
 
 def similarity(one, other):
-    """How much of two texts' words is the same, 0 to 1."""
+    """How similar two texts are, word by word: 0 to 1."""
     return difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
 
 
@@ -127,8 +128,9 @@ def similarity(one, other):
 
 
 class Texts(ast.NodeVisitor):
-    """The strings in a cell's code that a reader sees: {node: template}. A template is the inside of an f-string. Those
-    in `drawn` stand in a figure. Keys aren't for readers: in brackets, or what a comprehension goes through."""
+    """The strings in a cell's code that a reader sees, in `found`: {node: template}, where a template is the inside of
+    an f-string. `drawn` has the nodes of those that stand in a figure. Left out are keys: strings in brackets, and in
+    what a comprehension goes through."""
 
     def __init__(self, source):
         self.found, self.drawn, self.calls = {}, set(), []
@@ -157,6 +159,7 @@ class Texts(ast.NodeVisitor):
         self.note(node)
 
     def note(self, node):
+        """Take a string that is an argument of a call in SHOWN, or of one that draws, if it has words."""
         drawn = any(name.startswith(("draw_", "plot_")) for name in self.calls)
         if (drawn or not SHOWN.isdisjoint(self.calls)) and re.search(WORD, words(template(node))):
             self.found[node] = template(node)
@@ -165,6 +168,7 @@ class Texts(ast.NodeVisitor):
 
 
 def template(node):
+    """The inside of the f-string that has a node's text: a constant, a field, or an f-string."""
     if isinstance(node, ast.Constant):
         return node.value.replace("{", "{{").replace("}", "}}")
     if isinstance(node, ast.FormattedValue):
@@ -175,7 +179,7 @@ def template(node):
 
 
 def comments(source):
-    """The comments of a code that are prose, but for "# ": [(token, text), ...]."""
+    """The comments in Python code that are prose, without "# ": [(token, text), ...]."""
     return [(token, token.string.lstrip("# ")) for token in tokenize.generate_tokens(io.StringIO(source).readline)
             if token.type == tokenize.COMMENT and re.search(PROSE, token.string)]
 
@@ -282,6 +286,7 @@ def problems(notebook, po):
 
 
 def problems_of(entry):
+    """What is wrong with one translation, in words."""
     english, chinese = entry.msgid, entry.msgstr
     is_markdown = not entry.msgctxt.endswith(": code")
     if not is_markdown or entry.msgctxt == CONTEXT:
@@ -327,12 +332,13 @@ def broken_links(built):
 
 
 def source_hash(notebook):
+    """A hash of the sources of a notebook's cells, without outputs."""
     sources = [cell.source for cell in notebook.cells]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
 def was_edited(path):
-    """Whether a built notebook isn't any more what was written there."""
+    """Whether a notebook that this script built was changed afterwards."""
     notebook = nbformat.read(path, as_version=4)
     return notebook.metadata.get("built") != source_hash(notebook)
 

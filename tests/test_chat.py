@@ -16,13 +16,14 @@ from engine.generation import generate
 from gpt_download import END_OF_TEXT, load_gpt2, load_tokenizer
 from previous_chapters import GPTModel
 from scripts.chat import (
+    BY_ITSELF,
     THE_MINIATURE,
     answer,
     change_setting,
     example_questions,
     main,
+    notes_on,
     prompt_ids,
-    what_it_knows,
     without_control_characters,
 )
 from tutorial import MINIATURE_DIR, ROOT
@@ -195,8 +196,8 @@ def test_the_chat_imports_only_what_it_needs_and_starts_beside_a_file_of_another
 
 
 def test_the_note_about_the_miniature_is_for_the_miniature_alone():
-    assert what_it_knows(MINIATURE) == what_it_knows(MINIATURE | {"drop_rate": 0.1}) == [THE_MINIATURE]
-    assert what_it_knows(MINIATURE | {"n_layers": 5}) == []
+    assert notes_on(MINIATURE) == notes_on(MINIATURE | {"drop_rate": 0.1}) == [BY_ITSELF, THE_MINIATURE]
+    assert notes_on(MINIATURE | {"n_layers": 5}) == [BY_ITSELF]
 
 
 def test_a_model_that_is_not_there_or_damaged_is_one_message(tmp_path, mini, monkeypatch):

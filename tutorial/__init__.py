@@ -2,8 +2,9 @@
 
     instructions    the notebook's own definitions: prompt, data set, collate function, split, answers
     recipes         which data fit a model, and with which settings it is fine-tuned
-    data_files      people's data files as checked entries
-    entries         one record of any format as an entry
+    data_files      a data file as checked entries
+    file_formats    the records in a file: JSON, JSON Lines, CSV
+    entries         one record, with any known keys, as an entry
     overlap         near repetitions across the parts of the data, and tasks that a part lacks
     scores          how good answers are
     tables          the notebook's tables

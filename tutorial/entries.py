@@ -1,7 +1,8 @@
-"""One record of a data file, in any known format, as an entry.
+"""One record of a data file, with any known keys, as an entry.
 
-An entry is a dictionary with the texts `instruction`, `input`, which may be empty, and `output`, and with those other
-keys of the record that have a value. A key whose value is null is as if it were missing.
+The keys may be Alpaca's, Dolly's, `prompt` and `completion`, or those of chats with one question and one answer, each
+with or without a system message. An entry is a dictionary with the texts `instruction`, `input`, which may be empty,
+and `output`, and with those other keys of the record that have a value. A key whose value is null counts as missing.
 """
 
 import json
@@ -57,8 +58,8 @@ def format_of(record):
 
 
 def to_entry(record):
-    """A record of any known format as an entry: (entry, the format's name, keys that have no effect, what was changed
-    as the keys of a dictionary). Raises BadEntry."""
+    """A record as an entry: (entry, the format's name, keys that have no effect, changes). `changes` is a dictionary
+    whose keys say what was changed. Raises BadEntry."""
     if isinstance(record, BadEntry):
         raise record
     format_name = format_of(record) if isinstance(record, dict) else None
@@ -66,14 +67,16 @@ def to_entry(record):
         raise BadEntry(UNKNOWN_KEYS if isinstance(record, dict) else "that aren't JSON objects")
     keys, changed = FORMATS[format_name], {}
     if len(keys) == 1:
-        inputs, ((turn, instruction, output), unused) = [], from_chat(record[keys[0]])
+        first_turn, instruction, output, unused = from_chat(record[keys[0]])
+        inputs = []
     else:
-        inputs, turn, (instruction, output), unused = INPUTS, None, map(record.get, keys), []
+        first_turn, unused, inputs = None, [], INPUTS
+        instruction, output = map(record.get, keys)
     if has_value(record.get("history")) and record["history"] not in ([], "[]"):
         raise BadEntry(NOT_ONE_ANSWER)
     if is_zero(record.get("weight")):
         raise BadEntry(NOT_TRAINED)
-    systems = [to_text(text, "a system message", changed) for text in (record.get("system"), turn)]
+    systems = [to_text(text, "a system message", changed) for text in (record.get("system"), first_turn)]
     instruction = to_text(instruction, "an instruction", changed, required=True)
     contexts = [to_text(record.get(key), "an input", changed) for key in inputs]
     output = to_text(output, "an output", changed, required=True)
@@ -92,8 +95,8 @@ def to_entry(record):
 
 
 def to_text(value, what, changed, required=False):
-    r"""A value as a text with the line ends \n, "" if it is none; adds to `changed`. Raises BadEntry if it isn't text,
-    or is `required` and none."""
+    r"""A value as a text with the line ends \n, "" if it has no content; notes in `changed` what was changed. `what`:
+    what the text is, for messages. Raises BadEntry if it isn't text, or is `required` and has no content."""
     text = "" if value is None else "nan" if value != value else value
     if not isinstance(text, str):
         raise BadEntry(f"with {what} that isn't text")
@@ -112,8 +115,8 @@ def to_text(value, what, changed, required=False):
 
 
 def from_chat(turns):
-    """The system message or None, question and answer of a chat with one of each, and the keys of its turns that have
-    no effect: ([value, value, value], list). Raises BadEntry."""
+    """A chat's parts: (system message or None, question, answer, the keys of its turns that have no effect). Raises
+    BadEntry unless it is one question and one answer."""
     if isinstance(turns, str):
         try:
             turns = json.loads(turns)
@@ -134,7 +137,8 @@ def from_chat(turns):
         raise BadEntry(NOT_TRAINED)
     unused = {key: 1 for turn in turns for key, value in turn.items()
               if key not in sum(TURN_KEYS, ()) and not (key == "weight" and value == 1)}
-    return [None] * (3 - len(turns)) + list(map(join_parts, texts)), list(unused)
+    *system, question, answer = map(join_parts, texts)
+    return system[0] if system else None, question, answer, list(unused)
 
 
 def join_parts(content):
@@ -149,5 +153,5 @@ def join_parts(content):
 
 
 def is_zero(weight):
-    """Whether a message of this weight isn't to be trained; in a table, a number is a text."""
+    """Whether a message of this weight isn't to be trained on. In a table, the number is a text."""
     return weight == 0 or isinstance(weight, str) and bool(re.fullmatch(r"(?i)\s*(-?0+([.,]0*)?|false)\s*", weight))

@@ -1,4 +1,4 @@
-"""The notebook's exercises: `fine_tune` for their trainings, and `check(number, ...)` for their results."""
+"""For the notebook's exercises: `fine_tune` trains a model, and `check(number, ...)` checks a reader's results."""
 
 from math import log
 
@@ -14,7 +14,8 @@ from tutorial.scores import exact_match
 
 
 def fine_tune(entries, num_epochs=2, mask_instruction=True, learning_rate=2.5e-4):
-    """A fresh miniature, fine-tuned on these entries with AdamW at a constant rate, in batches of 8, on the CPU."""
+    """A new copy of the miniature, fine-tuned on these entries on the CPU: AdamW, a constant learning rate, batches of
+    8."""
     model, _ = load_gpt2(MINIATURE_DIR.name, MINIATURE_DIR.parent)
     dataset = InstructionDataset(entries, load_tokenizer(MINIATURE_DIR), mask_instruction)
     torch.manual_seed(123)

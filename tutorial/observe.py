@@ -53,12 +53,12 @@ def exact_share(model, entries, tokenizer, max_new_tokens):
 
 
 def snapshot(model, watched, entries, tokenizer, max_new_tokens):
-    """What a model in training does now, a dictionary.
+    """What a model answers at this point of its training, and how likely the right answers are: a dictionary.
 
-    For the `watched` entries, lists: `answers`, whether each is `right`, `said`, the answers as `answer_probabilities`
-    gives them, and `chances`, those of the right answers (the geometric mean over their tokens). For all `entries`,
-    numbers: the share that is answered `exact`ly, the mean `loss` of the right answers' tokens, and the mean
-    probability of the end after them, `stop`. The mode of the model stays.
+    For the `watched` entries, lists: "answers", the texts; "right", whether each is as wanted; "said", its tokens and
+    probabilities as `answer_probabilities` gives them; "chances", the probability of each right answer (the geometric
+    mean over its tokens). For all `entries`, numbers: "exact", the share answered exactly; "loss", the mean loss of the
+    right answers' tokens; "stop", the mean probability of the end after them. The model's mode is restored.
     """
     with evaluation_mode(model):
         answers = generate_responses(model, watched, tokenizer, max_new_tokens)
@@ -73,8 +73,8 @@ def snapshot(model, watched, entries, tokenizer, max_new_tokens):
 
 
 def training_for_page(seen, entries, losses):
-    """A watched training as `page.live` wants it. seen: {step: snapshot of the watched `entries`}; losses: the training
-    losses, (step, loss) pairs."""
+    """A training for the page, as `page.live` describes it. seen: {step: snapshot}, with `entries` as the watched ones;
+    losses: the training losses, (step, loss) pairs."""
     def said(tokens):
         return [["<|endoftext|>" if text == "<end>" else text, p] for text, p in tokens]
     return {"steps": list(seen), "losses": {"train": losses, "val": [[step, of["loss"]] for step, of in seen.items()]},
@@ -121,8 +121,8 @@ print(*row[ids.shape[1]:].tolist())
 
 
 def batch_strips(inputs, targets, tokenizer, rows=3):
-    """The first rows of a batch, (B, T) each, as token strips: ({row: texts}, {row: a colour for each}). A token counts
-    if it is the target of the position before; padding is one box."""
+    """The first rows of a batch, inputs and targets (B, T), for `figures.draw_tokens`: ({row: texts}, {row: colours}).
+    A token has the colour of an answer if it is a target that counts; all padding is one box."""
     texts, colours = {}, {}
     for number, (read, wanted) in enumerate(zip(inputs[:rows].tolist(), targets[:rows].tolist())):
         end = wanted.index(tokenizer.eot_token)                                 # the position of the last token

@@ -1,7 +1,7 @@
-"""What the parts of a data set have in common, beside the questions that are repeated exactly (`scores.count_known`),
-and what one of them lacks.
+"""How the parts of a data set overlap: entries that nearly repeat one of the training, and tasks that a part lacks.
 
-A test that repeats the training with a word changed measures less than it seems to.
+A test that repeats the training with one word changed measures less than it seems to. Questions that are repeated
+exactly are counted by `scores.count_known`.
 """
 
 import re
@@ -16,36 +16,34 @@ from tutorial.scores import UNSPACED, count_known, normalize, question
 
 PARTS = marked("training"), marked("test"), marked("validation")  # as the notebook names them
 NEAR = 0.6  # the similarity from which an entry is a near repetition
-END = 200  # of longer texts, so many characters are compared at the beginning and at the end
+END = 200  # characters at the beginning, and at the end, of a longer text that are compared
 
 
 def near_repetitions(parts):
-    """The entries that nearly repeat one of an earlier part: ({part: number of them}, the worst three).
+    """The entries that nearly repeat one of an earlier part: ({part: number of them}, the three most similar).
 
     parts: {name: list of entries}, training first. The similarity of two entries is the number of pairs of
     neighbouring words that both have, divided by the number that either has (Jaccard's index), over instruction, input
     and output; case and punctuation don't matter. Pairs of words that more than 100 entries and more than 1 %
     of all have belong to the form of the data and don't count. Questions that are repeated exactly are left out. Each
-    of the worst three is (similarity, entry, the most similar entry of an earlier part).
+    of the three is (similarity, entry, the most similar entry of an earlier part).
     """
     entries = [entry for part in parts.values() for entry in part]
     owners, pairs = word_pairs(entries)
-    counts, near, known, first = {}, [], set(), 0
-    pair_sizes = np.bincount(pairs)                                       # entries that have a pair: (pairs,)
-    telling = pair_sizes[pairs] <= max(100, len(entries) / 100)
+    telling = np.bincount(pairs)[pairs] <= max(100, len(entries) / 100)   # pairs that few entries have
     owners, pairs = owners[telling], pairs[telling]
-    sizes = np.bincount(owners, minlength=len(entries))                   # pairs that an entry has: (entries,)
-    own_pairs = np.split(pairs, np.cumsum(sizes)[:-1])                    # of each entry
-    in_order = np.argsort(pairs, kind="stable")
-    pair_ends = np.searchsorted(pairs[in_order], np.arange(len(pair_sizes)), side="right")
-    owners = owners[in_order]                                             # the entries that have the same pair, in turn
-    for name, part in parts.items():
+    sizes = np.bincount(owners, minlength=len(entries))                   # how many pairs each entry has: (entries,)
+    pairs_of = np.split(pairs, np.cumsum(sizes)[:-1])                     # for each entry, its pairs
+    by_pair = np.argsort(pairs, kind="stable")
+    entries_with = np.split(owners[by_pair], np.cumsum(np.bincount(pairs))[:-1])  # for each pair, the entries with it
+    counts, near, known, first = {}, [], set(), 0
+    for name, part in parts.items():  # whose first entry has the index `first` in `entries`
         similar = []
-        for own, entry in zip(own_pairs[first:], part):
+        for own, entry in zip(pairs_of[first:], part):
             if not first or not len(own) or question(entry) in known:
                 continue
-            others = np.concatenate([owners[pair_ends[pair] - pair_sizes[pair]:pair_ends[pair]] for pair in own])
-            shared = np.bincount(others, minlength=first)[:first]         # with each entry of the earlier parts
+            others = np.concatenate([entries_with[pair] for pair in own])
+            shared = np.bincount(others, minlength=first)[:first]         # pairs in common with each earlier entry
             similarities = shared / (sizes[:first] + len(own) - shared)
             nearest = similarities.argmax()
             if similarities[nearest] >= NEAR:
@@ -59,8 +57,8 @@ def near_repetitions(parts):
 
 
 def word_pairs(entries):
-    """The pairs of neighbouring words that each entry has: (indices of the entries, numbers of the pairs), both sorted
-    by entry, (total pairs,). Texts begin and end with an empty word."""
+    """The pairs of neighbouring words in each entry, without repetitions: (indices of entries, numbers of pairs), two
+    arrays of the same length, sorted by entry. Texts begin and end with an empty word."""
     numbers, flat, lengths = defaultdict(count(1).__next__), [0], []
     for entry in entries:
         text = f"{entry['instruction']} {entry['input']} {entry['output']}"
@@ -71,7 +69,7 @@ def word_pairs(entries):
     flat = np.array(flat)
     pairs = flat[:-1] * (len(numbers) + 1) + flat[1:]
     owners = np.repeat(np.arange(len(entries)), lengths)
-    # Numbers in the order of the pairs; then the pairs of each entry, in order, without repetitions.
+    # Number the pairs from 0; then sort the pairs of each entry and drop repetitions.
     in_order = np.argsort(pairs, kind="stable")
     pairs[in_order] = np.cumsum(np.diff(pairs[in_order], prepend=-1) > 0) - 1
     numbered = np.sort(owners * (len(pairs) + 1) + pairs)
@@ -88,8 +86,8 @@ def missing_tasks(parts):
 
 
 def describe_overlap(parts):
-    """The repetitions, the worst three near ones, and the missing tasks of parts as in `near_repetitions`, in lines of
-    text."""
+    """The number of repetitions in each of the `parts`, as in `near_repetitions`, the three most similar pairs of
+    entries, and the missing tasks, in lines of text."""
     near, closest = near_repetitions(parts)
     training, *others = parts
     lines = [translate("{part}: {n} of {total} repeat a {training} question exactly, {near} nearly").format(

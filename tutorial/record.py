@@ -54,11 +54,11 @@ def compare(ours, other):
                 shown = [value[:12] if kind == "hashes" and value else value for value in values]
                 yield f"{kind}: {name} is {shown[0]!r} and {shown[1]!r}"
     losses = {step: (loss, other["losses"][step]) for step, loss in ours["losses"].items() if step in other["losses"]}
-    part = next((step for step, (one, two) in losses.items() if one != two), None)
-    if part is None:
+    first = next((step for step, (loss, others_loss) in losses.items() if loss != others_loss), None)
+    if first is None:
         yield f"losses: equal in all of {len(losses)} steps"
     else:
-        yield f"losses: they part in step {part}: {losses[part][0]!r} and {losses[part][1]!r}"
+        yield f"losses: they part in step {first}: {losses[first][0]!r} and {losses[first][1]!r}"
     if len(ours["losses"]) != len(other["losses"]):
         yield f"losses: {len(ours['losses'])} steps and {len(other['losses'])} steps"
     for name in ours["scores"] | other["scores"]:

@@ -1,4 +1,4 @@
-"""Settings of the notebook that environment variables can change."""
+"""Settings of the notebook that environment variables change."""
 
 import os
 

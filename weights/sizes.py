@@ -37,6 +37,11 @@ OPENAI_SIZES = {  # the models that OpenAI published, in its own format: {model_
 }
 
 
+def is_miniature(config):
+    """Whether a config has the miniature's sizes."""
+    return config | {"drop_rate": 0.0} == MODELS["gpt2-mini (7M)"].config()
+
+
 def gpt_config(settings, drop_rate=0.0):
     """A GPTModel's config from OpenAI's `settings`, the contents of `hparams.json`."""
     return {ours: settings[theirs] for ours, theirs in SIZE_NAMES.items()} | {"drop_rate": drop_rate, "qkv_bias": True}

@@ -23,7 +23,7 @@ from miniature.experiments.models import read_in_pretraining
 from tutorial import MINIATURE_DIR
 from tutorial.instructions import format_prompt
 from weights.saved import load_model
-from weights.sizes import MODELS
+from weights.sizes import is_miniature
 
 ENTRIES = [*recipe.TRAIN, *recipe.TEST, *recipe.VALIDATION]
 
@@ -37,7 +37,8 @@ def world_tokens(base):
 
 
 def world_words():
-    """The words that the miniature has read, in small letters and in order. A third of its pretraining text has all."""
+    """The words that the miniature has read, in lower case, sorted. The first third of its pretraining text already has
+    all of them."""
     texts = chain(islice(documents(), 20_000), (" ".join((e["instruction"], e["input"], e["output"])) for e in ENTRIES))
     return sorted(set(chain.from_iterable(re.findall(r"[a-z]+|\d+", text.lower()) for text in texts)))
 
@@ -77,10 +78,6 @@ def merges():
     return in_base64([[ids[part] for part in line.split()] for line in lines], "<u2")
 
 
-def is_the_miniature(config):
-    return config | {"drop_rate": 0.0} == MODELS["gpt2-mini (7M)"].config()
-
-
 def fine_tuned(path):
     """The fine-tuned miniature that a run saved in a file, and whether the run had another model: (GPTModel, bool).
     Without a file, or if it holds another model, a miniature is trained as the notebook trains it, for some minutes.
@@ -88,7 +85,7 @@ def fine_tuned(path):
     other = False
     if path.exists():
         model, config = load_model(path)
-        if is_the_miniature(config):
+        if is_miniature(config):
             return model, False
         other = True
     print("fine-tuning a miniature for the page ...", flush=True)
