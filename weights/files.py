@@ -22,10 +22,10 @@ def atomic_write(path):
     end of the block that file replaces `path`. If the block fails or the process dies, `path` is as it was before.
     Folders that are missing are made.
 
-    Each writer has an unfinished file of its own, `<path>.<8 random hex digits>.part`: of several writers, the last to
-    finish has its whole file at `path`. The file is locked while it is written, so that the next writer can tell what
-    a dead one left behind, and deletes it. (The block has to write into this file: one that replaced it would have no
-    lock.) Raises OSError if the disk is full, whatever error the block raises then.
+    Each writer has an unfinished file of its own, `<path>.<8 random hex digits>.part`; with several writers, the whole
+    file of the last to finish is at `path`. The unfinished file is locked while it is written, so that the next writer
+    can tell that a file without a lock is a dead writer's, and deletes it. (So the block must write into this file, and
+    not replace it.) Raises OSError if the disk is full, whatever error the block raises then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +67,8 @@ def create_part(path):
 
 
 def no_room(error, path):
-    """The system's number for why a file can't grow, if that is the cause of an `error` while it was written; else
-    None. PyTorch reports a full disk as "unexpected pos": for such errors 16 more megabytes are tried."""
+    """The number of the system error if a full disk, or a limit, caused an `error` while a file was written; else None.
+    PyTorch reports a full disk as "unexpected pos": after such errors 16 more megabytes are written as a test."""
     numbers = [getattr(error, "errno", None), *map(int, re.findall(r"os error (\d+)", str(error)))]  # as Rust writes it
     if not FULL.intersection(numbers):
         try:
@@ -85,8 +85,7 @@ def lock(file, wait=False):
     """Lock an open file, or a folder by its descriptor, until it is closed or the process ends. On Windows this does
     nothing.
 
-    Raises BlockingIOError if it is locked already, unless this is to `wait` until it isn't, and OSError on file systems
-    without locks.
+    If it is locked already, raises BlockingIOError, or waits with `wait`. Raises OSError on file systems without locks.
     """
     if fcntl:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -22,7 +22,7 @@ from weights.transfer import CheckpointError, network
 
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", "vocab.json", "merges.txt", WEIGHTS)
-TOKENIZER = "tokenizer.json"  # will do for vocab.json and merges.txt
+TOKENIZER = "tokenizer.json"  # can replace vocab.json and merges.txt
 SIZES = {"n_vocab": "vocab_size", "n_ctx": "n_positions", "n_embd": "n_embd", "n_head": "n_head", "n_layer": "n_layer"}
 ARCHITECTURE = {  # what config.json may say; the first is the default, which a missing key means
     "model_type": ("gpt2",), "activation_function": ("gelu_new", "gelu_pytorch_tanh"), "layer_norm_epsilon": (1e-5,),
@@ -37,7 +37,7 @@ VOCABULARY_SHA256 = "189a8db8c2678d0d6b7eebf20882214d46b7cce5c56cc1ea3f8008e710f
 PUBLISHED_SHA256 = {  # of model.safetensors; only where several independent copies agree
     "openai-community/gpt2": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
 }
-OF_OTHERS = (  # of another model: read in place of what `write_model` writes, or hidden by it
+OTHER_MODELS_FILES = (  # a program would read them instead of the files that `write_model` writes, or beside them
     "tokenizer*", "*.model", "tekken.json", "special_tokens_map.json", "added_tokens.json", "chat_template*",
     "additional_chat_templates", "adapter_*", "*.safetensors", "*.safetensors.index.json", "hparams.json",
     "model.ckpt.*",
@@ -77,7 +77,7 @@ def download_from_hub(repository, folder=None):
 
 
 def missing_files(folder):
-    """The names of the FILES that a folder lacks, as one text, which is empty if it has all that is needed."""
+    """The names of the files that a folder lacks, as one text; "" if it has all that are needed."""
     needed = ("config.json", WEIGHTS) if Path(folder, TOKENIZER).exists() else FILES
     return ", ".join(name for name in needed if not Path(folder, name).exists())
 
@@ -158,7 +158,7 @@ def map_tensors(folder, names):
     tensors = {}
     try:
         with safe_open(path, framework="pt") as file:
-            for full_name in file.keys():  # noqa: SIM118  it is no dictionary
+            for full_name in file.keys():  # noqa: SIM118  `file` isn't a dictionary
                 name = full_name.removeprefix("transformer.")
                 if not MASKS.fullmatch(name):
                     array = file.get_tensor(full_name).to(torch.float32).numpy()
@@ -167,7 +167,7 @@ def map_tensors(folder, names):
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.resolve()} is damaged or not a safetensors file ({error}): delete it and "
                               "download it again") from error
-    head = tensors.pop("lm_head.weight", None)  # of tied tensors, some programs write this one alone
+    head = tensors.pop("lm_head.weight", None)  # some programs write it in place of the embedding, which is the same
     if head is not None and not np.array_equal(head, tensors.setdefault("wte", head)):
         raise CheckpointError(f"{path} has an output head, lm_head.weight, that differs from the token embedding; in "
                               "GPT-2 they are one")
@@ -193,20 +193,25 @@ def write_model(folder, tensors, sizes, tokenizer_files, end_of_text, chat_templ
     """
     folder = Path(folder)
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
-    config = {key: values[0] for key, values in ARCHITECTURE.items()} | special | {
-        theirs: sizes[ours] for ours, theirs in SIZES.items()} | {
+    config = {
+        **{key: values[0] for key, values in ARCHITECTURE.items()}, **special,
+        **{theirs: sizes[ours] for ours, theirs in SIZES.items()},
         "architectures": ["GPT2LMHeadModel"], "dtype": "float32",
-        "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
-    tokenizer = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": sizes["n_ctx"], "add_prefix_space": False,
-                 "chat_template": chat_template, "clean_up_tokenization_spaces": False} | dict.fromkeys(
-                     ("bos_token", "eos_token", "pad_token", "unk_token"), "<|endoftext|>")
-    contents = {name: json.dumps(content, indent=2).encode() + b"\n" for name, content in (
-        ("config.json", config), ("generation_config.json", special), ("tokenizer_config.json", tokenizer))} | {
-        name: Path(source).read_bytes() for name, source in zip(("vocab.json", "merges.txt"), tokenizer_files)}
+        "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0,
+    }
+    tokenizer = {
+        "tokenizer_class": "GPT2Tokenizer", "model_max_length": sizes["n_ctx"], "add_prefix_space": False,
+        "chat_template": chat_template, "clean_up_tokenization_spaces": False,
+        **dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<|endoftext|>"),
+    }
+    settings = {"config.json": config, "generation_config.json": special, "tokenizer_config.json": tokenizer}
+    contents = {name: json.dumps(content, indent=2).encode() + b"\n" for name, content in settings.items()}
+    contents |= {name: Path(source).read_bytes() for name, source in zip(("vocab.json", "merges.txt"), tokenizer_files)}
     check_folder(folder, {WEIGHTS, *contents})
-    with atomic_write(folder / WEIGHTS) as unfinished:  # first, as for this the disk may be too small
-        write_safetensors(unfinished, {f"transformer.{huggingface_name(name)}": array[0] if array.ndim == 3 else array
-                                       for name, array in tensors.items()})
+    arrays = {f"transformer.{huggingface_name(name)}": array[0] if array.ndim == 3 else array
+              for name, array in tensors.items()}
+    with atomic_write(folder / WEIGHTS) as unfinished:  # the largest file first: the disk may be too small for it
+        write_safetensors(unfinished, arrays)
     for name, content in contents.items():
         with atomic_write(folder / name) as unfinished:
             unfinished.write_bytes(content)
@@ -230,7 +235,7 @@ def write_safetensors(path, arrays):
 
 def check_folder(folder, ours):
     """Raise FileExistsError if a folder has files of another model, besides `ours`, a set of names."""
-    others = {path.name for pattern in OF_OTHERS for path in folder.glob(pattern)} - ours
+    others = {path.name for pattern in OTHER_MODELS_FILES for path in folder.glob(pattern)} - ours
     if others:
         raise FileExistsError("it holds files of another model, which would be mixed up with this one: "
                               f"{', '.join(sorted(others))}. Move them away, or name another folder")

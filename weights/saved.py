@@ -12,8 +12,8 @@ CONFIG_KEYS = {*SIZE_NAMES, "drop_rate", "qkv_bias"}
 
 def plain(value, of_tensor=torch.Tensor.tolist):
     """A value with NumPy's and PyTorch's numbers and arrays as Python's numbers and lists, also inside dictionaries,
-    lists and tuples. PyTorch reads little else back with `weights_only=True`, except tensors, of which `of_tensor`
-    makes something else."""
+    lists and tuples. `of_tensor` converts the tensors. With `weights_only=True`, PyTorch reads back little else than
+    such values and tensors."""
     if isinstance(value, dict):
         return {plain(key): plain(item, of_tensor) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -24,13 +24,13 @@ def plain(value, of_tensor=torch.Tensor.tolist):
 
 
 def bytes_of(tensor):
-    """The bytes of a tensor, in rows, as a NumPy array; also of number formats that NumPy doesn't have."""
+    """The bytes of a tensor, row by row, as a NumPy array, also for number formats that NumPy doesn't have."""
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 class SkipNormalInit(TorchFunctionMode):
-    """Makes `nn.init.normal_` do nothing. On the meta device there is nothing to fill, but PyTorch would import its
-    compiler for it, which takes seconds."""
+    """Makes `nn.init.normal_` do nothing. On the meta device it has nothing to fill, but makes PyTorch import its
+    compiler, which takes seconds."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         return kwargs["tensor"] if function is torch.nn.init.normal_ else function(*args, **(kwargs or {}))
@@ -43,7 +43,7 @@ def empty_model(config):
 
 
 def gpt_mismatch(weights, model):
-    """How weights, {name: tensor}, differ from those of a GPTModel, in words that follow what has the weights; None if
+    """How weights, {name: tensor}, differ from those of a GPTModel, in words such as "lacks the tensor ..."; None if
     they fit."""
     if wrong := mismatch(weights, {name: weight.shape for name, weight in model.state_dict().items()}):
         return wrong

@@ -2,9 +2,9 @@
 `<path>.data-00000-of-00001` has the tensors' bytes, one after another.
 
 The index is a table of sorted keys (tensorflow/core/lib/io/format.cc, table/block.cc) whose values are protocol buffers
-(tensorflow/core/protobuf/tensor_bundle.proto). The index has a checksum of every tensor, with which damage is found.
-TensorFlow itself is imported only to write, or on request as an independent reader. Whatever is wrong in the files is
-reported as CheckpointError; a data file that can't be opened, as OSError.
+(tensorflow/core/protobuf/tensor_bundle.proto). It has a checksum of every tensor, which shows damage. TensorFlow itself
+is imported only to write, or on request as an independent reader. Whatever is wrong in the files is reported as
+CheckpointError; a data file that can't be opened, as OSError.
 """
 
 import math
@@ -168,8 +168,8 @@ def check_places(entries, index_path, data_path):
 
 
 def verify_once(ckpt_path, entries, data):
-    """Compare every tensor with its checksum. `<ckpt_path>.verified` records the sizes and dates of files that passed:
-    they aren't verified again."""
+    """Compare every tensor with its checksum. Files that passed aren't verified again: `<ckpt_path>.verified` records
+    their sizes and dates. Raises CheckpointError for a damaged tensor."""
     files = [Path(f"{ckpt_path}{ending}").stat() for ending in (INDEX, DATA)]
     stamp, passed = Path(f"{ckpt_path}.verified"), repr([(file.st_size, file.st_mtime_ns) for file in files])
     if stamp.exists() and stamp.read_bytes() == passed.encode():
@@ -210,8 +210,8 @@ def read_with_tensorflow(ckpt_path):
 
 @contextmanager
 def silent_libraries():
-    """What libraries in C write to standard error, such as TensorFlow's notes on its build, isn't shown. Exceptions
-    are."""
+    """Hide what C libraries write to standard error inside the `with` block, such as TensorFlow's notes on its build.
+    Exceptions are shown."""
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

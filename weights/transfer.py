@@ -36,9 +36,11 @@ def download_file(url, destination):
     download resumes there if the server still has the same version (ETag or Last-Modified), and otherwise starts over.
     A request that gets no answer, or the status 429 (whose Retry-After is respected), 500, 502, 503 or 504, is sent
     again up to five times; a transfer that breaks off is resumed up to four times. When another process downloads into
-    the same folder, this one waits for it, and uses its file. Raises SourceError when that doesn't help, for any other
-    answer, such as a web page instead of a file, and for a proxy or certificates that can't be used; CheckpointError,
-    its base class, when the disk is full or can't be written to.
+    the same folder, this one waits for it, and uses its file.
+
+    Raises SourceError when all attempts fail, for any other answer, such as a web page instead of a file, and for a
+    proxy or certificates that can't be used; CheckpointError, its base class, when the disk is full or can't be written
+    to.
     """
     destination = Path(destination)
     replaces = destination.exists()
@@ -53,8 +55,8 @@ def download_file(url, destination):
 
 @contextmanager
 def one_at_a_time(folder):
-    """Wait until no other process is in such a block for this folder. On file systems without locks, and on Windows,
-    nobody waits."""
+    """Inside the `with` block no other process is in such a block for the same folder: this waits for it. On Windows,
+    and on file systems without locks, nothing waits."""
     if os.name == "nt":  # it opens no folders
         yield
         return
@@ -133,8 +135,8 @@ def fetch_rest(session, url, unfinished, version_file):
 
 
 def request(session, url, headers):
-    """The answer to a request, its body still to be read. Raises SourceError for a proxy or certificates that requests
-    can't use, in so far as it doesn't raise a RequestException itself."""
+    """The answer to a request, with the body still to be read. Raises RequestException, or SourceError for a proxy or
+    certificates for which the library raises errors of another kind."""
     try:
         return session.get(url, headers=headers, stream=True, timeout=(10, 60))
     except requests.RequestException:
