@@ -157,7 +157,7 @@ def shades():
 
 
 def empty_axes(width, height, figsize):
-    """A figure that consists of axes without lines, `width` by `height` units from the upper left corner: (figure,
+    """A figure with nothing but axes without lines, `width` by `height` units from the upper left corner: (figure,
     axes)."""
     import matplotlib.pyplot as plt
     fig = plt.figure(figsize=figsize)
@@ -177,7 +177,7 @@ def box(ax, x, y, width, height, text, colour, **style):
 
 
 def draw_key(ax, colours, meanings=MEANINGS):
-    """Below the axes, say what those of the colours mean that have a meaning."""
+    """Write below the axes what the colours mean, if they have a meaning."""
     from matplotlib.patches import Patch
     handles = [Patch(color=colour, label=label(meaning)) for colour, meaning in meanings.items() if colour in colours]
     if handles:
@@ -186,6 +186,7 @@ def draw_key(ax, colours, meanings=MEANINGS):
 
 
 def arrow(ax, start, end):
+    """Draw an arrow between two points, (x, y)."""
     ax.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": SLATE, "shrinkA": 0, "shrinkB": 0})
 
 
@@ -314,8 +315,8 @@ def draw_next_token(panels, highlight=None, n=3):
 
 
 def draw_one_head(tokens, scores, weights):
-    """How the last of at most 12 tokens attends to those so far in one head: arcs as thick as the weights, and the
-    numbers to check them by.
+    """How the last of at most 12 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
+    weights, and below them the numbers that the weights follow from.
 
     tokens: T texts. scores: T numbers, query · key / √(D/nh). weights: their softmax, T numbers from 0 to 1.
     """
@@ -464,8 +465,8 @@ def draw_lora(d_in, d_out, rank):
 
 
 def plot_learning(seen):
-    """How a model learns: {step: what `observe.snapshot` gives then}, with the share of questions that it answers
-    exactly and the probability of the end. The axis of the steps is logarithmic from 1."""
+    """How a model learns: the share of questions that it answers exactly, and the probability of the end after right
+    answers. seen: {step: what `observe.snapshot` gives then}. The axis of the steps is logarithmic from 1."""
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(WIDTH * 0.75, 3), layout="constrained")
     for name, text, marker, colour in (("exact", label("questions answered exactly"), "o", AFTER),

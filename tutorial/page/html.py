@@ -27,6 +27,7 @@ CJK = "[\u3400-\u9fff]"
 
 
 def read(name):
+    """The text of a file in this folder."""
     return (HERE / name).read_text(encoding="utf-8")
 
 
@@ -41,7 +42,7 @@ def as_json(value):
 
 
 def fingerprint(text):
-    """What a Content-Security-Policy allows a text by."""
+    """The hash by which a Content-Security-Policy allows a script or a style."""
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
@@ -73,9 +74,9 @@ def looks_like_a_table(text):
 def page(notebook, language, languages, merges, words, other, source, address):
     """A notebook as an HTML text.
 
-    languages: those that have a page in the site. merges, words: of the tokenizer and of the miniature's world. other:
-    whether the run had another model than the miniature. source: where the files lie that the notebook links to.
-    address: the site's, or "".
+    language: a key of LANGUAGES; languages: those that have a page in the site. merges: the tokenizer's, in base64;
+    words: those of the miniature's world. other: whether the run had another model than the miniature. source: the
+    address of the files that the notebook links to. address: the site's, or "".
     """
     texts = strings(language)
     entry = {"instruction": "{instruction}", "input": ""}
@@ -109,8 +110,8 @@ def page(notebook, language, languages, merges, words, other, source, address):
 
 
 def set_top(soup, main):
-    """The demonstration stands below the first paragraph, and its picture where the notebook has it. The notebook's own
-    line of contents goes: the page has one beside the text."""
+    """Move the demonstration below the first paragraph; its picture stays where the notebook has it. Delete the
+    notebook's own line of contents: the page has one beside the text."""
     main.h1.string = main.h1.get_text().rstrip("¶").replace("-", "\u2011")  # never break in "GPT-2"
     if ask := main.find("figure", {"data-figure": "ask"}):
         demonstration = soup.new_tag("figure", attrs={"data-figure": ask.attrs.pop("data-figure")})
@@ -123,7 +124,8 @@ def set_top(soup, main):
 
 
 def set_captions(main):
-    """A printed caption that repeats a picture's alternative text, for other viewers, is the page's caption already."""
+    """Delete the captions that the notebook shows below its pictures: the page makes captions of the alternative texts,
+    which are the same."""
     for figure in main.find_all("figure"):
         after = figure.find_next_sibling()
         if figure.img and after and "result" in after.get("class", ()) and after.text.strip() == figure.img["alt"]:
@@ -131,12 +133,13 @@ def set_captions(main):
 
 
 def point_links_at(main, source):
+    """Make relative links to files absolute, below the address `source`."""
     for link in main.find_all("a", href=re.compile(r"^(?!\w+:|#)")):
         link["href"] = f"{source}/{link['href']}"
 
 
 def set_tables(soup, main):
-    """Have wide tables scroll by themselves, and columns aligned by a class: the policy forbids styles elsewhere."""
+    """Let wide tables scroll by themselves, and align columns by classes: the page's policy forbids style attributes."""
     for cell in main.find_all(style=re.compile("text-align")):
         cell["class"] = cell["style"].split(":")[1].strip(" ;")
         del cell["style"]
@@ -147,7 +150,7 @@ def set_tables(soup, main):
 
 
 def set_margin_notes(main):
-    """Short quotations that begin with "In the article" go to the margin, beside the paragraph before them."""
+    """Move short quotations that begin with "In the article" to the margin, beside the paragraph before them."""
     for note in main.find_all("blockquote"):
         if re.match(r"\s*(In the article|对照原文)", note.text) and not note.find(["ul", "ol", "pre"]):
             note.name, note["class"], note["role"] = "div", "margin", "note"
@@ -157,7 +160,7 @@ def set_margin_notes(main):
 
 
 def set_glossary_notes(soup, main):
-    """The glossary's meanings, at the first use of each term in every section."""
+    """Attach the glossary's meanings as notes to the first use of each term in every section."""
     title = next((tag for tag in main.find_all(["h2", "h3", "strong"]) if tag.text in ("Glossary", "术语表")), None)
     rows = title.find_next("table").find_all("tr")[1:] if title else ()
     meanings = {}

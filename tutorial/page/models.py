@@ -58,7 +58,7 @@ def tensors(model, tokens):
 
 @torch.no_grad()
 def model_file(name, model, tokens):
-    """The script that holds a GPTModel, cut down to these tokens, under a name: a text."""
+    """The script that gives the page a GPTModel, cut down to these tokens, under a name: a text."""
     weights = torch.cat([tensor.flatten() for tensor in tensors(model, tokens)]).numpy()
     context, width = model.pos_emb.weight.shape
     content = {"width": width, "heads": model.trf_blocks[0].att.n_heads, "layers": len(model.trf_blocks),
@@ -67,7 +67,7 @@ def model_file(name, model, tokens):
 
 
 def in_base64(numbers, dtype):
-    """Numbers in a number format of NumPy's, in base64: a text."""
+    """Numbers in a NumPy dtype, as base64: a text."""
     return base64.b64encode(torch.as_tensor(numbers).numpy().astype(dtype).tobytes()).decode()
 
 
