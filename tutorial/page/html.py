@@ -133,13 +133,13 @@ def set_captions(main):
 
 
 def point_links_at(main, source):
-    """Make relative links to files absolute, below the address `source`."""
+    """Point links to the project's files at the address `source`."""
     for link in main.find_all("a", href=re.compile(r"^(?!\w+:|#)")):
         link["href"] = f"{source}/{link['href']}"
 
 
 def set_tables(soup, main):
-    """Let wide tables scroll by themselves, and align columns by classes: the page's policy forbids style attributes."""
+    """Let wide tables scroll by themselves, and align columns by classes: the policy forbids style attributes."""
     for cell in main.find_all(style=re.compile("text-align")):
         cell["class"] = cell["style"].split(":")[1].strip(" ;")
         del cell["style"]
