@@ -183,6 +183,7 @@ def load_weights_into_gpt(gpt, params):
         raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which "
                          "GPT2LMHeadModel.from_pretrained of transformers takes; want those of download_and_load_gpt2")
     names, parameters = openai_names(len(gpt.trf_blocks)), dict(gpt.named_parameters())
+    # With qkv_bias=False a model lacks some of OpenAI's parameters.
     shapes = {theirs: parameters[ours].shape for theirs, ours in names.items() if ours in parameters}
     if wrong := mismatch(tensors, shapes):
         raise ValueError(f"the checkpoint {wrong}: does the model's config fit it?")

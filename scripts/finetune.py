@@ -78,7 +78,7 @@ def read_run(options):
 
 
 def with_adapters(model, options):
-    """The model, None where it isn't rank 0's, with low-rank adapters if the options want them."""
+    """The model with low-rank adapters, if the options want them. None, as ranks above 0 have it, stays None."""
     torch.manual_seed(options.seed)
     if model and options.lora_rank:
         add_lora(model, options.lora_rank)
