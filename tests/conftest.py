@@ -18,6 +18,11 @@ from tests.web_server import FaultyServer
 from tutorial import MINIATURE_DIR, NOTEBOOK
 
 
+def pytest_collection_modifyitems(items):
+    """What executes a notebook comes first, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: not {"executed", "read_only_project"} & set(item.fixturenames))
+
+
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory):
     """A tiny GPT-2 with random weights and the whole vocabulary, in OpenAI's layout."""
