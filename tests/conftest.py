@@ -18,6 +18,11 @@ from tests.web_server import FaultyServer
 from tutorial import MINIATURE_DIR, NOTEBOOK
 
 
+def pytest_collection_modifyitems(items):
+    """What executes a notebook comes first, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: not {"executed", "read_only_project"} & set(item.fixturenames))
+
+
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory):
     """A tiny GPT-2 with random weights and the whole vocabulary, in OpenAI's layout."""
@@ -51,12 +56,18 @@ def another_tokenizer():
 
 
 @pytest.fixture(scope="session")
-def executed(tmp_path_factory, worker_id):
+def shared_folder(tmp_path_factory, worker_id):
+    """A folder for what one process makes for all that share the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
+
+
+@pytest.fixture(scope="session")
+def executed(shared_folder):
     """The notebook executed once, with one epoch and answers of at most 24 tokens, which is enough for any: (folder of
     the results, the executed notebook, its records). When several processes share the tests, the first one executes it
     for all."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = (folder if worker_id == "master" else folder.parent) / "build"
+    folder = shared_folder / "build"
     with FileLock(folder.with_suffix(".lock")):
         done = (folder / NOTEBOOK.name).exists()
         return folder, *(results(folder) if done else execute(folder, NUM_EPOCHS=1, MAX_NEW_TOKENS=24))

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 
-import nbformat
 import numpy as np
 import torch
 
@@ -90,7 +89,9 @@ def results(folder, source=NOTEBOOK):
 
 def web_page(folder, name=NOTEBOOK.name, language="en"):
     """The HTML that `make run` makes of an executed notebook."""
-    from tutorial.page.html import page  # only for the tests that ask for it: nbconvert takes a while
+    import nbformat  # only for the tests that ask for it: importing it takes a while
+
+    from tutorial.page.html import page
     return page(nbformat.read(folder / name, as_version=4), language, [language], "", [], False, "..", "")
 
 

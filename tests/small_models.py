@@ -5,8 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from llms_from_scratch import ch04, ch05
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from engine import trainer
 from gpt_download import nest_params
@@ -45,6 +43,7 @@ def meta_model():
 
 def transformers_model():
     """transformers' GPT-2 with the same weights."""
+    from transformers import GPT2Config, GPT2LMHeadModel  # only for the tests that ask for it, as below
     model = GPT2LMHeadModel(GPT2Config(
         vocab_size=V, n_positions=CONTEXT, n_embd=D, n_layer=LAYERS, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
         attn_pdrop=0.0, bos_token_id=None, eos_token_id=None, pad_token_id=EOT, attn_implementation="eager"))
@@ -54,6 +53,8 @@ def transformers_model():
 
 
 def book_model():
+    """The book's GPT-2 with the same weights."""
+    from llms_from_scratch import ch04, ch05
     model = ch04.GPTModel(CFG)
     ch05.load_weights_into_gpt(model, random_params())
     model.out_head.weight = model.tok_emb.weight  # the book copies the head: tie it

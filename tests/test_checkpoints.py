@@ -2,8 +2,6 @@
 
 import random
 import signal
-import subprocess
-import sys
 from functools import partial
 from pickle import UnpicklingError
 
@@ -16,64 +14,26 @@ import engine.checkpoints
 from engine import trainer
 from engine.checkpoints import Checkpoints
 from previous_chapters import GPTModel
+from tests import processes
 from tests.helpers import flip, truncate
 from tests.small_models import CFG, equal, float32_model, instruction_batch, train
-from tutorial import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-# A small training run with everything that has a state: dropout, shuffling, a schedule, AdamW. It can kill itself.
-RUN = """
-import os, signal, sys
-from pathlib import Path
-from types import SimpleNamespace
-import torch
-from engine.trainer import train
-from previous_chapters import GPTModel
-
-folder, moment, result = sys.argv[1:]
-torch.set_num_threads(1)
-torch.manual_seed(123)
-kill = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-cfg = {"vocab_size": 50, "context_length": 16, "emb_dim": 8, "n_heads": 2, "n_layers": 2, "drop_rate": 0.1,
-       "qkv_bias": True}
-model = GPTModel(cfg)
-data = list(zip(torch.randint(49, (22, 8)), torch.randint(49, (22, 8))))
-loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True, drop_last=True)
-optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
-scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=20)
-tokenizer = SimpleNamespace(eot_token=49, encode=lambda *args, **kwargs: [1, 2], decode=str)
-if moment.isdigit():  # in the middle of this step, counted from where this process begins
-    left = iter(range(int(moment), -1, -1))
-    optimizer.register_step_pre_hook(lambda *args: None if next(left) else kill())
-if moment == "half-written":
-    whole = torch.save
-    torch.save = lambda state, file: (whole(state, file), file.truncate(file.tell() // 2), kill())
-if moment == "written":
-    os.fsync = kill
-if moment == "renamed":
-    Path.unlink = kill
-history = train(model, loader, loader, optimizer, "cpu", 4, 2, 2, "x", tokenizer, scheduler=scheduler, max_norm=1.0,
-                checkpoint_dir=folder)
-torch.save((model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()), result)
-"""
-
-
-def run_training(folder, moment, result):
-    command = [sys.executable, "-c", RUN, str(folder), moment, str(result)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_the_same(tmp_path):
     whole, result, folder = tmp_path / "whole.pt", tmp_path / "result.pt", tmp_path / "checkpoints"
-    assert run_training(tmp_path / "other", "never", whole).returncode == 0
-    for moment, saved in [("2", ""), ("half-written", ""), ("6", "1"), ("written", "1"), ("6", "12"),
-                          ("renamed", "123"), ("3", "123")]:
-        assert run_training(folder, moment, result).returncode == -signal.SIGKILL
+    printed = tmp_path / "printed.txt"
+
+    def run_until(moment, folder, result):
+        return processes.wait(processes.start(printed, processes.train_until, moment, folder, result))
+
+    assert run_until("never", tmp_path / "other", whole) == [0], printed.read_text()
+    for moment, saved in [(2, ""), ("half-written", ""), (6, "1"), ("written", "1"), (6, "12"),
+                          ("renamed", "123"), (3, "123")]:
+        assert run_until(moment, folder, result) == [-signal.SIGKILL], printed.read_text()
         assert {path.name for path in folder.glob("*.pt")} == {f"step-{5 * int(epoch)}.pt" for epoch in saved}, moment
-    finished = run_training(folder, "never", result)
-    assert finished.returncode == 0 and f"Going on from {folder / 'step-15.pt'}" in finished.stdout
+    assert run_until("never", folder, result) == [0] and f"Going on from {folder / 'step-15.pt'}" in printed.read_text()
     assert equal(torch.load(result), torch.load(whole))
     assert sorted(path.name for path in folder.iterdir()) == ["step-15.pt", "step-20.pt"]
 

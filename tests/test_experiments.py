@@ -10,6 +10,7 @@ from statistics import mean, stdev
 
 import pytest
 import torch
+from filelock import FileLock
 
 from engine.trainer import train as engine_train
 from miniature import recipe
@@ -31,18 +32,15 @@ complete = pytest.mark.skipif(any(key not in FOUND for key in runs()), reason="t
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """A cache of fine-tuned models, so that no test relies on an earlier run."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(models, "CACHE", tmp_path_factory.mktemp("experiments"))
-        yield
-
-
-@pytest.fixture(scope="module")
-def tuned(cache):
-    """The recipe's model of seed 0."""
+def tuned(shared_folder):
+    """The recipe's model of seed 0, in a cache of its own, so that no test relies on an earlier run. When several
+    processes share the tests, the first one trains it for all."""
     torch.set_num_threads(1)
-    return models.fine_tuned(0)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(models, "CACHE", shared_folder / "experiments")
+        with FileLock(shared_folder / "experiments.lock"):
+            model = models.fine_tuned(0)
+        yield model
 
 
 def within_spread(value, committed):

@@ -16,6 +16,7 @@ from engine.generation import generate
 from engine.layers import FastLinear, fast_layers, freed_memory
 from engine.lora import add_lora
 from previous_chapters import GPTModel, MultiHeadAttention, calc_loss_batch, causal_attention
+from tests import processes
 from tests.small_models import (
     CFG,
     CONTEXT,
@@ -596,59 +597,14 @@ def test_a_compiled_model_gives_the_same_and_can_be_saved(float64, tmp_path):
     assert again(inputs).equal(model(inputs)) and again.out_head.weight is again.tok_emb.weight
 
 
-# Two processes, each with a batch of its own: as many rows, but other numbers of tokens that count.
-RANK = """
-import sys
-import torch
-import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
-from torch.nn.parallel import DistributedDataParallel
-
-from engine import fast
-from engine.distributed import cleanup
-from tests.small_models import cross_entropy_by_torch, instruction_batch, our_model
-
-how, rank, address = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-torch.set_default_dtype(torch.float64)
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-plain, model = our_model(), our_model()
-batches = [instruction_batch(seed, beginning=3) for seed in (0, 1)]
-batches[1][1][:, :5] = -100
-assert len({int((targets != -100).sum()) for _, targets in batches}) == 2
-if how == "DistributedDataParallel":
-    model = DistributedDataParallel(model)
-else:
-    for block in model.trf_blocks:
-        fully_shard(block)
-    fully_shard(model)
-    assert model.out_head.weight is model.tok_emb.weight
-
-loss = fast.packed_loss(*batches[rank], model, "cpu")
-assert fast.packing_works(model, *batches[rank], "cpu")
-loss.backward()
-expected = [cross_entropy_by_torch(plain, *batch) for batch in batches]
-torch.testing.assert_close(loss, expected[rank], rtol=0, atol=1e-12)
-sum(expected).backward()  # each process's gradients are the mean of both
-for (name, parameter), other in zip(model.named_parameters(), plain.parameters(), strict=True):
-    grad = parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
-    torch.testing.assert_close(grad, other.grad / 2, rtol=0, atol=1e-12, msg=name)
-cleanup()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["DistributedDataParallel", "fully_shard"])
 def test_in_two_processes_gradients_are_the_mean_of_both(how, tmp_path):
     address = f"file://{tmp_path}/rendezvous"
-    ranks = [subprocess.Popen([sys.executable, "-c", RANK, how, str(rank), address], cwd=ROOT, text=True,
-                              stderr=subprocess.PIPE) for rank in range(2)]
-    try:
-        errors = [rank.communicate(timeout=120)[1] for rank in ranks]
-    finally:  # one that waits for another, which is gone
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    outputs = [tmp_path / f"printed-{rank}.txt" for rank in range(2)]
+    ranks = [processes.start(output, processes.compare_gradients, how, rank, address)
+             for rank, output in enumerate(outputs)]
+    assert processes.wait(*ranks) == [0, 0], "".join(output.read_text() for output in outputs)
 
 
 # --- Linear layers ---

@@ -1,6 +1,7 @@
 """Fine-tuning in several processes and on several machines, against a plain loop in one.
 
-The processes are real ones, started by torchrun, and talk through gloo. "Machines" are launchers that meet somewhere.
+The processes are real ones, and talk through gloo. "Machines" are torchrun's launchers that meet somewhere; other
+processes are started without it, which saves the time to import PyTorch.
 """
 
 import json
@@ -22,6 +23,7 @@ from engine.precision import number_format
 from gpt_download import load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch
 from scripts import finetune
+from tests import processes
 from tutorial import MINIATURE_DIR, ROOT
 from tutorial.instructions import InstructionDataset, custom_collate_fn, generate_responses
 from tutorial.recipes import MINIATURE
@@ -36,47 +38,18 @@ BATCH, EPOCH = 12, 4          # 12 can be divided by 1, 2 and 3; so many steps h
 RATE = 0.05                   # of SGD
 LINE = re.compile(r"^step (\d{6}) loss (\d+\.\d{6}) norm (\d+\.\d{6}) tokens (\d+)$", re.MULTILINE)
 
-# SGD's steps are as exact as the gradients; AdamW makes whole steps of the rounding where a gradient is almost zero.
-WITH_SGD = """
-import torch
-from scripts import finetune
 
-torch.optim.AdamW = lambda parameters, lr, **other: torch.optim.SGD(parameters, lr)
-finetune.main()
-"""
-
-
-# In its first step, the part of one gradient that the last process has is infinite.
-WITH_OVERFLOW = """
-import os
-import torch
-from engine import trainer
-from scripts import finetune
-
-class Overflowing(trainer.LossScaler):
-    def unscale_(self, optimizer):
-        if os.environ["RANK"] == "1" and not optimizer.state:
-            optimizer.param_groups[0]["params"][0].grad.to_local().fill_(torch.inf)
-        super().unscale_(optimizer)
-
-trainer.LossScaler = Overflowing
-finetune.main()
-"""
-
-
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def temporary_files(tmp_path, monkeypatch):
     """torchrun leaves a folder for its logs where temporary files go."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
 
 
-def start(processes, *options, script=SCRIPT, machine=(), precision="float32"):
-    """Start the script alone, or by torchrun in so many processes. Its output can be read as it comes."""
-    launcher = ["-m", "torch.distributed.run", *(machine or ["--standalone"]), "--nproc-per-node", str(processes)]
-    options = ["--precision", precision, *options]
-    command = [sys.executable, *(launcher if processes > 1 or machine else []), str(script), *map(str, options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
+def start(*options, launcher=()):
+    """Start the script alone, or by a launcher. Its output can be read as it comes."""
+    command = [sys.executable, *launcher, str(SCRIPT), *map(str, options)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -91,13 +64,29 @@ def finish(*runs):
     return "".join(outputs)
 
 
-def start_on_two_machines(*options, **changes):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    machine = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", address, "--rdzv-id", "test",
-               "--local-addr", "127.0.0.1"]
-    return [start(1, *options, machine=machine, **changes) for _ in range(2)]
+        return free.getsockname()[1]
+
+
+def start_on_two_machines(*options):
+    torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-id", "test",
+                "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--local-addr", "127.0.0.1"]
+    return [start(*options, launcher=torchrun) for _ in range(2)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the script's `main` in so many processes without torchrun, and returns what they print."""
+    def run(count, *options, change=None, exit_code=0):
+        port, outputs = free_port(), [tmp_path / f"printed-{rank}.txt" for rank in range(count)]
+        ranks = [processes.start(output, processes.finetune_as_rank, rank, count, port, options, change)
+                 for rank, output in enumerate(outputs)]
+        codes, printed = processes.wait(*ranks), "".join(output.read_text() for output in outputs)
+        assert codes == [exit_code] * count, printed
+        return printed
+    return run
 
 
 # --- The witness ---
@@ -167,13 +156,11 @@ def plain_sgd():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "micro_batch"), [(1, 5), (2, 4), (3, 3)])
-def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batch, plain_sgd, few, tmp_path):
+@pytest.mark.parametrize(("count", "micro_batch"), [(1, 5), (2, 4), (3, 3)])
+def test_losses_norms_and_weights_are_those_of_one_process(run, count, micro_batch, plain_sgd, few, tmp_path):
     """Though parts of a batch have unequal numbers of tokens, and 3 validation entries can't be divided by 2."""
-    (tmp_path / "sgd.py").write_text(WITH_SGD)
-    output = finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", micro_batch,
-                          "--max-steps", EPOCH + 1, "--learning-rate", RATE, "--output-dir", tmp_path,
-                          script=tmp_path / "sgd.py"))
+    output = run(count, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", micro_batch,
+                 "--max-steps", EPOCH + 1, "--learning-rate", RATE, "--output-dir", tmp_path, change=processes.with_sgd)
     assert_same(output, plain_sgd, rel=1e-5)
     model, _ = load_model(tmp_path / "gpt2-instruct.pt")
     for (name, ours), expected in zip(model.named_parameters(), plain_sgd.model.parameters(), strict=True):
@@ -181,23 +168,22 @@ def test_losses_norms_and_weights_are_those_of_one_process(processes, micro_batc
 
 
 @pytest.mark.slow
-def test_in_bfloat16_no_part_of_the_gradient_is_lost(plain_sgd, few, tmp_path):
+def test_in_bfloat16_no_part_of_the_gradient_is_lost(run, plain_sgd, few, tmp_path):
     """FSDP2 doesn't see the gradients of weights whose casts were kept from one micro-batch to the next."""
-    output = finish(start(2, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", 2, "--max-steps", 1,
-                          "--output-dir", tmp_path, precision="bfloat16"))
+    output = run(2, "--data-file", few, "--batch-size", BATCH, "--micro-batch-size", 2, "--max-steps", 1,
+                 "--output-dir", tmp_path, "--precision", "bfloat16")
     step, loss, norm, tokens = map(float, LINE.search(output).groups())
     assert (step, loss, norm, tokens) == pytest.approx(plain_sgd.steps[0], rel=0.01)
 
 
 @pytest.mark.slow
-def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few, tmp_path):
+def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(run, few, tmp_path):
     """In float16; also when the run was stopped and goes on."""
-    (tmp_path / "overflow.py").write_text(WITH_OVERFLOW)
     options = ["--data-file", few, "--batch-size", BATCH, "--checkpoint-dir", tmp_path / "checkpoints",
-               "--output-dir", tmp_path]
-    output = finish(start(2, *options, "--max-steps", 2, script=tmp_path / "overflow.py", precision="float16"))
+               "--output-dir", tmp_path, "--precision", "float16"]
+    output = run(2, *options, "--max-steps", 2, change=processes.with_overflow)
     assert "step 000001 loss " in output and " norm inf " in output
-    output += finish(start(2, *options, "--max-steps", 3, precision="float16"))
+    output += run(2, *options, "--max-steps", 3)
     assert output.count("steps left out so far, since their float16 gradients overflowed: 1") == 2
     plain = Plain(FEW, 3, adamw, left_out=[1])
     losses = [float(loss) for loss in re.findall(r"^step \d+ loss (\S+)", output, re.MULTILINE)]
@@ -205,13 +191,13 @@ def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(few
 
 
 @pytest.mark.slow
-def test_adapters_are_trained_as_in_one_process(few, tmp_path):
+def test_adapters_are_trained_as_in_one_process(run, few, tmp_path):
     """Also with another seed, and when another number of processes goes on in the middle of an epoch."""
     plain = Plain(FEW, 3, partial(adamw, lr=2.5e-3), lora_rank=4, seed=5)
     merge_lora(plain.model)
-    output = "".join(finish(start(processes, "--data-file", few, "--batch-size", BATCH, "--max-steps", steps,
-                                  "--lora-rank", 4, "--seed", 5, "--checkpoint-dir", tmp_path / "checkpoints",
-                                  "--output-dir", tmp_path)) for processes, steps in ((2, 2), (3, 3)))
+    output = "".join(run(count, "--data-file", few, "--batch-size", BATCH, "--max-steps", steps, "--lora-rank", 4,
+                         "--seed", 5, "--checkpoint-dir", tmp_path / "checkpoints", "--output-dir", tmp_path)
+                     for count, steps in ((2, 2), (3, 3)))
     assert_same(output, plain)
     model, _ = load_model(tmp_path / "gpt2-instruct.pt")
     for (name, ours), expected in zip(model.named_parameters(), plain.model.parameters(), strict=True):
@@ -222,6 +208,7 @@ def test_adapters_are_trained_as_in_one_process(few, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("temporary_files")
 def test_two_machines_train_the_model_of_one_process(tmp_path):
     """Same losses, and the same answers; 55 validation entries can't be divided by 2."""
     plain = Plain(DATA, 4, adamw)
@@ -238,6 +225,7 @@ def test_two_machines_train_the_model_of_one_process(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("temporary_files")
 def test_a_killed_process_ends_all_and_one_alone_goes_on(few, tmp_path):
     """One of two machines' processes. There is a checkpoint after each epoch."""
     folder = tmp_path / "checkpoints"
@@ -248,39 +236,21 @@ def test_a_killed_process_ends_all_and_one_alone_goes_on(few, tmp_path):
         while not (folder / "step-4.pt").exists():
             assert all(machine.poll() is None for machine in machines), [output.result() for output in outputs]
             time.sleep(0.01)
-        processes = [psutil.Process(machine.pid).children()[0] for machine in machines]
-        processes[1].kill()
+        ranks = [psutil.Process(machine.pid).children()[0] for machine in machines]
+        ranks[1].kill()
     assert all(output.result() and machine.returncode != 0 for output, machine in zip(outputs, machines))
-    assert not any(process.is_running() for process in processes) and not (tmp_path / "gpt2-instruct.pt").exists()
+    assert not any(rank.is_running() for rank in ranks) and not (tmp_path / "gpt2-instruct.pt").exists()
 
     (folder / "step-11.pt.0123abcd.part").write_bytes(b"half")  # another that wasn't written to its end
     plain = Plain(FEW, 12, adamw, epochs=3)
-    assert_same(finish(start(1, *options, folder)), plain, first=4)
+    assert_same(finish(start(*options, folder)), plain, first=4)
     assert sorted(path.name for path in folder.iterdir()) == ["step-12.pt", "step-8.pt"]
-
-
-# A process that leaves while one of gloo's threads waits for Python, to free the tensor of its last exchange.
-LATE = """
-import sys, time
-import torch
-import torch.distributed as dist
-from engine.distributed import cleanup, init_process_group
-
-init_process_group("cpu")
-kept = dist.group.WORLD  # as FSDP2 keeps it
-sys.setswitchinterval(1000)  # seconds until others may have their turn
-dist.all_reduce(torch.ones(1), async_op=True)
-end = time.monotonic() + 0.5
-while time.monotonic() < end:
-    pass
-cleanup()
-"""
 
 
 @pytest.mark.slow
 def test_a_thread_that_is_late_aborts_no_process(tmp_path):
-    (tmp_path / "late.py").write_text(LATE)
-    assert finish(start(1, script=tmp_path / "late.py")) == ""
+    printed = tmp_path / "printed.txt"
+    assert processes.wait(processes.start(printed, processes.leave_late)) == [0] and printed.read_text() == ""
 
 
 # --- What doesn't fit ---
@@ -328,13 +298,11 @@ def test_entries_at_fault_are_left_out_when_asked(monkeypatch, capsys, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_folder_with_the_checkpoints_of_another_run_is_an_error(few, tmp_path):
+def test_a_folder_with_the_checkpoints_of_another_run_is_an_error(run, few, tmp_path):
     options = ["--data-file", few, "--batch-size", BATCH, "--max-steps", 1, "--checkpoint-dir", tmp_path / "run",
                "--output-dir", tmp_path]
-    finish(start(1, *options))
+    run(1, *options)
     for changes, difference in ((["--seed", 5], "seed 5, was 123"),
                                 (["--learning-rate", 0.125], "AdamW lr 0.125, was 0.00025")):
-        run = start(1, *options, *changes)
-        output, _ = run.communicate(timeout=600)
-        assert run.returncode == 1
+        output = run(1, *options, *changes, exit_code=1)
         assert f"step-1.pt is of another run ({difference}): empty that folder or name another" in output

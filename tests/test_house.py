@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 
 import pytest
 
@@ -83,13 +84,17 @@ def faults():
             yield from ((file, name) for name in re.findall(r"`(\w+)`", line.rstrip("| ").rpartition(" | ")[2]))
 
 
+@cache
+def functions_in(file):
+    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
 def test_every_fault_in_the_table_is_tested():
     named = list(faults())
     assert len(named) > 50
     for file, name in named:
-        functions = {node.name for node in ast.walk(ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8")))
-                     if isinstance(node, ast.FunctionDef)}
-        assert f"test_{name}" in functions, f"{file} has no test_{name}"
+        assert f"test_{name}" in functions_in(file), f"{file} has no test_{name}"
 
 
 def test_every_file_of_tests_is_in_its_table():

@@ -368,7 +368,7 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
     odd[57] = entry(output="word" + " word" * (255 - prompt_length))  # the first validation entry
     (tmp_path / "odd.jsonl").write_text("\n".join(map(json.dumps, [*odd, entry(output="")])))
     start_from, checkpoints = executed[0] / "gpt2-instruct.pt", tmp_path / "checkpoints"
-    namespace, cells = {}, cells_of("code").keys() - {"fresh-process"}  # which takes a while, and is executed elsewhere
+    namespace, cells = {}, cells_of("code").keys() - {"fresh-process", "tensorflow-check"}  # which take a while
     run_cells(namespace, *cells, DATA_FILE=tmp_path / "odd.jsonl", NUM_EPOCHS=1, SKIP_BAD_ENTRIES=1, MICRO_BATCH_SIZE=2,
               LORA_RANK=2, CHECKPOINT_DIR=checkpoints, START_FROM=start_from, OUTPUT_DIR=tmp_path / "build",
               MAX_NEW_TOKENS=40)

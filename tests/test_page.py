@@ -12,6 +12,7 @@ from threading import Thread
 import nbformat
 import pytest
 import torch
+from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from playwright.sync_api import expect, sync_playwright
 
@@ -100,17 +101,25 @@ def two_models():
 
 
 @pytest.fixture(scope="module")
-def site(notebook, two_models, tmp_path_factory):
-    """The site in both languages, as the command writes it."""
-    folder = tmp_path_factory.mktemp("page")
+def site(notebook, two_models, shared_folder):
+    """The site in both languages, as the command writes it. When several processes share the tests, the first one
+    writes it for all."""
+    folder = shared_folder / "page"
+    with FileLock(shared_folder / "page.lock"):
+        if not folder.exists():
+            write_site(folder, notebook, two_models["tuned"])
+    return folder / "site"
+
+
+def write_site(folder, notebook, tuned):
+    folder.mkdir()
     nbformat.write(notebook, folder / "small.ipynb")
     nbformat.write(notebook, folder / "small.zh.ipynb")
-    save_model(two_models["tuned"], CONFIG, folder / "tuned.pt")
+    save_model(tuned, CONFIG, folder / "tuned.pt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["page", *map(str, (folder / "site", *sorted(folder.glob("*.ipynb")))),
                                    "--tuned", str(folder / "tuned.pt"), "--address", "https://example.org/"])
         main()
-    return folder / "site"
 
 
 @pytest.fixture(scope="module")
@@ -499,16 +508,16 @@ def test_what_the_template_makes_of_a_notebook(notebook):
     assert soup.main.p.find_next_sibling().name == "figure"  # the demonstration
 
 
-def test_after_another_models_run_the_page_says_so_and_keeps_its_pictures(notebook, site, open_page):
+def test_after_another_models_run_the_page_says_so_and_keeps_its_pictures(notebook, site, open_page, tmp_path):
     words, merges = ["put", "this"], models.merges()
-    (site / "other.html").write_text(html.page(notebook, "en", ["en"], merges, words, True, "..", ""), encoding="utf-8")
-    page = open_page((site / "other.html").as_uri())
+    other = shutil.copytree(site, tmp_path / "site") / "index.html"
+    other.write_text(html.page(notebook, "en", ["en"], merges, words, True, "..", ""), encoding="utf-8")
+    page = open_page(other.as_uri())
     expect(figure(page, "ask")).to_contain_text("This demonstration is the miniature’s")
     for name in ("token", "attention"):
         page.get_by_alt_text(f"What {name} shows.").scroll_into_view_if_needed()
     figure(page, "training")
     expect(page.locator("figure[data-figure=token] img")).to_be_visible()
-    (site / "other.html").unlink()
 
 
 def test_where_the_fine_tuned_model_is_missing_or_another_one_a_miniature_is_trained(tmp_path, monkeypatch, two_models):

@@ -3,15 +3,13 @@
 import copy
 import hashlib
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
+from scripts.compare import main
 from tests.small_models import float32_model
-from tutorial import ROOT
 from tutorial.record import hash_of_code, hash_of_weights, write_record
 
 RUN = {"settings": {"learning_rate": 2.5e-4, "batch_size": 8}, "hashes": {"data": "ab" * 32, "weights": "cd" * 32},
@@ -23,9 +21,14 @@ def write(folder, name, **changes):
     return folder / name
 
 
-def compare(*paths):
-    command = [sys.executable, "scripts/compare.py", *map(str, paths)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    """Runs scripts/compare.py in this process: what it prints."""
+    def compare(*paths):
+        monkeypatch.setattr("sys.argv", ["compare.py", *map(str, paths)])
+        main()
+        return capsys.readouterr().out
+    return compare
 
 
 def test_a_record_holds_what_made_the_result(tmp_path):
@@ -37,34 +40,34 @@ def test_a_record_holds_what_made_the_result(tmp_path):
     assert record["hashes"] == RUN["hashes"] | {"code": hash_of_code()}
 
 
-def test_equal_runs(tmp_path):
-    run = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json"))
-    assert run.stdout == "losses: equal in all of 4 steps\nscores: exact 0.9 and 0.9\n" and run.returncode == 0
+def test_equal_runs(tmp_path, compare):
+    printed = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json"))
+    assert printed == "losses: equal in all of 4 steps\nscores: exact 0.9 and 0.9\n"
 
 
-def test_what_differs_is_said(tmp_path):
+def test_what_differs_is_said(tmp_path, compare):
     other = {"settings": {"learning_rate": 5e-4, "batch_size": 8, "seed": 1},
              "losses": {1: 2.0, 2: 1.5, 3: 1.26, 4: 0.5, 5: 0.25},
              "scores": {"exact": 0.8}, "hashes": RUN["hashes"] | {"data": "ef" * 32}}
-    run = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", **other))
-    assert run.stdout.splitlines() == [
+    printed = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", **other))
+    assert printed.splitlines() == [
         "settings: learning_rate is 0.00025 and 0.0005", "settings: seed is None and 1",
         "hashes: data is 'abababababab' and 'efefefefefef'",
         "losses: they part in step 3: 1.25 and 1.26", "losses: 4 steps and 5 steps",
         "scores: exact 0.9 and 0.8"]
 
 
-def test_a_run_that_went_on_from_a_checkpoint_is_compared_step_by_step(tmp_path):
-    run = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", losses={3: 1.25, 4: 1.5}))
-    assert run.stdout.splitlines()[:2] == ["losses: they part in step 4: 1.0 and 1.5", "losses: 4 steps and 2 steps"]
+def test_a_run_that_went_on_from_a_checkpoint_is_compared_step_by_step(tmp_path, compare):
+    printed = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", losses={3: 1.25, 4: 1.5}))
+    assert printed.splitlines()[:2] == ["losses: they part in step 4: 1.0 and 1.5", "losses: 4 steps and 2 steps"]
 
 
 @pytest.mark.parametrize("content", [None, "rubbish", "[]", '{"settings": {}}'])
-def test_another_file_is_named(tmp_path, content):
+def test_another_file_is_named(tmp_path, content, compare):
     if content:
         (tmp_path / "b.json").write_text(content)
-    run = compare(write(tmp_path, "a.json"), tmp_path / "b.json")
-    assert run.returncode == 1 and "b.json" in run.stderr and run.stderr.count("\n") == 1
+    with pytest.raises(SystemExit, match=r"^[^\n]*b\.json[^\n]*$"):  # Python prints a text, and exits with status 1
+        compare(write(tmp_path, "a.json"), tmp_path / "b.json")
 
 
 def test_hashes_of_weights_tell_models_apart():

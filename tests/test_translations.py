@@ -3,6 +3,7 @@
 import ast
 import copy
 import io
+import json
 import re
 import shutil
 import sys
@@ -14,6 +15,7 @@ import polib
 import pytest
 
 from engine import texts
+from miniature import recipe
 from miniature.experiments import findings, results
 from previous_chapters import plot_losses
 from scripts import translate
@@ -33,6 +35,7 @@ from tests.helpers import execute, web_page
 from tests.test_figures import examples
 from tutorial import NOTEBOOK, ROOT, figures
 from tutorial.data_files import load_entries
+from tutorial.instructions import generate_responses, split
 from tutorial.overlap import describe_overlap
 
 
@@ -272,29 +275,47 @@ def test_the_readmes_link_to_each_other_and_to_files():
         assert all(link.startswith("https://") or (ROOT / link).exists() for link in links), name
 
 
-@pytest.mark.slow
-def test_it_runs_with_the_scores_of_the_english_notebook(english, chinese, executed, tmp_path):
-    """In a copy of the project whose files can't be written to, without ipywidgets and a display."""
-    project, blocker = tmp_path / "project", tmp_path / "blocker"
+@pytest.fixture
+def read_only_project(english, chinese, tmp_path):
+    """A copy of the project, with the edition in build/, whose files can't be written to."""
+    project = tmp_path / "project"
     (project / "build").mkdir(parents=True)
     for name in ("engine", "weights", "tutorial", "data", "gpt2/7M", "miniature", "translations"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("*.verified", "__pycache__"))
     for name in ("gpt_download.py", "previous_chapters.py"):
         shutil.copy(ROOT / name, project)
     nbformat.write(build(english, chinese, drawn=bool(figures.cjk_fonts())), project / "build" / BUILT.name)
+    paths = [project, *project.rglob("*")]
+    for path in paths:
+        path.chmod(path.stat().st_mode & ~0o222)
+    yield project
+    for path in paths:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def records_of(entries, monkeypatch):
+    """What a run on a few entries with one epoch writes, by the functions behind the notebook."""
+    train_data, test_data, val_data = split(entries)
+    monkeypatch.setattr(recipe, "TRAIN", train_data)
+    monkeypatch.setattr(recipe, "VALIDATION", val_data)
+    before, after = (generate_responses(model, test_data, recipe.TOKENIZER, 24) for model in (
+        recipe.pretrained(), recipe.fine_tuned(recipe.RECIPE | {"num_epochs": 1}, seed=123)))
+    return [entry | {"before": one, "after": other} for entry, one, other in zip(test_data, before, after)]
+
+
+@pytest.mark.slow
+def test_it_runs_and_answers_as_the_english_functions_do(read_only_project, tmp_path, monkeypatch, one_thread):
+    """On every ninth entry, without ipywidgets and a display."""
+    data = json.loads((ROOT / "data/mini-instructions.json").read_text(encoding="utf-8"))[::9]
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    blocker, before = tmp_path / "blocker", set(read_only_project.rglob("*"))
     blocker.mkdir()
     (blocker / "ipywidgets.py").write_text("raise ImportError('not installed')\n")
-    before = sorted(project.rglob("*"))
-    for path in [project, *before]:
-        path.chmod(path.stat().st_mode & ~0o222)
-    try:
-        _, records = execute(tmp_path / "results", project / "build" / BUILT.name, NUM_EPOCHS=1,
-                             MAX_NEW_TOKENS=24, PYTHONPATH=blocker, PYTHONDONTWRITEBYTECODE=1)
-        written = set(project.rglob("*")).difference(before)
-    finally:
-        for path in [project, *before]:
-            path.chmod(path.stat().st_mode | 0o200)
-    assert records == executed[2]
+    _, records = execute(tmp_path / "results", read_only_project / "build" / BUILT.name, NUM_EPOCHS=1,
+                         DATA_FILE=tmp_path / "data.json", MAX_NEW_TOKENS=24, PYTHONPATH=blocker,
+                         PYTHONDONTWRITEBYTECODE=1)
+    assert records == records_of(data, monkeypatch) and any(r["before"] != r["after"] for r in records)
+    written = set(read_only_project.rglob("*")) - before
     assert all(path.suffix == ".verified" for path in written), "root may write where it must not"
     html = web_page(tmp_path / "results", BUILT.name, "zh")
     links = re.findall(r'href="#([^"]+)"', html)
