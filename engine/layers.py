@@ -94,11 +94,12 @@ def own_memory(model):
 
 
 def in_rows(model):
-    """Copy weights that lie transposed, as those from OpenAI's files do, into rows. With several rows of tokens oneDNN
-    then multiplies up to twice as fast; for a single one the copy isn't worth its time and memory."""
+    """Copy weights that lie transposed, as those from OpenAI's files do, into rows, but for frozen ones. With several
+    rows of tokens oneDNN then multiplies up to 1.8 times as fast; for a single one the copy isn't worth its time and
+    memory."""
     with torch.inference_mode(False):  # what is made in that mode could not be trained
         for parameter in model.parameters():
-            if parameter.is_cpu and not parameter.is_contiguous():
+            if parameter.requires_grad and parameter.is_cpu and not parameter.is_contiguous():
                 parameter.data = parameter.data.contiguous()
 
 

@@ -28,6 +28,7 @@ from tests.small_models import (
     cross_entropy_by_torch,
     float32_model,
     instruction_batch,
+    meta_model,
     our_model,
     positions_computed,
 )
@@ -567,6 +568,20 @@ def test_parameters_that_share_memory_go_on_to_do_so():
     before = model.tok_emb.weight.data_ptr()
     layers.own_memory(model)
     assert model.tok_emb.weight.data_ptr() == model.out_head.weight.data_ptr() != before
+
+
+def test_transposed_weights_are_copied_into_rows_before_batches_are_read():
+    """As OpenAI's lie in their file. One prompt doesn't copy them, and frozen ones stay in it."""
+    model, (inputs, _) = meta_model(), instruction_batch(0)
+    frozen, other = model.trf_blocks[0].att.qkv.weight.requires_grad_(False), model.trf_blocks[1].att.qkv.weight
+    expected, value = model(inputs), other.detach().clone()
+    generate(model, [PROMPTS[0]], 2, CONTEXT)
+    assert not frozen.is_contiguous() and not other.is_contiguous()
+    generate(model, PROMPTS[:2], 2, CONTEXT)
+    assert not frozen.is_contiguous() and other.is_contiguous() and other.equal(value)
+    assert model.out_head.weight is model.tok_emb.weight
+    torch.testing.assert_close(model(inputs), expected)
+    model(inputs).sum().backward()  # nothing was made in inference mode
 
 
 def test_a_batch_in_which_nothing_counts_has_loss_zero():
