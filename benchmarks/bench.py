@@ -35,19 +35,23 @@ STEPS = 24  # of fine-tuning the miniature
 # --- Measuring ---
 
 
+def can_run(name):
+    """Whether a peer has what it needs: a C++ compiler, or a CPU."""
+    return bool(COMPILER or "compiled" not in name) and (DEVICE == "cpu" or "CTranslate2" not in name)
+
+
 @contextmanager
 def workers(*names, size="124M"):
-    """Gives a function, ask(name, method, *arguments) -> (seconds, result), for processes with these peers. Without a
-    C++ compiler those that are compiled are left out. Raises RuntimeError when one of them fails."""
+    """Gives a function, ask(name, method, *arguments) -> (seconds, result), for processes with these peers, but for
+    those that can't run here. It raises RuntimeError when one of them fails."""
     processes, log = {}, FOLDER / "log.txt"
     with tempfile.TemporaryDirectory() as folder, open(log, "w") as errors:
-        for name in names:
-            if COMPILER or "compiled" not in name:
-                environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/{name}"}  # nothing has been compiled before
-                processes[name] = subprocess.Popen(
-                    command("benchmarks.peers", name, size), cwd=ROOT, text=True, stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE, stderr=errors,
-                    env=os.environ | environment | ({"CT2_USE_MKL": "1"} if name == MKL else {}))
+        for name in filter(can_run, names):
+            environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/{len(processes)}"}  # nothing is compiled yet
+            processes[name] = subprocess.Popen(
+                command("benchmarks.peers", name, size), cwd=ROOT, text=True, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=errors,
+                env=os.environ | environment | ({"CT2_USE_MKL": "1"} if name == MKL else {}))
 
         def ask(name, *request):
             print(json.dumps(request), file=processes[name].stdin, flush=True)
@@ -69,7 +73,7 @@ def in_turns(ask, names, calls, tolerance, warm_up=1):
     """Run the calls, (method, *arguments), of each peer in turns: ({name: median seconds}, {name: seconds by which its
     first call took longer}). The first `warm_up` calls don't count. Raises ValueError if results differ by more than
     the tolerance."""
-    answers = {name: [] for name in names if COMPILER or "compiled" not in name}
+    answers = {name: [] for name in filter(can_run, names)}
     for turn, call in enumerate(calls):
         for name, earlier in answers.items():
             if turn <= warm_up or (turn - warm_up + 1) * earlier[warm_up][0] < PATIENCE:
@@ -208,4 +212,5 @@ cache of its other variants. {"A compiled model comes after so many seconds of t
 
 
 if __name__ == "__main__":
-    main((training, adapters, generation, loading, whole_runs, processes) if DEVICE == "cpu" else (training, adapters))
+    on_a_cpu = (loading, whole_runs, processes) if DEVICE == "cpu" else ()
+    main((training, adapters, generation, *on_a_cpu))

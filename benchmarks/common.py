@@ -17,7 +17,6 @@ import torch
 
 from engine.precision import number_format
 from gpt_download import load_gpt2, load_tokenizer
-from tests.helpers import write_checkpoint
 from tutorial import MINIATURE_DIR, ROOT
 from tutorial.instructions import InstructionDataset, custom_collate_fn, format_prompt, split
 from weights.saved import save_model
@@ -34,6 +33,7 @@ TOKENIZER = load_tokenizer(MINIATURE_DIR)
 
 def write_models():
     """Write the models with random weights, unless they exist, and export them to Hugging Face's format."""
+    from tests.helpers import write_checkpoint  # only here: it imports what no worker needs
     for size in MEASURED:
         if not (FOLDER / size / "model.ckpt.index").exists():
             write_checkpoint(FOLDER / size, openai_settings(SIZES[size].config()), deviation=0.02)
