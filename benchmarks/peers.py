@@ -36,12 +36,13 @@ class Peer:
 
     def __init__(self, size):
         self.size = size
-        self.begin()
+        self.before = self.begin()
 
     def begin(self):
-        """Load the model, and forget a training."""
-        model, self.before = load.load_model(self.source, FOLDER, self.size)
+        """Load the model, and forget a training. Returns the memory after the imports in bytes."""
+        model, before = load.load_model(self.source, FOLDER, self.size)
         self.model, self.optimizer = self.prepare(model).to(DEVICE), None
+        return before
 
     def prepare(self, model):
         return model
