@@ -3,7 +3,7 @@
 - Every peer (benchmarks/peers.py) has the same random weights, and the same batches and prompts.
 - Losses and generated ids are compared before a time counts, and in every turn.
 - Each runs in a process of its own. They take turns, so that a slow moment of the machine affects all of them, and the
-  median counts: of TURNS, or of as many as fit into PATIENCE where one takes long.
+  median counts. What takes longer than SLOW runs once.
 - Memory is the peak of a process, minus what it had after its imports.
 """
 
@@ -24,7 +24,7 @@ from benchmarks import growth
 from benchmarks.common import DEVICE, FOLDER, ROOT, command, data_name, in_own_process, machine, write_models
 from benchmarks.peers import RANK
 
-TURNS, PATIENCE = 5, 100  # times that each runs; seconds
+TURNS, SLOW = 5, 20  # times that each runs; seconds
 LOSS, IDS = 1e-4 if DEVICE == "cpu" else 1e-2, 0  # how far results may differ
 BOOK, HF, STATIC, MKL = "llms-from-scratch", "transformers", "transformers, static cache", "CTranslate2 with MKL"
 OURS_COMPILED, HF_COMPILED = "ours, compiled", "transformers, compiled"
@@ -76,7 +76,7 @@ def in_turns(ask, names, calls, tolerance, warm_up=1):
     answers = {name: [] for name in filter(can_run, names)}
     for turn, call in enumerate(calls):
         for name, earlier in answers.items():
-            if turn <= warm_up or (turn - warm_up + 1) * earlier[warm_up][0] < PATIENCE:
+            if turn <= warm_up or earlier[warm_up][0] < SLOW:
                 earlier.append(ask(name, *call))
         results = {name: of_one[turn][1] for name, of_one in answers.items() if len(of_one) > turn}
         if not all(agree(result, results[names[0]], tolerance) for result in results.values() if names[0] in results):
@@ -154,7 +154,7 @@ def generation():
         one = 110  # every so-manieth prompt
         yield row("one prompt, the first token",
                   *in_turns(ask, names[:6], [("generate", one, 1)] * (TURNS + 1), IDS))
-        yield row("one prompt, 50 new tokens", *in_turns(ask, names, [("generate", one, 50)] * (TURNS + 1), IDS))
+        yield row("one prompt, 30 new tokens", *in_turns(ask, names, [("generate", one, 30)] * (TURNS + 1), IDS))
         calls = [("generate", 1, None)] * TURNS
         yield row("110 test prompts, as many tokens as their answers have", *in_turns(ask, names[:5], calls, IDS, 0))
         calls = [("generate", 10, None)] * TURNS

@@ -166,8 +166,8 @@ def twelve_steps(peer, loop):
     batch that comes later."""
     train_data, _, val_data = entries()
     peer.begin()
-    loop(peer.model, loader(train_data[:96]), loader(val_data[:40], shuffle=False), peer.adamw(), DEVICE, num_epochs=1,
-         eval_freq=5, eval_iter=5, start_context=format_input(val_data[0]), tokenizer=TOKENIZER)
+    loop(peer.model, loader(train_data[:96], shuffle=False), loader(val_data[:40], shuffle=False), peer.adamw(), DEVICE,
+         num_epochs=1, eval_freq=5, eval_iter=5, start_context=format_input(val_data[0]), tokenizer=TOKENIZER)
     return peer.forward(20)
 
 
