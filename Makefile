@@ -62,17 +62,13 @@ constraints:
 	build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 		--custom-compile-command "make constraints" tests/requirements.txt --output-file constraints.txt
 
-# Up to an hour on a machine that does nothing else. INSTRUCTION_DATA is the path of the published data set.
-bench: .venv/test
+# Up to forty minutes on two cores that do nothing else. INSTRUCTION_DATA is the path of the published data set.
+bench: .venv/bench
 	$(BIN)/python -m benchmarks.bench
 
-.venv/strongest: .venv/test benchmarks/strongest-requirements.txt
-	$(PIP) -r benchmarks/strongest-requirements.txt
+.venv/bench: .venv/test benchmarks/bench-requirements.txt
+	$(PIP) -r benchmarks/bench-requirements.txt
 	touch $@
-
-# Forty-five minutes on such a machine.
-bench-strongest: .venv/strongest
-	$(BIN)/python -m benchmarks.strongest
 
 # Checks that OpenAI's weights give the published results: make check-weights MODEL=355M
 check-weights: .venv/run
@@ -85,4 +81,4 @@ miniature: .venv/run
 	$(BIN)/python -m miniature.pretrain
 	$(BIN)/python -m miniature.export
 
-.PHONY: run zh site chat test lint constraints bench bench-strongest check-weights miniature
+.PHONY: run zh site chat test lint constraints bench check-weights miniature

@@ -1,6 +1,6 @@
-"""Load a checkpoint, run the model once, so that every weight is read, and print the peak memory in bytes.
+"""Load a model by ours or by a peer, run it once, so that every weight is read, and print the peak memory in bytes.
 
-    python -m benchmarks.load ours|llms-from-scratch <models folder> <size>
+    python -m benchmarks.load ours|llms-from-scratch|transformers <models folder> <size>
 
 `bench.py` measures the time of the whole process. Only what is needed is imported, before the first reading of the
 memory.
@@ -36,15 +36,28 @@ def book_model(models, size):
     return model
 
 
-if __name__ == "__main__":
-    name, models, size = sys.argv[1:]
-    make, *imports = {
-        "ours": (our_model, "torch", "gpt_download"),
-        "llms-from-scratch": (book_model, "tensorflow", "llms_from_scratch.ch05", "weights.sizes")}[name]
+def hf_model(models, size):
+    from transformers import GPT2LMHeadModel
+    return GPT2LMHeadModel.from_pretrained(Path(models, size, "huggingface"))
+
+
+LOADERS = {  # name: its function, and what it imports
+    "ours": (our_model, "torch", "gpt_download"),
+    "llms-from-scratch": (book_model, "tensorflow", "llms_from_scratch.ch05", "weights.sizes"),
+    "transformers": (hf_model, "torch", "transformers.models.gpt2.modeling_gpt2")}
+
+
+def load_model(name, models, size):
+    """A model, and the memory of the process in bytes after the imports: (model, bytes)."""
+    make, *imports = LOADERS[name]
     for module in imports:
         importlib.import_module(module)
     before = memory("VmRSS")
-    model = make(models, size)
+    return make(models, size), before
+
+
+if __name__ == "__main__":
+    model, before = load_model(*sys.argv[1:])
     import torch
     with torch.no_grad():
         model(torch.arange(8)[None])

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import bench
+from benchmarks import common
 from benchmarks.load import memory
 from engine.lora import add_lora
 from engine.precision import number_format
@@ -27,7 +27,7 @@ from previous_chapters import load_weights_into_gpt
 from weights.saved import empty_model
 from weights.sizes import OPENAI_SIZES, openai_settings
 
-CONFIGS = {size: bench.SIZES[size].config() for size in OPENAI_SIZES}
+CONFIGS = {size: common.SIZES[size].config() for size in OPENAI_SIZES}
 LIMIT = 12e9  # bytes
 RANK = 8
 
@@ -43,7 +43,7 @@ def parameters(size):
 
 def mapped_params(size):
     """Random weights of the real shapes, as arrays in a mapped file, which is written first if it doesn't exist."""
-    path = bench.FOLDER / f"random-{size}.bin"
+    path = common.FOLDER / f"random-{size}.bin"
     if not path.exists():
         block = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(np.float32)
         with open(path.with_suffix(".part"), "wb") as file:
@@ -70,7 +70,7 @@ def peak_of_step(size, precision, rank, micro_batch_size):
     """The peak memory of two training steps in bytes, minus what the process had after its imports."""
     if precision != "float32" and number_format("auto", "cpu") != precision:
         library = leave_out_products()  # noqa: F841  emulated products would take minutes
-    longest = max(bench.loader(bench.entries()[0]), key=lambda batch: batch[0].shape[1])
+    longest = max(common.loader(common.entries()[0]), key=lambda batch: batch[0].shape[1])
     before = memory("VmRSS")
     model = empty_model(CONFIGS[size])
     load_weights_into_gpt(model, mapped_params(size))  # the file is unmapped when no weight lies there any more
@@ -78,15 +78,15 @@ def peak_of_step(size, precision, rank, micro_batch_size):
         add_lora(model, int(rank))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1, fused=True)
     train(model, [longest], [longest], optimizer, "cpu", num_epochs=2, eval_freq=None, eval_iter=None, start_context="",
-          tokenizer=bench.TOKENIZER, precision=precision, micro_batch_size=int(micro_batch_size))
+          tokenizer=common.TOKENIZER, precision=precision, micro_batch_size=int(micro_batch_size))
     return memory("VmHWM") - before
 
 
 def measured(size, *arguments):
     """The peak memory of a step in a process of its own; kept in a file until all are measured."""
-    path = bench.FOLDER / f"peak-{'-'.join(map(str, (size, *arguments)))}.json"
+    path = common.FOLDER / f"peak-{'-'.join(map(str, (size, *arguments)))}.json"
     if not path.exists():
-        peak = bench.in_own_process("peak_of_step", size, *arguments, module="benchmarks.memory")
+        peak = common.in_own_process("benchmarks.memory", "peak_of_step", size, *arguments)
         path.write_text(json.dumps(peak))
     return json.loads(path.read_text())
 
@@ -103,7 +103,7 @@ def column(precision, rank, micro_batch_size, of_adapters=None):
 
 
 def main():
-    bench.FOLDER.mkdir(parents=True, exist_ok=True)
+    common.FOLDER.mkdir(parents=True, exist_ok=True)
     lora = {precision: column(precision, RANK, 8) for precision in ("float32", "bfloat16")}
     columns = {
         "all weights, float32": column("float32", 0, 8, lora["float32"]),
@@ -117,7 +117,7 @@ def main():
         rows.append(f"| {size} | {' | '.join(cells)} |")
     Path(__file__).with_name("memory.md").write_text(f"""# Memory of a training step
 
-{bench.machine()}; random weights, the longest batch of 8 of {bench.data_name()}. The figures are the peak memory of a
+{common.machine()}; random weights, the longest batch of 8 of {common.data_name()}. The figures are the peak memory of a
 process minus what it had after its imports. Those in parentheses are computed, not measured, as `memory.py` explains.
 Where the processor has no bfloat16, the bfloat16 columns are measured with matrix products that return zeros.
 
@@ -125,7 +125,7 @@ Where the processor has no bfloat16, the bfloat16 columns are measured with matr
 |---|{'---|' * len(columns)}
 {newline.join(rows)}
 """, encoding="utf-8")
-    for path in (*bench.FOLDER.glob("peak-*.json"), *bench.FOLDER.glob("random-*.bin")):
+    for path in (*common.FOLDER.glob("peak-*.json"), *common.FOLDER.glob("random-*.bin")):
         path.unlink()
 
 

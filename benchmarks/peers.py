@@ -1,0 +1,332 @@
+"""This project and its peers, each with the same methods, and the process in which one of them is measured.
+
+A worker, `python -m benchmarks.peers NAME SIZE`, makes one of PEERS with a model of that size. It reads lines such as
+["step", false, 0], a method and its arguments in JSON, and answers each with [seconds, result].
+"""
+
+import json
+import os
+import sys
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from time import perf_counter
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks import load
+from benchmarks.common import DEVICE, FOLDER, PRECISION, TOKENIZER, batches, entries, loader, test_prompts
+from engine import generation, trainer
+from engine.fast import IGNORE_INDEX, fast_layers, freed_memory, own_memory, packed_loss
+from engine.lora import add_lora
+from engine.precision import mixed_precision
+from gpt_download import END_OF_TEXT
+from tutorial.instructions import MINIATURE, format_input, format_prompt
+
+CONTEXT = 1024
+RANK = 8  # of the adapters
+
+
+class Peer:
+    """What all have in common. A peer has `logits(ids)`, or a `loss` of its own, and a `generate_batch`."""
+
+    fused = True     # AdamW, as the peer's own training loop has it
+    batch_size = 64  # when generating: the fastest of 16, 32 and 64
+
+    def __init__(self, size):
+        self.size = size
+        self.before = self.begin()
+
+    def begin(self):
+        """Load the model, and forget a training. Returns the memory after the imports in bytes."""
+        model, before = load.load_model(self.source, FOLDER, self.size)
+        self.model, self.optimizer = self.prepare(model).to(DEVICE), None
+        return before
+
+    def prepare(self, model):
+        return model
+
+    def start_training(self):
+        self.model.train()
+        self.optimizer = self.adamw()
+
+    def adamw(self, learning_rate=5e-5):
+        return torch.optim.AdamW(self.model.parameters(), lr=learning_rate, weight_decay=0.1, fused=self.fused)
+
+    def step(self, batch):
+        """Train for one step on a batch, inputs and targets (B, T): its loss."""
+        if self.optimizer is None:
+            self.start_training()
+        self.optimizer.zero_grad()
+        with mixed_precision(DEVICE, PRECISION):
+            loss = self.loss(*batch)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def data_step(self, masked, number):
+        return self.step(batches(masked)[number])
+
+    def random_step(self, rows, length):
+        """A step on full rows of random ids."""
+        ids = torch.randint(0, END_OF_TEXT, (rows, length + 1))
+        return self.step((ids[:, :-1], ids[:, 1:]))
+
+    @torch.no_grad()
+    def forward(self, number):
+        """The loss on a batch, as in a validation."""
+        self.model.eval()
+        with mixed_precision(DEVICE, PRECISION):
+            return self.loss(*batches(False)[number]).item()
+
+    def loss(self, inputs, targets):
+        """Logits at every position, then cross-entropy."""
+        inputs, targets = inputs.to(DEVICE), targets.to(DEVICE)
+        return F.cross_entropy(self.logits(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
+
+    def peak(self):
+        """The peak memory so far in bytes, minus what the process had after its imports; on a GPU, that of the GPU."""
+        return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else load.memory("VmHWM") - self.before
+
+    def generate(self, every, new):
+        """Continue one of `every` so many test prompts by `new` tokens, or by as many as its answer has: the new ids.
+        Prompts of similar length are in one batch."""
+        prompts, lengths = test_prompts()
+        by_length, rows = sorted(range(0, len(prompts), every), key=lambda i: len(prompts[i])), {}
+        for first in range(0, len(by_length), self.batch_size):
+            batch = by_length[first:first + self.batch_size]
+            rows |= zip(batch, self.generate_batch([prompts[i] for i in batch], [new or lengths[i] for i in batch]))
+        return [rows[i] for i in sorted(rows)]
+
+
+# --- This project ---
+
+
+class Ours(Peer):
+    source = "ours"  # where load.py has the model from
+
+    def prepare(self, model):
+        own_memory(model)
+        return model
+
+    def start_training(self):
+        """With what `engine.trainer.train` does around its steps."""
+        super().start_training()
+        self.never_left = ExitStack()
+        self.never_left.enter_context(fast_layers(self.model))
+        keep_freed_memory = self.never_left.enter_context(freed_memory())
+        self.optimizer.register_step_post_hook(lambda *_: keep_freed_memory())
+
+    def loss(self, inputs, targets):
+        with fast_layers(self.model):
+            return packed_loss(inputs, targets, self.model, DEVICE)
+
+    def generate_batch(self, prompts, lengths):
+        with end_after(lengths):
+            rows = generation.generate(self.model, prompts, max(lengths) + 1, CONTEXT, eos_id=END_OF_TEXT)
+        return [row[len(prompt):] for row, prompt in zip(rows, prompts)]
+
+    def finetune(self):
+        return twelve_steps(self, trainer.train)
+
+    def finetune_miniature(self, steps):
+        """By the notebook's recipe, but in the order of the data, with a validation at the end: the losses."""
+        self.begin()
+        losses = []
+        train_loader, val_loader = (loader(part, size, mask_instruction=True, shuffle=False)
+                                    for part, size in ((entries()[0][:8 * steps], 8), (entries()[2], 32)))
+        trainer.train(self.model, train_loader, val_loader, self.adamw(MINIATURE["learning_rate"]), DEVICE,
+                      num_epochs=1, eval_freq=None, eval_iter=None, start_context="", tokenizer=TOKENIZER,
+                      max_norm=MINIATURE["max_norm"], on_step=lambda step, loss, *_: losses.append(loss))
+        trainer.evaluate(val_loader, self.model, DEVICE)
+        return losses
+
+
+@contextmanager
+def end_after(lengths):
+    """Inside the `with` block, `generate` ends its rows after these numbers of tokens: real answers end, but with
+    random weights a model never says so."""
+    lengths, step, sample = torch.tensor(lengths, device=DEVICE), 0, generation.sample
+
+    def sample_or_end(logits, **options):
+        nonlocal lengths, step
+        if len(logits) < len(lengths):  # `generate` has dropped the rows that ended in earlier steps
+            lengths = lengths[lengths >= step]
+        tokens = sample(logits, **options).masked_fill(lengths <= step, END_OF_TEXT)
+        step += 1
+        return tokens
+
+    with patch.object(generation, "sample", sample_or_end):
+        yield
+
+
+def twelve_steps(peer, loop):
+    """Fine-tune for 12 steps, with validation on 40 entries after every fifth, in the peer's own loop: the loss on a
+    batch that comes later."""
+    train_data, _, val_data = entries()
+    peer.begin()
+    loop(peer.model, loader(train_data[:96], shuffle=False), loader(val_data[:40], shuffle=False), peer.adamw(), DEVICE,
+         num_epochs=1, eval_freq=5, eval_iter=5, start_context=format_input(val_data[0]), tokenizer=TOKENIZER)
+    return peer.forward(20)
+
+
+class OursCompiled(Ours):
+    def prepare(self, model):
+        model.compile(dynamic=True)
+        return super().prepare(model)
+
+
+class OursWithLoRA(Ours):
+    def prepare(self, model):
+        """As in fine-tuning, the frozen weights stay in the mapped file."""
+        add_lora(model, RANK, 2 * RANK)
+        return draw_adapters(model)
+
+
+def draw_adapters(model):
+    """Give both models the same random adapters; their layers have the same order. B isn't zero, so that A has
+    gradients, too."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model
+
+
+# --- The peers ---
+
+
+class Book(Peer):
+    """Its plain GPT-2, without the key/value cache of its other variants."""
+
+    source, fused, batch_size = "llms-from-scratch", None, 1
+
+    def logits(self, ids):
+        return self.model(ids)
+
+    def generate_batch(self, prompts, lengths):
+        from llms_from_scratch.ch05 import generate
+        ids = generate(self.model.eval(), torch.tensor(prompts, device=DEVICE), lengths[0], CONTEXT)
+        return [ids[0, len(prompts[0]):].tolist()]
+
+    def finetune(self):
+        from llms_from_scratch.ch05 import train_model_simple
+        return twelve_steps(self, train_model_simple)
+
+
+class HuggingFace(Peer):
+    source = "transformers"
+
+    def __init__(self, size, **options):
+        super().__init__(size)
+        self.options = options  # of its `generate`
+
+    def logits(self, ids):
+        return self.model(ids, use_cache=False).logits
+
+    def generate_batch(self, prompts, lengths):
+        width = max(map(len, prompts))
+        ids = torch.tensor([[END_OF_TEXT] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
+        length = torch.tensor(lengths, device=DEVICE)
+        rows = self.model.eval().generate(
+            ids, attention_mask=mask, do_sample=False, max_new_tokens=max(lengths), pad_token_id=END_OF_TEXT,
+            eos_token_id=None, stopping_criteria=[lambda ids, scores: ids.shape[1] - width >= length], **self.options)
+        return [row[width:width + n].tolist() for row, n in zip(rows, lengths)]
+
+
+class HuggingFaceCompiled(HuggingFace):
+    """Model and loss compiled as one; and its `generate` with a static cache, which compiles the steps after the first
+    token, on a CPU if it is told to."""
+
+    def __init__(self, size):
+        from transformers import CompileConfig
+        config = CompileConfig(mode="default")
+        config._compile_all_devices = True
+        super().__init__(size, cache_implementation="static", compile_config=config)
+        self.loss = torch.compile(self.loss, dynamic=True)
+
+
+class PEFT(HuggingFace):
+    def prepare(self, model):
+        from peft import LoraConfig, get_peft_model
+        return draw_adapters(get_peft_model(model, LoraConfig(
+            r=RANK, lora_alpha=2 * RANK, lora_dropout=0.0, target_modules=["c_attn", "c_fc", "c_proj"],
+            fan_in_fan_out=True)))
+
+
+class TRL(HuggingFace):
+    """SFTTrainer without two defaults that cost time here: recomputed activations, and bfloat16."""
+
+    def finetune_miniature(self, steps):
+        from datasets import Dataset
+        from transformers import AutoTokenizer
+        from trl import SFTConfig, SFTTrainer
+        config = SFTConfig(
+            output_dir=FOLDER / "trl", use_cpu=True, bf16=False, gradient_checkpointing=False, max_length=None,
+            train_sampling_strategy="sequential", num_train_epochs=1, per_device_train_batch_size=8,
+            per_device_eval_batch_size=32, lr_scheduler_type="constant", max_grad_norm=MINIATURE["max_norm"],
+            logging_steps=1, eval_strategy="epoch", save_strategy="no", report_to="none", disable_tqdm=True,
+            **self.options)
+        train_set, val_set = (
+            Dataset.from_list([{"prompt": format_prompt(entry), "completion": entry["output"]} for entry in part])
+            for part in (entries()[0][:8 * steps], entries()[2]))
+        self.begin()
+        tokenizer = AutoTokenizer.from_pretrained(FOLDER / self.size / "huggingface")
+        optimizer = self.adamw(MINIATURE["learning_rate"])  # its own has no weight decay for gains and biases
+        run = SFTTrainer(self.model, config, train_dataset=train_set, eval_dataset=val_set,
+                         optimizers=(optimizer, None), processing_class=tokenizer)
+        run.train()
+        return [note["loss"] for note in run.state.log_history if "loss" in note]
+
+
+class CTranslate2(Peer):
+    def __init__(self, size):
+        from ctranslate2 import Generator
+        from ctranslate2.converters import TransformersConverter
+        from transformers import AutoTokenizer
+        source, converted = str(FOLDER / size / "huggingface"), FOLDER / size / "ctranslate2"
+        if not converted.exists():
+            TransformersConverter(source).convert(str(converted))
+        self.tokens = AutoTokenizer.from_pretrained(source).convert_ids_to_tokens
+        self.model = Generator(str(converted), compute_type="float32", intra_threads=torch.get_num_threads())
+
+    def peak(self):
+        return None
+
+    def generate_batch(self, prompts, lengths):
+        """What the prompts begin with is read once."""
+        prompts, missing = list(map(self.tokens, prompts)), list(lengths)
+        shared = len(os.path.commonprefix(prompts)) if len(prompts) > 1 else 0
+
+        def ends(result):
+            missing[result.batch_id] -= 1
+            return missing[result.batch_id] == 0
+
+        results = self.model.generate_batch(
+            [prompt[shared:] for prompt in prompts], static_prompt=prompts[0][:shared], max_length=CONTEXT,
+            sampling_topk=1, include_prompt_in_result=False, callback=ends)
+        return [result.sequences_ids[0] for result in results]
+
+
+PEERS = {
+    "ours": Ours, "ours, compiled": OursCompiled, "ours with LoRA": OursWithLoRA, "llms-from-scratch": Book,
+    "transformers": HuggingFace, "transformers, compiled": HuggingFaceCompiled,
+    "transformers, static cache": partial(HuggingFace, cache_implementation="static"), "PEFT": PEFT,
+    "TRL": TRL, "TRL, padding-free": partial(TRL, padding_free=True),
+    "CTranslate2": CTranslate2, "CTranslate2 with MKL": CTranslate2}  # by an environment variable
+
+
+def main(name, size):
+    answers, sys.stdout = sys.stdout, sys.stderr  # where loops print their notes
+    peer = PEERS[name](size)
+    for line in sys.stdin:
+        method, *arguments = json.loads(line)
+        start = perf_counter()
+        result = getattr(peer, method)(*arguments)
+        print(json.dumps([perf_counter() - start, result]), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
