@@ -200,7 +200,7 @@ def draw_map():
     stages = [(label("pretraining"), label("text of any kind"), label("learns to guess the next token")),
               (label("supervised fine-tuning"), label("questions with answers"),
                label("learns what is asked, how to answer, when to stop")),
-              (label("preference tuning"), label("pairs of answers (RLHF, DPO)"),
+              (label("preference tuning"), label("pairs of answers (section 10)"),
                label("learns which answer people prefer"))]
     for x, (name, reads, learns) in zip((0.1, middle, right), stages):
         box(ax, x, 0.7, 5.2, 4.9, "", MIST)
@@ -315,7 +315,7 @@ def draw_next_token(panels, highlight=None, n=3):
 
 
 def draw_one_head(tokens, scores, weights):
-    """How the last of at most 12 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
+    """How the last of at most 11 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
     weights, and below them the numbers that the weights follow from.
 
     tokens: T texts. scores: T numbers, query · key / √(D/nh). weights: their softmax, T numbers from 0 to 1.
@@ -324,9 +324,9 @@ def draw_one_head(tokens, scores, weights):
     tokens, exps, last = [fitted(token, 20) for token in tokens], [math.exp(s) for s in scores], len(tokens) - 1
 
     def lefts(longest):  # where each column begins, and the last one ends
-        return list(accumulate((max(min(columns(token), longest), 6) + 1 for token in tokens), initial=names))
+        return list(accumulate((max(min(columns(token), longest), 7) + 1 for token in tokens), initial=names))
 
-    longest = max((n for n in range(6, 21) if lefts(n)[-1] + end <= LINE), default=6)
+    longest = max((n for n in range(7, 21) if lefts(n)[-1] + end <= LINE), default=7)
     left = lefts(longest)
     middle, total = [(x + y) / 2 for x, y in pairwise(left)], left[-1] + end
     fig, ax = empty_axes(total, top + 4.1, (WIDTH * total / LINE, 0.28 * (top + 4.1)))
@@ -353,10 +353,10 @@ def draw_one_head(tokens, scores, weights):
 
 
 def brief(number):
-    """A positive number in at most six characters."""
+    """A positive number in at most seven characters, three digits of it."""
     if 0.001 <= number < 1000:
         return f"{number:.{4 if number < 0.1 else 3 if number < 1 else 2}f}"
-    return f"{number:.1e}".replace("e+0", "e").replace("e-0", "e-")
+    return f"{number:.2e}".replace("e+0", "e").replace("e-0", "e-")
 
 
 def draw_attention(weights, labels):
@@ -385,7 +385,7 @@ def draw_attention(weights, labels):
 
 def draw_architecture(B, T, cfg):
     """GPT-2 as a block diagram, from the ids at the bottom to the loss at the top, with the shapes of one batch. Parts
-    with weights of their own are darker."""
+    with weights are darker."""
     D, V, nh, L = cfg["emb_dim"], cfg["vocab_size"], cfg["n_heads"], cfg["n_layers"]
     fig, ax = empty_axes(18, 12.7, (WIDTH, 6.35))
     plain, weights = MIST, SILVER
@@ -422,7 +422,7 @@ def draw_architecture(B, T, cfg):
         ax.plot([10, 9.5, 9.5, 12.45], [top, top, bottom, bottom], color=SLATE, linewidth=1)
     for end in (0.3, 12.6):  # a block, enlarged
         ax.plot([8, 9.1, 9.1, 9.25], [7.53, 7.53, end, end], color=SLATE, linewidth=1, linestyle=":")
-    draw_key(ax, {weights}, {weights: marked("has weights of its own")})
+    draw_key(ax, {weights}, {weights: marked("has weights")})
     ax.text(12.45, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
     return fig
 
@@ -439,16 +439,17 @@ def plot_functions(functions):
     return fig
 
 
-def draw_lora(d_in, d_out, rank):
-    """LoRA: a frozen matrix W, d_out by d_in, plus the product of B, d_out by rank, and A, rank by d_in. The rectangles
-    are to scale, but for sides that would be too thin to see."""
-    unit, gap, slot = 2 / max(d_in, d_out), 0.5, 1.4  # inches: of a row or column, between slots, least width of one
+def draw_lora(d_in, d_out, rank, factor):
+    """LoRA: a frozen matrix W, d_out by d_in, plus a factor times the product of B, d_out by rank, and A, rank by d_in.
+    The rectangles are to scale, but for sides that would be too thin to see."""
+    unit, gap, slot = 2 / max(d_in, d_out), 0.8, 1.4  # inches: of a row or column, between slots, least width of one
     matrices = [("W", label("frozen"), d_out, d_in, MIST), ("B", label("trained"), d_out, rank, SLATE),
                 ("A", label("trained"), rank, d_in, SLATE)]
     sides = [(max(wide * unit, 0.06), max(high * unit, 0.06)) for _, _, high, wide, _ in matrices]
     slots = [max(wide, slot) for wide, _ in sides]
     tallest = max(high for _, high in sides)
     total, middle = sum(slots) + 2 * gap, 0.3 + tallest / 2
+    signs = "", f"+ {factor} ×", "×"  # before each matrix
     fig, ax = empty_axes(total, tallest + 0.8, (total, tallest + 0.8))
     for i, ((wide, high), (name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
         x = sum(slots[:i]) + i * gap + slots[i] / 2
@@ -456,8 +457,7 @@ def draw_lora(d_in, d_out, rank):
         ax.text(x, middle - high / 2 - 0.08, f"{name}, {kind}", ha="center", va="bottom", weight="bold")
         ax.text(x, middle + high / 2 + 0.08, f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(
             f"{rows * n_columns:,}"), ha="center", va="top", linespacing=1.4)
-        if i > 0:
-            ax.text(x - slots[i] / 2 - gap / 2, middle, " +×"[i], ha="center", va="center", fontsize=16)
+        ax.text(x - slots[i] / 2 - gap / 2, middle, signs[i], ha="center", va="center", fontsize=16)
     return fig
 
 
