@@ -314,8 +314,11 @@ def draw_next_token(panels, highlight=None, n=3):
 # --- The model ---
 
 
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def draw_one_head(tokens, scores, weights):
-    """How the last of at most 11 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
+    """How the last of at most 12 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
     weights, and below them the numbers that the weights follow from.
 
     tokens: T texts. scores: T numbers, query · key / √(D/nh). weights: their softmax, T numbers from 0 to 1.
@@ -324,9 +327,9 @@ def draw_one_head(tokens, scores, weights):
     tokens, exps, last = [fitted(token, 20) for token in tokens], [math.exp(s) for s in scores], len(tokens) - 1
 
     def lefts(longest):  # where each column begins, and the last one ends
-        return list(accumulate((max(min(columns(token), longest), 7) + 1 for token in tokens), initial=names))
+        return list(accumulate((max(min(columns(token), longest), 6) + 1 for token in tokens), initial=names))
 
-    longest = max((n for n in range(7, 21) if lefts(n)[-1] + end <= LINE), default=7)
+    longest = max((n for n in range(6, 21) if lefts(n)[-1] + end <= LINE), default=6)
     left = lefts(longest)
     middle, total = [(x + y) / 2 for x, y in pairwise(left)], left[-1] + end
     fig, ax = empty_axes(total, top + 4.1, (WIDTH * total / LINE, 0.28 * (top + 4.1)))
@@ -337,8 +340,11 @@ def draw_one_head(tokens, scores, weights):
         ax.plot([(start + stop - (stop - start) * math.cos(angle)) / 2 for angle in angles],
                 [top - height * math.sin(angle) for angle in angles],
                 color=shades()(0.3 + 0.7 * weights[i]), linewidth=0.5 + 9 * weights[i], solid_capstyle="butt")
+    power = -math.floor(math.log10(sum(exps)))  # in this unit the sum is from 1 to 10
+    in_unit = [e * 10.0 ** power for e in exps]
+    unit = " × 10" + str(power).translate(SUPERSCRIPTS) if power else ""
     rows = [(label("score"), map("{:.2f}".format, scores), label("sum")),
-            (label("exp(score)"), map(brief, exps), brief(sum(exps))),
+            (label("exp(score)") + unit, map("{:.4f}".format, in_unit), f"{sum(in_unit):.4f}"),
             (label("weight = exp / sum"), map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
     for y, (name, texts, total_text) in enumerate(rows, top + 1):
         ax.text(0, y + 0.5, name, va="center")
@@ -350,13 +356,6 @@ def draw_one_head(tokens, scores, weights):
         box(ax, left[i], top, left[i + 1] - left[i], 1, fitted(token, longest), INK if i == last else MIST,
             family=monospaced())
     return fig
-
-
-def brief(number):
-    """A positive number in at most seven characters, three digits of it."""
-    if 0.001 <= number < 1000:
-        return f"{number:.{4 if number < 0.1 else 3 if number < 1 else 2}f}"
-    return f"{number:.2e}".replace("e+0", "e").replace("e-0", "e-")
 
 
 def draw_attention(weights, labels):

@@ -171,8 +171,9 @@ def about_never_shown(found):
     return translate(
         "What is asked for is said by the base model {base:.0f} times of 110, by the model trained without the task "
         "{without:.0f} times, by the model trained with it {shown:.0f} times. Facts often come out untrained: "
-        "opposites, past tenses, plurals, categories. Questions and definitions never do. There the model does another task, "
-        "one that it was shown. So fine-tuning teaches more than a form: it also teaches which task is meant.").format(
+        "opposites, past tenses, plurals, categories. Questions and definitions never do. There the model does "
+        "another task, one that it was shown. So fine-tuning teaches more than a form: it also teaches which task is "
+        "meant.").format(
         base=base, without=without, shown=shown)
 
 
