@@ -76,7 +76,7 @@ class TransformerBlock(nn.Module):
 
 
 class GPTModel(nn.Module):
-    """GPT-2 (Radford et al., 2019): token and position embeddings, pre-norm blocks, a final norm, and an output head
+    """GPT-2 (Radford et al., 2019): token and position embeddings, blocks, a final norm, and an output head
     that *is* the token embedding (one parameter, counted once).
 
     `cfg` has the keys vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate and qkv_bias. A new model has

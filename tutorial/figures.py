@@ -200,7 +200,7 @@ def draw_map():
     stages = [(label("pretraining"), label("text of any kind"), label("learns to guess the next token")),
               (label("supervised fine-tuning"), label("questions with answers"),
                label("learns what is asked, how to answer, when to stop")),
-              (label("preference tuning"), label("pairs of answers (RLHF, DPO)"),
+              (label("preference tuning"), label("pairs of answers (section 10)"),
                label("learns which answer people prefer"))]
     for x, (name, reads, learns) in zip((0.1, middle, right), stages):
         box(ax, x, 0.7, 5.2, 4.9, "", MIST)
@@ -314,6 +314,9 @@ def draw_next_token(panels, highlight=None, n=3):
 # --- The model ---
 
 
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def draw_one_head(tokens, scores, weights):
     """How the last of at most 12 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
     weights, and below them the numbers that the weights follow from.
@@ -337,8 +340,11 @@ def draw_one_head(tokens, scores, weights):
         ax.plot([(start + stop - (stop - start) * math.cos(angle)) / 2 for angle in angles],
                 [top - height * math.sin(angle) for angle in angles],
                 color=shades()(0.3 + 0.7 * weights[i]), linewidth=0.5 + 9 * weights[i], solid_capstyle="butt")
+    power = -math.floor(math.log10(sum(exps)))  # in this unit the sum is from 1 to 10
+    in_unit = [e * 10.0 ** power for e in exps]
+    unit = " × 10" + str(power).translate(SUPERSCRIPTS) if power else ""
     rows = [(label("score"), map("{:.2f}".format, scores), label("sum")),
-            (label("exp(score)"), map(brief, exps), brief(sum(exps))),
+            (label("exp(score)") + unit, map("{:.4f}".format, in_unit), f"{sum(in_unit):.4f}"),
             (label("weight = exp / sum"), map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
     for y, (name, texts, total_text) in enumerate(rows, top + 1):
         ax.text(0, y + 0.5, name, va="center")
@@ -350,13 +356,6 @@ def draw_one_head(tokens, scores, weights):
         box(ax, left[i], top, left[i + 1] - left[i], 1, fitted(token, longest), INK if i == last else MIST,
             family=monospaced())
     return fig
-
-
-def brief(number):
-    """A positive number in at most six characters."""
-    if 0.001 <= number < 1000:
-        return f"{number:.{4 if number < 0.1 else 3 if number < 1 else 2}f}"
-    return f"{number:.1e}".replace("e+0", "e").replace("e-0", "e-")
 
 
 def draw_attention(weights, labels):
@@ -385,7 +384,7 @@ def draw_attention(weights, labels):
 
 def draw_architecture(B, T, cfg):
     """GPT-2 as a block diagram, from the ids at the bottom to the loss at the top, with the shapes of one batch. Parts
-    with weights of their own are darker."""
+    with weights are darker."""
     D, V, nh, L = cfg["emb_dim"], cfg["vocab_size"], cfg["n_heads"], cfg["n_layers"]
     fig, ax = empty_axes(18, 12.7, (WIDTH, 6.35))
     plain, weights = MIST, SILVER
@@ -422,7 +421,7 @@ def draw_architecture(B, T, cfg):
         ax.plot([10, 9.5, 9.5, 12.45], [top, top, bottom, bottom], color=SLATE, linewidth=1)
     for end in (0.3, 12.6):  # a block, enlarged
         ax.plot([8, 9.1, 9.1, 9.25], [7.53, 7.53, end, end], color=SLATE, linewidth=1, linestyle=":")
-    draw_key(ax, {weights}, {weights: marked("has weights of its own")})
+    draw_key(ax, {weights}, {weights: marked("has weights")})
     ax.text(12.45, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
     return fig
 
@@ -439,16 +438,17 @@ def plot_functions(functions):
     return fig
 
 
-def draw_lora(d_in, d_out, rank):
-    """LoRA: a frozen matrix W, d_out by d_in, plus the product of B, d_out by rank, and A, rank by d_in. The rectangles
-    are to scale, but for sides that would be too thin to see."""
-    unit, gap, slot = 2 / max(d_in, d_out), 0.5, 1.4  # inches: of a row or column, between slots, least width of one
+def draw_lora(d_in, d_out, rank, factor):
+    """LoRA: a frozen matrix W, d_out by d_in, plus a factor times the product of B, d_out by rank, and A, rank by d_in.
+    The rectangles are to scale, but for sides that would be too thin to see."""
+    unit, gap, slot = 2 / max(d_in, d_out), 0.8, 1.4  # inches: of a row or column, between slots, least width of one
     matrices = [("W", label("frozen"), d_out, d_in, MIST), ("B", label("trained"), d_out, rank, SLATE),
                 ("A", label("trained"), rank, d_in, SLATE)]
     sides = [(max(wide * unit, 0.06), max(high * unit, 0.06)) for _, _, high, wide, _ in matrices]
     slots = [max(wide, slot) for wide, _ in sides]
     tallest = max(high for _, high in sides)
     total, middle = sum(slots) + 2 * gap, 0.3 + tallest / 2
+    signs = "", f"+ {factor} ×", "×"  # before each matrix
     fig, ax = empty_axes(total, tallest + 0.8, (total, tallest + 0.8))
     for i, ((wide, high), (name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
         x = sum(slots[:i]) + i * gap + slots[i] / 2
@@ -456,8 +456,7 @@ def draw_lora(d_in, d_out, rank):
         ax.text(x, middle - high / 2 - 0.08, f"{name}, {kind}", ha="center", va="bottom", weight="bold")
         ax.text(x, middle + high / 2 + 0.08, f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(
             f"{rows * n_columns:,}"), ha="center", va="top", linespacing=1.4)
-        if i > 0:
-            ax.text(x - slots[i] / 2 - gap / 2, middle, " +×"[i], ha="center", va="center", fontsize=16)
+        ax.text(x - slots[i] / 2 - gap / 2, middle, signs[i], ha="center", va="center", fontsize=16)
     return fig
 
 

@@ -79,7 +79,7 @@ def custom_collate_fn(batch, pad_token_id=50256, ignore_index=-100,
     inputs, targets = [], []
     for ids, answer_start in rows:
         padding = longest - len(ids)
-        start = max(answer_start, 1)  # no token is a target before the second
+        start = max(answer_start, 1)  # the first token is never a target
         inputs.append(ids + [pad_token_id] * padding)
         targets.append([ignore_index] * (start - 1) + ids[start:] + [pad_token_id]
                        + [ignore_index] * padding)

@@ -63,8 +63,8 @@ def control(found):
 
 
 def never_shown(found):
-    """Answers that say what is asked for, by the base model, without and with the task's training entries: {task:
-    {model: (number, of)}}."""
+    """Answers in which the wanted word or sentence stands somewhere, by the base model, without and with the task's
+    training entries: {task: {model: (number, of)}}."""
     shares = {}
     for task in sorted({entry["task"] for entry in TEST}):
         asked = [entry["task"] == task for entry in TEST]
@@ -158,8 +158,8 @@ def about_facts(found):
         "**Known before, answered after.** The pretraining text tells {facts:,} facts, each in a dozen ways or more. "
         "In more than half of these ways the base model knows {half:,} of them, in every way {every:,}. The fine-tuned "
         "model is asked about {asked:,} of them that no training entry has. It answers {known:.0%} in known wordings "
-        "and {new:.0%} in new ones. So most of what it gets wrong isn't missing knowledge. It misreads the question, "
-        "mostly in new wordings. Some answers are wrong facts, mainly sums.").format(
+        "and {new:.0%} in new ones. So most of what it gets wrong isn't missing knowledge. The errors in section 7 "
+        "show misread questions.").format(
         facts=len(facts), half=sum(2 * ways > of for ways, of in facts), every=sum(ways == of for ways, of in facts),
         asked=len(runs[0]["known"]), known=known, new=new)
 
@@ -169,10 +169,11 @@ def about_never_shown(found):
     base, without, shown = (sum(of[model][0] for of in never_shown(found).values())
                             for model in ("base model", "without this task", "with it"))
     return translate(
-        "Over all tasks, {base:.0f} of 110 answers of the base model say what is asked for, {without:.0f} without the "
-        "task's entries, {shown:.0f} with them. Facts often come out untrained: opposites, past tenses, plurals, "
-        "categories. Questions and definitions never do. There the model does another task, one that it was shown. So "
-        "fine-tuning teaches more than a form: it also teaches which task is meant.").format(
+        "What is asked for is said by the base model {base:.0f} times of 110, by the model trained without the task "
+        "{without:.0f} times, by the model trained with it {shown:.0f} times. Facts often come out untrained: "
+        "opposites, past tenses, plurals, categories. Questions and definitions never do. There the model does "
+        "another task, one that it was shown. So fine-tuning teaches more than a form: it also teaches which task is "
+        "meant.").format(
         base=base, without=without, shown=shown)
 
 
@@ -182,8 +183,8 @@ def about_parts(found):
     blocks, embeddings = (mean_ones(run["only"][part] for run in runs) for part in ("all blocks", "token embedding"))
     return translate(
         "Over the seeds: the fine-tuned blocks in the base model answer {blocks:.0f} of 110, the fine-tuned embeddings "
-        "alone {embeddings:.0f}. And the change is small. It is {change:.1%} of the blocks' weights, measured by their "
-        "norm; cut to rank 8, it still gives {eight:.0f}.").format(
+        "alone {embeddings:.0f}. And the change is small. Its norm is {change:.1%} of the norm of the blocks' "
+        "weights; cut to rank 8, it still gives {eight:.0f}.").format(
         blocks=blocks, embeddings=embeddings, change=mean(run["change"]["all blocks"] for run in runs),
         eight=mean_ones(run["ranks"]["8"]["right"] for run in runs))
 
@@ -199,10 +200,10 @@ def about_heads(found):
     without = {name: mean_ones(run["without"][name] for run in runs) for name in runs[0]["without"]}
     return translate(
         "In {times} of {seeds} seeds the head that looks most at the word that names the task is head {number} of "
-        "layer {layer}. Over all such questions of the test its weight there goes from {before:.2f} to {after:.2f}. Is "
-        "it needed? Switched off, {without:.0f} of 110 answers are right instead of {whole:.0f}. Other heads matter, "
-        "too: with one of the 16 switched off, it is {worst:.0f} to {best:.0f}, and {middle:.0f} in the "
-        "middle.").format(
+        "layer {layer}. Over all questions of the test with such a word, its weight there goes from {before:.2f} to "
+        "{after:.2f}. Is it needed? Switched off, {without:.0f} of 110 answers are right instead of {whole:.0f}. "
+        "Switch off any one of the 16: {worst:.0f} to {best:.0f} are right, the median is {middle:.0f}. So one head "
+        "matters even more.").format(
         times=times, seeds=len(runs), number=number, layer=layer, before=base["weight"][head],
         after=mean(of[head] for of in weights), without=without[head], whole=whole, worst=min(without.values()),
         best=max(without.values()), middle=median(without.values()))
@@ -213,14 +214,17 @@ def about_refusals(found):
     before, after = (results.of(found, "refusals", f"{which} refusals") for which in ("without", "with"))
     refused = {name: mean_ones(run["refused"][name] for run in after) for name in after[0]["refused"]}
     score_before, score_after = (mean_ones(run["right"] for run in runs) for runs in (before, after))
+    [(refusal, times)] = Counter(after[0]["to unknown words"]).most_common(1)
     return translate(
         "Afterwards {known:.0f} of 40 questions about other unknown words are refused in known wordings, {new:.0f} of "
         "40 in new ones. It costs little: {wrongly:.0f} of the test's 110 are refused wrongly, and exact answers go "
         "from {before:.0f} to {after:.0f}. But the model hasn't learned what it knows. It has only learned to "
-        "recognise tokens that pretraining never used; its refusals always name the same few words. And of ten "
-        "questions from outside its world, such as *Who wrote Hamlet?*, it refuses {outside:.0f}.").format(
+        "recognise tokens that pretraining never used; it names the same few words, whichever it was asked "
+        "about: of ten refusals in one run, {times} say *{refusal}* And of ten questions "
+        "from outside its world, such as *Who wrote Hamlet?*, it refuses {outside:.0f}.").format(
         known=refused["unknown words, known wordings"], new=refused["unknown words, new wordings"],
-        wrongly=refused["test"], before=score_before, after=score_after, outside=refused["outside"])
+        wrongly=refused["test"], before=score_before, after=score_after, outside=refused["outside"],
+        refusal=refusal, times=times)
 
 
 def about_lora(found):

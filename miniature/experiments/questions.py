@@ -92,7 +92,8 @@ def key_of(entry):
 
 
 def says(entry, answer):
-    """Whether an answer says what is asked for, in whatever words. In a choice it must name none of the other words."""
+    """Whether what is asked for (`key_of`) stands somewhere in an answer. In a choice it must name none of the other
+    words."""
     def has(text):
         return bool(re.search(rf"(?<![\w-]){re.escape(text)}(?![\w-])", answer, re.IGNORECASE))
     asked = re.findall(r"[\w-]+", f"{entry['instruction']} {entry['input']}") if entry["task"] == "choice" else []

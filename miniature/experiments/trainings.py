@@ -69,7 +69,7 @@ def control(condition, seed):
 
 
 def never_shown(task, seed):
-    """The recipe without the entries of one task. `says`: which answers say what is asked for, in whatever words."""
+    """The recipe without the entries of one task. `says`: in which answers what is asked for stands somewhere."""
     model = pretrained()
     losses = train(model, seed, [entry for entry in TRAIN if entry["task"] != task])
     answered = answers(model)
