@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from benchmarks import load
 from benchmarks.common import DEVICE, FOLDER, PRECISION, TOKENIZER, batches, entries, loader, test_prompts
 from engine import generation, trainer
-from engine.fast import IGNORE_INDEX, fast_layers, freed_memory, own_memory, packed_loss
+from engine.fast import IGNORE_INDEX, packed_loss
+from engine.layers import fast_layers, freed_memory, own_memory
 from engine.lora import add_lora
 from engine.precision import mixed_precision
 from gpt_download import END_OF_TEXT
