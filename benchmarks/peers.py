@@ -23,7 +23,8 @@ from engine.layers import fast_layers, freed_memory, own_memory
 from engine.lora import add_lora
 from engine.precision import mixed_precision
 from gpt_download import END_OF_TEXT
-from tutorial.instructions import MINIATURE, format_input, format_prompt
+from tutorial.instructions import format_input, format_prompt
+from tutorial.recipes import MINIATURE
 
 CONTEXT = 1024
 RANK = 8  # of the adapters
