@@ -95,7 +95,8 @@ def run(tmp_path):
 class Plain:
     """The same fine-tuning as a loop over whole batches in this process, with the textbook's loss."""
 
-    def __init__(self, entries, steps, make_optimizer, epochs=None, lora_rank=0, seed=123, left_out=()):
+    def __init__(self, entries, steps, make_optimizer, epochs=None, batch_size=BATCH, lora_rank=0, seed=123,
+                 left_out=()):
         epochs = epochs or MINIATURE["num_epochs"]
         self.model, _ = load_gpt2("7M", ROOT / "gpt2")
         if lora_rank:
@@ -103,13 +104,13 @@ class Plain:
             add_lora(self.model, lora_rank, alpha=2 * lora_rank)
         items = InstructionDataset(entries, load_tokenizer(MINIATURE_DIR), mask_instruction=True)
         count = len(items) * 85 // 100
-        per_epoch = count // BATCH
+        per_epoch = count // batch_size
         optimizer, self.steps = make_optimizer(self.model.parameters()), []
         rate = optimizer.param_groups[0]["lr"]
         for step in range(steps):
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + step // per_epoch)).tolist()
-            first = step % per_epoch * BATCH
-            batch = custom_collate_fn([items[i] for i in order[first:first + BATCH]])
+            first = step % per_epoch * batch_size
+            batch = custom_collate_fn([items[i] for i in order[first:first + batch_size]])
             optimizer.param_groups[0]["lr"] = rate * (1 - step / (epochs * per_epoch))
             optimizer.zero_grad()
             loss = calc_loss_batch(*batch, self.model, "cpu")
@@ -178,14 +179,14 @@ def test_in_bfloat16_no_part_of_the_gradient_is_lost(run, plain_sgd, few, tmp_pa
 
 @pytest.mark.slow
 def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(run, few, tmp_path):
-    """In float16; also when the run was stopped and goes on."""
-    options = ["--data-file", few, "--batch-size", BATCH, "--checkpoint-dir", tmp_path / "checkpoints",
+    """In float16; also when the run was stopped and goes on. Few rows, since CPUs are slow in float16."""
+    options = ["--data-file", few, "--batch-size", 4, "--checkpoint-dir", tmp_path / "checkpoints",
                "--output-dir", tmp_path, "--precision", "float16"]
     output = run(2, *options, "--max-steps", 2, change=processes.with_overflow)
     assert "step 000001 loss " in output and " norm inf " in output
     output += run(2, *options, "--max-steps", 3)
     assert output.count("steps left out so far, since their float16 gradients overflowed: 1") == 2
-    plain = Plain(FEW, 3, adamw, left_out=[1])
+    plain = Plain(FEW, 3, adamw, batch_size=4, left_out=[1])
     losses = [float(loss) for loss in re.findall(r"^step \d+ loss (\S+)", output, re.MULTILINE)]
     assert losses == pytest.approx([loss for _, loss, _, _ in plain.steps], rel=0.03)
 
