@@ -26,7 +26,8 @@ document.querySelectorAll('figure[data-figure]').forEach(figure => {
 
 document.querySelectorAll('.code').forEach(cell => {
   // A line that is too long for a phone goes on with its own indent.
-  cell.querySelectorAll('.l').forEach(line => line.style.setProperty('--indent', line.textContent.search(/\S|$/)));
+  cell.querySelectorAll('.l > .in, .l > * > .in').forEach(({parentNode, textContent}) =>
+    parentNode.closest('.l').style.setProperty('--indent', textContent.length));
   if (!navigator.clipboard) return;
   const copy = button(plain('copy'), async () => {
     await navigator.clipboard.writeText(cell.querySelector('pre').textContent);
@@ -63,4 +64,4 @@ function follow() {
 }
 addEventListener('scroll', follow, {passive: true});
 menu.addEventListener('click', event => { if (event.target.closest('a')) menu.open = false; });
-follow();
+requestAnimationFrame(follow);  // when the page is laid out anyway, which takes a while
