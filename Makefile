@@ -4,6 +4,7 @@
 PYTHON ?= python3
 CHOOSE_MODEL ?= gpt2-mini (7M)
 NOTEBOOK = GPT2_instruction_finetuning
+CHINESE = translations/$(NOTEBOOK).zh.ipynb
 BIN = .venv/bin
 # Python compiles a module at its first import and keeps the result, so there is no need to compile all of them here.
 PIP = $(BIN)/pip install --disable-pip-version-check --no-compile --quiet --constraint constraints.txt
@@ -14,10 +15,11 @@ run: .venv/run
 	$(call execute,$(NOTEBOOK).ipynb,$(NOTEBOOK))
 	@echo "Answers, plots and the fine-tuned model: build/responses.json, build/*.png, build/gpt2-instruct.pt"
 
-# The same in Chinese, from translations/zh.po.
+# The same in Chinese: translations/, brought up to date with the English notebook.
 zh: .venv/run
+	mkdir -p build
 	$(BIN)/python scripts/translate.py
-	$(call execute,build/$(NOTEBOOK).zh.ipynb,$(NOTEBOOK).zh)
+	$(call execute,$(CHINESE),$(NOTEBOOK).zh)
 
 define execute  # a notebook into build/, and whatever editions lie there as a site. Arguments: path, name
 	CHOOSE_MODEL="$(CHOOSE_MODEL)" OUTPUT_DIR=build MPLBACKEND= $(BIN)/jupyter nbconvert --to notebook --execute \
@@ -27,9 +29,9 @@ define execute  # a notebook into build/, and whatever editions lie there as a s
 	$(BIN)/python -m tutorial.page build/site build/$(NOTEBOOK)*.ipynb $(SITE)
 endef
 
-# The site from the notebook as it was committed, executed; SITE has more arguments for `python -m tutorial.page`.
+# The site from both notebooks as they were committed, executed; SITE has more arguments for `python -m tutorial.page`.
 site: .venv/run
-	$(BIN)/python -m tutorial.page build/site $(NOTEBOOK).ipynb $(SITE)
+	$(BIN)/python -m tutorial.page build/site $(NOTEBOOK).ipynb $(CHINESE) $(SITE)
 
 # Talk to the model that `make run` saved, in the terminal.
 chat: .venv/run

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from engine.layers import plain_layers
 from engine.randomness import Randomness
+from engine.texts import marked, translate
 from previous_chapters import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 
 CHECKED = WeakKeyDictionary()  # model: {what was compared, in which state: whether both forms are the same}
@@ -49,8 +50,8 @@ def computes_the_same(model, what, length, fast, plain):
         difference = difference_between(model, partial(fast, length), partial(plain, length))
         known[key] = not difference
         if difference:
-            tqdm.write(f"{what}: the plain form is taken, which is slower, since the fast one {difference}{special}",
-                       file=sys.stdout)
+            line = translate("{what}: the plain form is taken, which is slower, since the fast one {why}{special}")
+            tqdm.write(line.format(what=translate(what), why=translate(difference), special=special), file=sys.stdout)
     return known[key]
 
 
@@ -64,8 +65,8 @@ def difference_between(model, fast, plain):
             with plain_layers(model):
                 expected = plain()
             if randomness.fingerprint() != start:
-                return "can't draw the random numbers that the model draws"
-            return "" if equal_up_to_rounding(fast(), expected) else "gives something else"
+                return marked("can't draw the random numbers that the model draws")
+            return "" if equal_up_to_rounding(fast(), expected) else marked("gives something else")
     except Exception as error:  # a model of the reader's own may not know `attend`, `pos` or `logits_at`
         return f"fails ({type(error).__name__}: {error})"
     finally:

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from engine.comparison import computes_the_same, context_length, repeated_to, with_other_end
 from engine.layers import plain_layers
+from engine.texts import marked
 from previous_chapters import calc_loss_batch, causal_attention
 
 IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
@@ -167,7 +168,7 @@ def packing_works(model, input_batch, target_batch, device):
         with torch.autocast(torch.device(device).type, enabled=False):
             return loss_and_gradients(partial(loss_of, rows, targets, model, device), model)
 
-    what = "Loss and gradients" if torch.is_grad_enabled() else "Loss"
+    what = marked("Loss and gradients") if torch.is_grad_enabled() else marked("Loss")
     return computes_the_same(model, what, input_batch.shape[1], partial(compute, loss_of_packed),
                              partial(compute, calc_loss_batch))
 

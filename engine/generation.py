@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from engine.comparison import computes_the_same, context_length, repeated_to, with_other_end
 from engine.fast import Packing, on_device
 from engine.layers import fast_layers, in_rows, plain_layers
+from engine.texts import marked
 
 DROP_AT = 0.75     # ended rows are dropped once at most this share goes on: not one by one, since that copies the cache
 PROBE_LENGTH = 64  # tokens at most on which the cache is compared with the plain form
@@ -129,7 +130,7 @@ def cache_works(model, tokens):
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
     length = min(tokens.shape[1], context_length(model))
-    return length < 2 or computes_the_same(model, "Generation", min(length, PROBE_LENGTH), fast, plain)
+    return length < 2 or computes_the_same(model, marked("Generation"), min(length, PROBE_LENGTH), fast, plain)
 
 
 def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):

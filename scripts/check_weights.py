@@ -70,7 +70,7 @@ def measure(model_size, models_dir, data_file):
         row = generate(model, idx, new_tokens, config["context_length"], eos_id=tokenizer.eot_token)[0]
         found["continuation"] = tokenizer.decode(row[idx.shape[1]:].tolist()).strip()
     if "training loss" in EXPECTED[model_size]:
-        train, _, val = split(download_and_load_file(data_file, PUBLISHED["url"], PUBLISHED["sha256"]))
+        train, _, val = split(download_and_load_file(data_file, PUBLISHED["urls"], PUBLISHED["sha256"]))
         load = partial(DataLoader, batch_size=8, collate_fn=custom_collate_fn)
         torch.manual_seed(123)
         train_loader = load(InstructionDataset(train, tokenizer), shuffle=True, drop_last=True)

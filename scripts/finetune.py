@@ -67,7 +67,7 @@ def read_run(options):
         raise ValueError(f"--batch-size {options.batch_size} is no multiple of {processes}, the number of processes")
     model, config = load_gpt2(options.model, ROOT / "gpt2")
     tokenizer = load_tokenizer(MINIATURE_DIR)
-    entries = download_and_load_file(options.data_file, options.url, options.sha256, options.skip_bad_entries)
+    entries = download_and_load_file(options.data_file, options.urls, options.sha256, options.skip_bad_entries)
     train_data, _, val_data = instructions.split(entries, options.batch_size)
 
     def encoded(part):

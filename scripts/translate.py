@@ -1,4 +1,4 @@
-"""Update the Chinese edition from the English notebook and build it, without executing it:
+"""Update the Chinese edition from the English notebook:
 
     python scripts/translate.py [--check]
 
@@ -13,7 +13,9 @@ New texts get an empty message. When a text has changed, its old translation is 
 English beside it; when it has vanished, its message becomes obsolete. To keep a text in English, repeat it as its
 translation. Where a translation is missing or fuzzy, the edition has the English text.
 
-It prints what is missing, fuzzy or wrong. With --check nothing is written.
+The edition is a notebook beside that file, without outputs until it is executed. One that is up to date keeps its
+outputs; one that a reader has edited is left alone. The script prints what is missing, fuzzy or wrong. With --check
+nothing is written.
 """
 
 import ast
@@ -38,20 +40,14 @@ from tutorial import NOTEBOOK, ROOT
 from tutorial.figures import cjk_fonts
 
 TRANSLATION = ROOT / "translations/zh.po"
-BUILT = ROOT / "build" / f"{NOTEBOOK.stem}.zh.ipynb"
-FROM_FOLDER = """\
-import os
-
-if not os.path.exists("gpt_download.py") and os.path.exists("../gpt_download.py"):
-    os.chdir("..")  # from the folder of this notebook to the project's
-
-"""
+BUILT = TRANSLATION.with_name(f"{NOTEBOOK.stem}.zh.ipynb")
 SET_UP, SET_UP_CHINESE = "figures.set_up_figures()", 'figures.set_up_figures("translations/zh.po")'
-SHOWN = {"print", "Markdown", "markdown_table", "show", "tqdm", "append"}  # calls whose texts a reader sees
+SHOWN = {"print", "Markdown", "markdown_table", "answers", "show", "tqdm", "append"}  # calls whose texts a reader sees
 BETWEEN = re.compile(r"(^```\w*\n.*?^```$|\n(?:>?\n)+)", re.MULTILINE | re.DOTALL)  # paragraphs: code, or blank lines
 FIELD = re.compile(r"(\{\{|\}\}|\{[^{}]*\})")  # or a doubled brace
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-WORD, PROSE = r"[A-Za-z]{2}", r"[A-Za-z]{2} [a-z]{2}"
+TO_FILE = re.compile(r"\]\((?!#|https://)")
+WORD, PROSE = r"[A-Za-z]{2}", r"[A-Za-z]{2} [a-z]{2}|[a-z]{4}"
 
 
 # --- What there is to translate ---
@@ -129,8 +125,8 @@ def similarity(one, other):
 
 class Texts(ast.NodeVisitor):
     """The strings in a cell's code that a reader sees, in `found`: {node: template}, where a template is the inside of
-    an f-string. `drawn` has the nodes of those that stand in a figure. Left out are keys: strings in brackets, and in
-    what a comprehension goes through."""
+    an f-string. `drawn` has the nodes of those that stand in a figure. Left out are keys: strings in brackets, in what
+    a comprehension goes through, and those that the columns of `answers` show, {heading: key}."""
 
     def __init__(self, source):
         self.found, self.drawn, self.calls = {}, set(), []
@@ -147,6 +143,10 @@ class Texts(ast.NodeVisitor):
         self.visit(node.value)
         if not isinstance(node.slice, ast.Constant):
             self.visit(node.slice)
+
+    def visit_Dict(self, node):
+        for part in node.keys if self.calls[-1:] == ["answers"] else ast.iter_child_nodes(node):
+            self.visit(part)
 
     def visit_comprehension(self, node):
         pass
@@ -216,7 +216,8 @@ def literal(text, column=0, longest=10**6):
 
 
 def build(notebook, po, drawn=True):
-    """The notebook in Chinese, without outputs; texts that code cells draw stay English unless `drawn`."""
+    """The notebook in Chinese, without outputs; texts that code cells draw stay English unless `drawn`. Its links are
+    those of a file in a folder of the project."""
     notebook = nbformat.from_dict(notebook)
     chinese = {(entry.msgctxt, entry.msgid): entry.msgstr for entry in po if entry.translated()}
     for cell in notebook.cells:
@@ -229,12 +230,11 @@ def build(notebook, po, drawn=True):
             for number, part in enumerate(parts):
                 if number % 2 == 0 and part:
                     text = part.strip("\n")
-                    parts[number] = part.replace(text, chinese.get((cell.id, text), text)) if text else part
+                    translated = part.replace(text, chinese.get((cell.id, text), text)) if text else part
+                    parts[number] = TO_FILE.sub("](../", translated)
                 elif python := python_in(part):
                     parts[number] = part.replace(python, translated_code(python, code, texts=False))
             cell.source = "".join(parts)
-    first = next(cell for cell in notebook.cells if "gpt_download.py" in cell.source and cell.cell_type == "code")
-    first.source = FROM_FOLDER + first.source
     [set_up] = [cell for cell in notebook.cells if SET_UP in cell.source]
     set_up.source = set_up.source.replace(SET_UP, SET_UP_CHINESE)
     notebook.metadata["title"] = notebook.cells[0].source.splitlines()[0].lstrip("# ")  # the web page's
@@ -326,21 +326,30 @@ def broken_links(built):
     for name, source in text.items():
         for link in LINK.findall(source):
             works = (link[1:] in headings if link.startswith("#") else
-                     link.startswith("https://") or (ROOT / link).exists())
+                     link.startswith("https://") or (BUILT.parent / link).exists())
             if not works:
                 yield f"{name}: the link {link} leads nowhere"
+
+
+# --- Writing ---
+
+
+def write(built, path):
+    """Write a built notebook, unless it is there with the same cells. Raises SystemExit if a reader has edited it."""
+    built.metadata["built"] = source_hash(built)
+    if path.exists():
+        there = nbformat.read(path, as_version=4)
+        if there.metadata.get("built") != source_hash(there):
+            sys.exit(f"{path} was edited since it was built: move it, or delete it to have it built anew")
+        if source_hash(there) == source_hash(built):
+            return
+    nbformat.write(built, path)
 
 
 def source_hash(notebook):
     """A hash of the sources of a notebook's cells, without outputs."""
     sources = [cell.source for cell in notebook.cells]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-
-
-def was_edited(path):
-    """Whether a notebook that this script built was changed afterwards."""
-    notebook = nbformat.read(path, as_version=4)
-    return notebook.metadata.get("built") != source_hash(notebook)
 
 
 def main():
@@ -351,15 +360,10 @@ def main():
     if "--check" in sys.argv[1:]:
         sys.exit(bool(found))
     po.save()
-    if BUILT.exists() and was_edited(BUILT):
-        sys.exit(f"{BUILT} was edited since it was built: move it, or delete it to have it built anew")
     if not (drawn := bool(cjk_fonts())):
         print("No font for Chinese, so figures stay English. apt-get install fonts-noto-cjk brings one, on Fedora dnf "
               "install google-noto-sans-cjk-fonts.")
-    built = build(notebook, po, drawn)
-    built.metadata["built"] = source_hash(built)
-    BUILT.parent.mkdir(exist_ok=True)
-    nbformat.write(built, BUILT)
+    write(build(notebook, po, drawn), BUILT)
 
 
 if __name__ == "__main__":

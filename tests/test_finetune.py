@@ -281,12 +281,13 @@ def test_options_are_the_recipes_where_they_are_silent(monkeypatch):
     silent, given = parse(), parse("--epochs", "3", "--learning-rate", "0.5", "--precision", "bfloat16",
                                    "--skip-bad-entries", "--lora-rank", "4")
     assert (silent.num_epochs, silent.learning_rate) == (MINIATURE["num_epochs"], MINIATURE["learning_rate"])
-    assert (silent.precision, silent.skip_bad_entries, silent.url) == ("float32", False, None)
+    assert (silent.precision, silent.skip_bad_entries, silent.urls) == ("float32", False, ())
     assert (given.num_epochs, given.learning_rate, given.precision) == (3, 0.5, "bfloat16") and given.skip_bad_entries
     assert parse("--lora-rank", "4").learning_rate == 10 * MINIATURE["learning_rate"]
     assert parse("--precision", "auto").precision == number_format("auto", "cpu")
     published = parse("--model", "gpt2-medium (355M)")
-    assert published.learning_rate == 5e-5 and published.url.startswith("https://") and published.max_norm is None
+    assert published.learning_rate == 5e-5 and published.max_norm is None
+    assert len(published.urls) == 2 and all(url.startswith("https://") for url in published.urls)
 
 
 def test_entries_at_fault_are_left_out_when_asked(monkeypatch, capsys, tmp_path):

@@ -107,29 +107,43 @@ def test_data_is_downloaded_once(server, tmp_path):
     server.files["/data.json"] = content
     load, path = download_and_load_file, tmp_path / "data.json"
     for _ in range(2):
-        assert load(path, f"{server.url}/data.json", hashlib.sha256(content).hexdigest()) == [entry(output="你好 👋")]
+        assert load(path, [f"{server.url}/data.json"], hashlib.sha256(content).hexdigest()) == [entry(output="你好 👋")]
     assert len(server.requests) == 1 and path.read_bytes() == content
+
+
+def test_a_second_address_is_tried_and_held_to_the_same_hash(server, tmp_path, capsys):
+    content = json.dumps([entry()]).encode()
+    server.files["/second.json"], path = content, tmp_path / "data.json"
+    urls, sha256 = [f"{server.url}/first.json", f"{server.url}/second.json"], hashlib.sha256(content).hexdigest()
+    with pytest.raises(ValueError, match="sha256"):
+        download_and_load_file(path, urls, "0" * 64)
+    path.unlink()
+    assert download_and_load_file(path, urls, sha256) == [entry()]
+    assert f"could not download {urls[0]}" in capsys.readouterr().out
+    server.files["/first.json"], asked = content, len(server.requests)
+    path.unlink()
+    assert download_and_load_file(path, urls, sha256) == [entry()] and len(server.requests) == asked + 1
 
 
 def test_data_that_cannot_be_had_or_trusted(server, tmp_path):
     load = download_and_load_file
     with pytest.raises(CheckpointError, match="by hand"):
-        load(tmp_path / "a.json", f"{server.url}/missing.json")
+        load(tmp_path / "a.json", [f"{server.url}/missing.json", f"{server.url}/nor-here.json"])
     with pytest.raises(FileNotFoundError, match="no url"):
-        load(tmp_path / "a.json", None)
+        load(tmp_path / "a.json")
     assert not (tmp_path / "a.json").exists()
     server.files["/b.json"] = json.dumps([entry()]).encode()
     with pytest.raises(ValueError, match="sha256"):
-        load(tmp_path / "b.json", f"{server.url}/b.json", "0" * 64)
+        load(tmp_path / "b.json", [f"{server.url}/b.json"], "0" * 64)
     (tmp_path / "d.json").write_bytes(b"\xef\xbb\xbf" + json.dumps([entry()]).encode())
-    assert load(tmp_path / "d.json", None) == [entry()], "a byte-order mark is no error"
+    assert load(tmp_path / "d.json") == [entry()], "a byte-order mark is no error"
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_entries(tokenizer, tmp_path):
     data = [entry(instruction=f"Say {i} hellos.", output="Hello. " * (1 + i % 5)) for i in range(100_000)]
     (tmp_path / "data.json").write_text(json.dumps(data))
-    loaded = download_and_load_file(tmp_path / "data.json", None)
+    loaded = download_and_load_file(tmp_path / "data.json")
     dataset = InstructionDataset(loaded, tokenizer)
     assert len(dataset) == 100_000
     for i in (0, 54_321, 99_999):
@@ -210,7 +224,7 @@ def test_a_row_too_long_is_an_error_not_a_cut():
 
 @needs_published_data
 def test_published_split_and_shapes(tokenizer):
-    data = download_and_load_file(PUBLISHED_DATA, None)
+    data = download_and_load_file(PUBLISHED_DATA)
     assert data[50] == SPELLING and data[999] == ANTONYM
     train, _, validation = split(data)
     assert validation[0]["instruction"] == (
@@ -343,6 +357,13 @@ def test_in_another_folder_the_first_cell_says_what_to_do(tmp_path, run_cells, m
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="gpt_download.py is not in .*: this notebook needs the files beside"):
         run_cells({}, "colab")
+
+
+def test_the_first_cell_goes_up_from_a_folder_of_the_project(run_cells, monkeypatch):
+    monkeypatch.chdir(ROOT / "translations")
+    for _ in range(2):
+        run_cells({}, "colab")
+        assert Path.cwd() == ROOT
 
 
 def test_an_environment_variable_changes_settings_only(run_cells, tmp_path):

@@ -493,6 +493,14 @@ def test_files_are_small_and_the_head_is_for_sharing(site):
     assert "unsafe" not in head
 
 
+def test_links_of_the_chinese_edition_point_at_the_same_files(notebook):
+    notebook = copy.deepcopy(notebook)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("](previous_chapters.py", "](../previous_chapters.py")
+    text = html.page(notebook, "zh", ["zh"], "", [], False, "https://example.org/files", "")
+    assert 'href="https://example.org/files/previous_chapters.py"' in text and "../" not in text
+
+
 def test_what_the_template_makes_of_a_notebook(notebook):
     text = html.page(notebook, "en", ["en"], "", [], False, "https://example.org/files", "")
     soup = html.BeautifulSoup(text, "html.parser")

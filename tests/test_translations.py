@@ -85,7 +85,7 @@ def replace(chinese, context, old, new):
     (lambda en, zh: replace(zh, "fine-tuning", "## 6. 微调", "## 6. 训练"), "contents: the link #6.-微调 leads"),
     (lambda en, zh: replace(zh, "fine-tuning", "## 6. 微调", "6. 微调"), "fine-tuning: no heading of the same level"),
     (lambda en, zh: replace(zh, "weights", "(previous_chapters.py)", "(gpt.py)"), "weights: other links: "),
-    (lambda en, zh: replace(zh, "weights", "(previous_chapters.py)", "(gpt.py)"), "weights: the link gpt.py leads"),
+    (lambda en, zh: replace(zh, "weights", "(previous_chapters.py)", "(gpt.py)"), "weights: the link ../gpt.py leads"),
     (lambda en, zh: replace(zh, "split", "85%", "58%"), "split: numbers that the English doesn't have: 58"),
     (lambda en, zh: replace(zh, "split", "85%", "大部分"), "split: numbers of the English that are missing: 85"),
     (lambda en, zh: replace(zh, "dataset", "`mask_instruction`", "掩码"), "dataset: code of the English that is"),
@@ -120,12 +120,23 @@ def test_a_changed_text_keeps_its_translation_and_the_old_english(english, chine
 
 
 def test_what_is_not_translated_stays_english(english):
-    """But for the folder that the edition starts in, and its file of translations, which has nothing."""
+    """But for links from the folder that the edition lies in, and its file of translations, which has nothing."""
     built = build(copy.deepcopy(english), polib.POFile())
-    changed = [(ours.source, theirs.source) for ours, theirs in zip(built.cells, english.cells)
-               if ours.source != theirs.source]
-    assert [ours.replace(translate.FROM_FOLDER, "").replace(translate.SET_UP_CHINESE, translate.SET_UP)
-            for ours, _ in changed] == [theirs for _, theirs in changed] and len(changed) == 2
+    for ours, theirs in zip(built.cells, english.cells):
+        if ours.cell_type == "code":
+            assert ours.source.replace(translate.SET_UP_CHINESE, translate.SET_UP) == theirs.source
+        else:
+            assert ours.source.replace("](../", "](") == theirs.source
+    source = "".join(cell.source for cell in built.cells)
+    assert source.count(translate.SET_UP_CHINESE) == 1 and "](../previous_chapters.py)" in source
+
+
+def test_the_committed_notebook_is_up_to_date(english, chinese):
+    committed = nbformat.read(BUILT, as_version=4)
+    built = build(copy.deepcopy(english), chinese)
+    assert [(cell.id, cell.source) for cell in committed.cells] == [(cell.id, cell.source) for cell in built.cells], (
+        "python scripts/translate.py brings it up to date, where a font has Chinese")
+    assert committed.metadata["built"] == translate.source_hash(built)
 
 
 def bare(source):
@@ -147,19 +158,18 @@ def bare_blocks(source):
 
 
 def test_code_is_the_english_notebooks(english, chinese):
-    """But for its texts and comments, and the folder it starts in."""
+    """But for its texts and comments."""
     built = build(copy.deepcopy(english), chinese)
     assert [cell.id for cell in built.cells] == [cell.id for cell in english.cells]
     for ours, theirs in zip(built.cells, english.cells):
         if ours.cell_type == "markdown":
             assert bare_blocks(ours.source) == bare_blocks(theirs.source)
         else:
-            source = ours.source.replace(translate.FROM_FOLDER, "").replace(translate.SET_UP_CHINESE, translate.SET_UP)
+            source = ours.source.replace(translate.SET_UP_CHINESE, translate.SET_UP)
             assert bare(source) == bare(theirs.source), ours.id
             comments = [[token.string for token in tokenize.generate_tokens(io.StringIO(cell.source).readline)
                          if token.type == tokenize.COMMENT] for cell in (ours, theirs)]
-            added = ours.source.startswith(translate.FROM_FOLDER)
-            assert len(comments[0]) - added == len(comments[1]), "a comment has become code"
+            assert len(comments[0]) == len(comments[1]), "a comment has become code"
 
 
 def test_keys_of_records_stay_as_they_are(english, chinese):
@@ -182,6 +192,7 @@ def test_without_a_font_figures_stay_english(english, chinese, monkeypatch, in_c
     ('print("√", "rows")  # rows', {"rows": "行"}, 'print("√", "行")  # rows'),
     ('print(r["after"], ["after"])', {"after": "后"}, 'print(r["after"], ["后"])'),
     ('print([r[name] for name in ("after",)])', {"after": "后"}, 'print([r[name] for name in ("after",)])'),
+    ('show(answers(r, {"after": "after"}))', {"after": "后"}, 'show(answers(r, {"后": "after"}))'),
     ('raise ValueError("rows")', {"rows": "行"}, 'raise ValueError("rows")'),
     ('figures.show(f, "rows", live("rows", {}))', {"rows": "行"}, 'figures.show(f, "行", live("rows", {}))'),
     ('a = "行"  # from rows to columns', {"from rows to columns": "行变列"}, 'a = "行"  # 行变列'),
@@ -238,6 +249,21 @@ def test_labels_are_drawn_in_chinese(monkeypatch, in_chinese):
     assert fig.axes[0].get_xlabel() == "轮（epoch）" and fig.axes[1].get_xlabel().startswith("读入的 token 数")
 
 
+def test_a_built_notebook_keeps_its_outputs_until_its_cells_change(tmp_path, english):
+    built, path = build(english, polib.POFile()), tmp_path / "built.ipynb"
+    translate.write(built, path)
+    executed = nbformat.read(path, as_version=4)
+    code = next(number for number, cell in enumerate(executed.cells) if cell.cell_type == "code")
+    executed.cells[code].outputs = [nbformat.v4.new_output("stream", text="done")]
+    nbformat.write(executed, path)
+    translate.write(built, path)
+    assert nbformat.read(path, as_version=4).cells[code].outputs
+    built.cells[0].source += " 新"
+    translate.write(built, path)
+    there = nbformat.read(path, as_version=4)
+    assert there.cells[0].source.endswith(" 新") and not there.cells[code].outputs
+
+
 def test_a_notebook_that_a_reader_has_edited_is_left_alone(tmp_path, monkeypatch, capsys):
     shutil.copy(TRANSLATION, tmp_path)
     monkeypatch.setattr(translate, "TRANSLATION", tmp_path / TRANSLATION.name)
@@ -277,14 +303,13 @@ def test_the_readmes_link_to_each_other_and_to_files():
 
 @pytest.fixture
 def read_only_project(english, chinese, tmp_path):
-    """A copy of the project, with the edition in build/, whose files can't be written to."""
+    """A copy of the project, with the edition in translations/, whose files can't be written to."""
     project = tmp_path / "project"
-    (project / "build").mkdir(parents=True)
     for name in ("engine", "weights", "tutorial", "data", "gpt2/7M", "miniature", "translations"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("*.verified", "__pycache__"))
     for name in ("gpt_download.py", "previous_chapters.py"):
         shutil.copy(ROOT / name, project)
-    nbformat.write(build(english, chinese, drawn=bool(figures.cjk_fonts())), project / "build" / BUILT.name)
+    nbformat.write(build(english, chinese, drawn=bool(figures.cjk_fonts())), project / "translations" / BUILT.name)
     paths = [project, *project.rglob("*")]
     for path in paths:
         path.chmod(path.stat().st_mode & ~0o222)
@@ -311,7 +336,7 @@ def test_it_runs_and_answers_as_the_english_functions_do(read_only_project, tmp_
     blocker, before = tmp_path / "blocker", set(read_only_project.rglob("*"))
     blocker.mkdir()
     (blocker / "ipywidgets.py").write_text("raise ImportError('not installed')\n")
-    _, records = execute(tmp_path / "results", read_only_project / "build" / BUILT.name, NUM_EPOCHS=1,
+    _, records = execute(tmp_path / "results", read_only_project / "translations" / BUILT.name, NUM_EPOCHS=1,
                          DATA_FILE=tmp_path / "data.json", MAX_NEW_TOKENS=24, PYTHONPATH=blocker,
                          PYTHONDONTWRITEBYTECODE=1)
     assert records == records_of(data, monkeypatch) and any(r["before"] != r["after"] for r in records)

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from engine.texts import translate
-from gpt_download import download_file
+from gpt_download import SourceError, download_file
 from tutorial.entries import UNKNOWN_KEYS, BadEntry, to_entry
 from tutorial.file_formats import OtherFile, first_ten, printable, read_records, shorten
 
@@ -19,23 +19,35 @@ LEAVE_OUT = ", or set SKIP_BAD_ENTRIES=1 to leave them out (in scripts/finetune.
 LONGEST_TEXT = 128 * 1024  # characters: no token of GPT-2's has more than 128, and no GPT-2 reads more than 1,024
 
 
-def download_and_load_file(file_path, url=None, sha256=None, skip_bad=False):
-    """The list of entries in `file_path`, downloaded from `url` first if missing.
+def download_and_load_file(file_path, urls=(), sha256=None, skip_bad=False):
+    """The list of entries in `file_path`, downloaded first if missing, from the first of `urls` that has it.
 
-    Prints what was found. With `skip_bad`, entries that can't be used are left out. Raises FileNotFoundError if the
-    file is missing and no url is given, ValueError for a wrong sha256 or bad entries, CheckpointError if the download
-    fails.
+    Prints what was found, and which addresses failed. With `skip_bad`, entries that can't be used are left out. Raises
+    FileNotFoundError if the file is missing and no url is given, ValueError for a wrong sha256 or bad entries,
+    CheckpointError if the download fails.
     """
     path = Path(file_path)
-    if not path.exists() and url is None:
-        raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
     if not path.exists():
-        download_file(url, path)
+        download_from_first(urls, path)
     if sha256 not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
         raise ValueError(f"{path} is not the published file (wrong sha256): delete it and run this again")
     entries, found = load_entries(path, skip_bad)
     print(found)
     return entries
+
+
+def download_from_first(urls, path):
+    """Download a file from the first of several addresses that has it, and print what fails. Raises FileNotFoundError
+    without any address, the last one's SourceError if none has it, and CheckpointError for a full or locked disk."""
+    if not urls:
+        raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
+    for url in urls:
+        try:
+            return download_file(url, path)
+        except SourceError as error:
+            if url == urls[-1]:
+                raise
+            print(error)
 
 
 def load_entries(path, skip_bad=False):

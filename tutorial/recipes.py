@@ -4,14 +4,16 @@ from weights.sizes import MODELS
 
 PUBLISHED = {  # the book's data and recipe, for OpenAI's models
     "data_file": "instruction-data.json",
-    "url": "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
-           "ch07/01_main-chapter-code/instruction-data.json",
+    "urls": ("https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
+             "ch07/01_main-chapter-code/instruction-data.json",
+             "https://cdn.jsdelivr.net/gh/rasbt/LLMs-from-scratch@main/"  # the same file, where GitHub can't be reached
+             "ch07/01_main-chapter-code/instruction-data.json"),
     "sha256": "7e09a9af353722ca15c18bc580f093f9c39d3178335a75177319cb1e1d163944",
     "learning_rate": 5e-5, "num_epochs": 2, "linear_decay": False, "max_norm": None,
     "mask_instruction": False, "context_length": 1024, "precision": "auto",
 }
 MINIATURE = {
-    "data_file": "data/mini-instructions.json", "url": None, "sha256": None,
+    "data_file": "data/mini-instructions.json", "urls": (), "sha256": None,
     "learning_rate": 2.5e-4, "num_epochs": 2, "linear_decay": True, "max_norm": 1.0,
     "mask_instruction": True, "context_length": 256, "precision": "float32",
 }
@@ -23,7 +25,7 @@ def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_
         raise ValueError(f"CHOOSE_MODEL is {model!r}: want {', '.join(MODELS)}, or hf:<owner>/<name>")
     recipe = dict(MINIATURE if model == "gpt2-mini (7M)" else PUBLISHED)
     if data_file:
-        recipe |= {"data_file": data_file, "url": None, "sha256": None}
+        recipe |= {"data_file": data_file, "urls": (), "sha256": None}
     if num_epochs is not None:
         recipe["num_epochs"] = num_epochs
     recipe["learning_rate"] *= 10 if lora_rank else 1  # adapters need larger steps

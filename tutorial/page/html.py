@@ -135,7 +135,7 @@ def set_captions(main):
 def point_links_at(main, source):
     """Point links to the project's files at the address `source`."""
     for link in main.find_all("a", href=re.compile(r"^(?!\w+:|#)")):
-        link["href"] = f"{source}/{link['href']}"
+        link["href"] = f"{source}/{link['href'].removeprefix('../')}"  # which the Chinese edition's have
 
 
 def set_tables(soup, main):
