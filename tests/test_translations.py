@@ -88,7 +88,7 @@ def replace(chinese, context, old, new):
     (lambda en, zh: replace(zh, "weights", "(previous_chapters.py)", "(gpt.py)"), "weights: the link ../gpt.py leads"),
     (lambda en, zh: replace(zh, "split", "85%", "58%"), "split: numbers that the English doesn't have: 58"),
     (lambda en, zh: replace(zh, "split", "85%", "大部分"), "split: numbers of the English that are missing: 85"),
-    (lambda en, zh: replace(zh, "dataset", "`mask_instruction`", "掩码"), "dataset: code of the English that is"),
+    (lambda en, zh: replace(zh, "dataset", "`InstructionDataset`", "这个类"), "dataset: code of the English that is"),
     (lambda en, zh: replace(zh, "article-shapes", "> **", "**"), "article-shapes: no box"),
     (lambda en, zh: replace(zh, "takeaways", "| LoRA |", "LoRA "), "takeaways: another number of rows"),
     (lambda en, zh: change(en, "train", "minutes", "min"), "train: code: fuzzy, the English has changed: 'Fine-tuning"),
