@@ -88,7 +88,7 @@ def replace(chinese, context, old, new):
     (lambda en, zh: replace(zh, "weights", "(previous_chapters.py)", "(gpt.py)"), "weights: the link ../gpt.py leads"),
     (lambda en, zh: replace(zh, "split", "85%", "58%"), "split: numbers that the English doesn't have: 58"),
     (lambda en, zh: replace(zh, "split", "85%", "大部分"), "split: numbers of the English that are missing: 85"),
-    (lambda en, zh: replace(zh, "dataset", "`mask_instruction`", "掩码"), "dataset: code of the English that is"),
+    (lambda en, zh: replace(zh, "dataset", "`InstructionDataset`", "这个类"), "dataset: code of the English that is"),
     (lambda en, zh: replace(zh, "article-shapes", "> **", "**"), "article-shapes: no box"),
     (lambda en, zh: replace(zh, "takeaways", "| LoRA |", "LoRA "), "takeaways: another number of rows"),
     (lambda en, zh: change(en, "train", "minutes", "min"), "train: code: fuzzy, the English has changed: 'Fine-tuning"),
@@ -173,9 +173,9 @@ def test_code_is_the_english_notebooks(english, chinese):
 
 
 def test_keys_of_records_stay_as_they_are(english, chinese):
-    """The names of an entry's parts are translated in the head of a table, not where they look something up."""
-    [cell] = [cell for cell in build(english, chinese).cells if cell.id == "load-data"]
-    assert '"指令"' in cell.source and 'for part in ("instruction", "input", "output")' in cell.source
+    """They are translated in the head of a table, not where they look something up."""
+    [cell] = [cell for cell in build(english, chinese).cells if cell.id == "answers-after"]
+    assert '{"标准答案": "output", "微调前": "before", "微调后": "after"}' in cell.source
 
 
 def test_without_a_font_figures_stay_english(english, chinese, monkeypatch, in_chinese):
@@ -189,7 +189,8 @@ def test_without_a_font_figures_stay_english(english, chinese, monkeypatch, in_c
 
 
 @pytest.mark.parametrize("source, table, expected", [
-    ('print("√", "rows")  # rows', {"rows": "行"}, 'print("√", "行")  # rows'),
+    ('print("√", "rows")  # rows', {"rows": "行"}, 'print("√", "行")  # 行'),
+    ('print("nh")  # (B, nh)', {"(B, nh)": "行", "nh": "头"}, 'print("头")  # (B, nh)'),
     ('print(r["after"], ["after"])', {"after": "后"}, 'print(r["after"], ["后"])'),
     ('print([r[name] for name in ("after",)])', {"after": "后"}, 'print([r[name] for name in ("after",)])'),
     ('show(answers(r, {"after": "after"}))', {"after": "后"}, 'show(answers(r, {"后": "after"}))'),
