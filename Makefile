@@ -23,7 +23,7 @@ zh: .venv/run
 
 define execute  # a notebook into build/, and whatever editions lie there as a site. Arguments: path, name
 	CHOOSE_MODEL="$(CHOOSE_MODEL)" OUTPUT_DIR=build MPLBACKEND= $(BIN)/jupyter nbconvert --to notebook --execute \
-		--ExecutePreprocessor.timeout=-1 --output-dir build $(1)
+		--ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False --output-dir build $(1)
 	$(BIN)/jupyter nbconvert --coalesce-streams build/$(2).ipynb  # in place: the progress bar becomes one line
 	@echo "Executed notebook: build/$(2).ipynb"
 	$(BIN)/python -m tutorial.page build/site build/$(NOTEBOOK)*.ipynb $(SITE)
