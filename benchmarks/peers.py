@@ -204,6 +204,11 @@ class Book(Peer):
 
     source, fused, batch_size = "llms-from-scratch", None, 1
 
+    def prepare(self, model):
+        """With one matrix for embedding and output head, as all others have it; else it would train another model."""
+        model.out_head.weight = model.tok_emb.weight
+        return model
+
     def logits(self, ids):
         return self.model(ids)
 
