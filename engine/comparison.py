@@ -22,7 +22,8 @@ from engine.randomness import Randomness
 from engine.texts import marked, translate
 from previous_chapters import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 
-CHECKED = WeakKeyDictionary()  # model: {what was compared, in which state: whether both forms are the same}
+# For each model {its state: its special parts, (what was compared, in which state, ...): whether both are the same}.
+CHECKED = WeakKeyDictionary()
 NUMBERS = WeakKeyDictionary()  # function, class or module: a number that no other one ever has
 NEXT_NUMBER = count()
 TEXTBOOK = {kind.forward for kind in (MultiHeadAttention, FeedForward, TransformerBlock, GPTModel)}

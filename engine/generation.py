@@ -202,6 +202,16 @@ def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k
 # --- Whole answers, and answers as they come ---
 
 
+def begin(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
+    """What `decode` starts with, on the CPU, from id lists or ids (B, T): the tokens (B, T + new), with room for those
+    to come, the rows' lengths (B,), and `pick`. Raises ValueError as `check_arguments` says."""
+    check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
+    rows = [torch.as_tensor(row, dtype=torch.long, device="cpu") for row in idx]
+    tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
+    length = torch.tensor([len(row) for row in rows])                           # (B,)
+    return tokens, length, partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
+
+
 @torch.inference_mode()
 def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None,
              on_step=None):
@@ -218,12 +228,8 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
     again; from then on each step reads that whole window. Dropout is off. Raises ValueError as `check_arguments` says.
     """
-    check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
-    rows = [torch.as_tensor(row, dtype=torch.long, device="cpu") for row in idx]
-    length = torch.tensor([len(row) for row in rows])                           # (B,)
-    tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
-    pick = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
-    if len(rows) > 1:
+    tokens, length, pick = begin(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
+    if len(tokens) > 1:
         in_rows(model)
     with evaluation_mode(model), fast_layers(model):
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
@@ -241,10 +247,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
 def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
     """The tokens with which `generate` continues one prompt, a list of ids, each as soon as it is there: a generator of
     ids. Closing it stops the generation. Raises ValueError as `generate` does, when the first token is asked for."""
-    check_arguments(model, [ids], max_new_tokens, context_size, temperature, top_k, top_p)
-    length = torch.tensor([len(ids)])                                           # (1,)
-    tokens = torch.tensor([[*ids, *[0] * max_new_tokens]])                      # (1, T + new)
-    pick = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
+    tokens, length, pick = begin(model, [ids], max_new_tokens, context_size, temperature, top_k, top_p)
     with evaluation_mode(model), fast_layers(model):
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             yield tokens[0, length[0] - 1].item()

@@ -79,7 +79,7 @@ class OtherDevice(TorchDispatchMode):
         if not goes_there:
             return result
         wrapped = {id(tensor.values): tensor for tensor in there}  # what an operation in place gives back
-        return tree_map_only(torch.Tensor, lambda tensor: wrapped.get(id(tensor)) if id(tensor) in wrapped
+        return tree_map_only(torch.Tensor, lambda tensor: wrapped[id(tensor)] if id(tensor) in wrapped
                              else DeviceTensor(tensor), result)
 
 
