@@ -1,10 +1,10 @@
 """GPT-2 as a textbook, complete in one file: the model, OpenAI's weights, generation, the loss and the training loop.
 
-It needs PyTorch alone, and matplotlib for `plot_losses`. Where a plain form is slow, `engine/` has a faster one with
-the same result. Attention is the only part in which a token sees other tokens. It is an argument of `forward`, so that
-another function can take the place of `causal_attention`, such as one with a key/value cache.
+It needs PyTorch alone, and matplotlib for `plot_losses`. `engine/` has faster paths with the same results. Attention is
+the only part in which a token sees others. It is an argument of `forward`: `engine/` passes one with a key/value cache.
 
 Shapes in comments: B rows in the batch, T tokens in a row, D embedding width, nh attention heads, V vocabulary size.
+`cfg` has the keys vocab_size (V), context_length, emb_dim (D), n_heads (nh), n_layers, drop_rate and qkv_bias.
 """
 
 from itertools import islice
@@ -17,10 +17,10 @@ import torch.nn.functional as F
 
 
 def causal_attention(qkv, dropout=0.0):
-    """Each token's weighted mean of the values of itself and earlier tokens: (B, T, 3, nh, D/nh) -> (B, T, nh, D/nh).
+    """For each token, the weighted mean of its own and earlier tokens' values: (B, T, 3, nh, D/nh) -> (B, T, nh, D/nh).
 
     softmax(q @ k.T / sqrt(D/nh)) @ v in each head, with later tokens masked (Vaswani et al., 2017, section 3.2).
-    `dropout` is the probability with which an attention weight is dropped.
+    `dropout` is the probability of dropping an attention weight.
     """
     q, k, v = qkv.permute(2, 0, 3, 1, 4)                                        # each (B, nh, T, D/nh)
     y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)  # (B, nh, T, D/nh)
@@ -47,7 +47,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers applied to each token alone: D -> 4D -> D, with the GELU that GPT-2 uses (its tanh form)."""
+    """Two layers applied to each token alone: D -> 4D -> D, with the GELU of GPT-2 (the tanh approximation)."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -59,8 +59,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward, (B, T, D) -> (B, T, D). Each reads a normalised copy of the residual stream and
-    adds its result to it."""
+    """A pre-norm block, (B, T, D) -> (B, T, D): attention, then feed-forward, each added to the residual stream."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -76,12 +75,11 @@ class TransformerBlock(nn.Module):
 
 
 class GPTModel(nn.Module):
-    """GPT-2 (Radford et al., 2019): token and position embeddings, blocks, a final norm, and an output head
-    that *is* the token embedding (one parameter, counted once).
+    """GPT-2 (Radford et al., 2019): token and position embeddings, blocks, a final norm, and an output head that is
+    tied to the token embedding (one parameter, counted once).
 
-    `cfg` has the keys vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate and qkv_bias. A new model has
-    random weights as GPT-2's are drawn: normal with standard deviation 0.02, biases zero, and layers that add to the
-    residual stream divided by sqrt(2 * n_layers), since so many of them add up (section 2.3 of the paper).
+    A new model's matrices are normal with standard deviation 0.02 (OpenAI: 0.01 for positions), its biases zero. Layers
+    that add to the residual stream have 0.02 / sqrt(2 * n_layers), since so many of them add up (section 2.3).
     """
 
     def __init__(self, cfg):
@@ -111,10 +109,10 @@ class GPTModel(nn.Module):
     def forward(self, idx, pos=None, attend=causal_attention, logits_at=slice(None)):
         """Token ids (B, T) -> logits (B, T, V): at each position, a score for every token that could come next.
 
-        pos: each token's position in its text, (B, T), if that isn't 0 to T - 1. attend: called in place of
-        `causal_attention`, once for each block, in order. logits_at: an index into (B, T), such as a mask with N true
-        values: only these logits are computed, (N, V), which saves time, since the head is the largest product. Raises
-        ValueError when T exceeds the context length and `pos` isn't given.
+        `engine/` uses the other arguments. pos: each token's position in its text, (B, T), if that isn't 0 to T - 1.
+        attend: called in place of `causal_attention`, once for each block, in order. logits_at: an index into (B, T),
+        such as a mask with N true values. Only these logits are computed, (N, V): the output head is the largest matrix
+        product. Raises ValueError when T exceeds the context length and `pos` isn't given.
         """
         if pos is None:
             T, context_length = idx.shape[1], self.pos_emb.num_embeddings
@@ -149,18 +147,17 @@ def openai_names(n_layers):
 
 def flatten_params(params, path=""):
     """The arrays of OpenAI's nested dictionary `params`, by their paths: {"blocks/0/attn/c_attn/w": array, ...}."""
+    if not isinstance(params, (dict, list)):
+        return {path.removesuffix("/"): params}
     arrays = {}
-    for key, value in enumerate(params) if isinstance(params, list) else params.items():
-        if isinstance(value, (dict, list)):
-            arrays |= flatten_params(value, f"{path}{key}/")
-        else:
-            arrays[f"{path}{key}"] = value
+    for key, value in params.items() if isinstance(params, dict) else enumerate(params):
+        arrays |= flatten_params(value, f"{path}{key}/")
     return arrays
 
 
 def mismatch(tensors, shapes):
     """The first difference between {name: tensor} and the expected {name: shape}, in words; None if there is none."""
-    for name in shapes | tensors:  # every name of either
+    for name in [*shapes, *tensors]:
         if name not in tensors:
             return f"lacks the tensor {name}"
         if name not in shapes:
@@ -175,22 +172,21 @@ def load_weights_into_gpt(gpt, params):
 
     OpenAI stores the matrix of a linear layer input-first, (D_in, D_out) for x @ w + b; PyTorch's is its transpose.
     The weights are copied, except into a model on the meta device: it takes over the arrays themselves. Raises
-    ValueError, before the model changes, that names the first tensor missing, left over or of a wrong shape.
+    ValueError, before the model changes, that names the first tensor missing, unexpected or of a wrong shape.
     """
     tensors = {path: torch.from_numpy(array.T if path.endswith("/w") else array)
                for path, array in flatten_params(params).items()}
     if any("h.0.attn" in path for path in tensors):
-        raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which "
-                         "GPT2LMHeadModel.from_pretrained of transformers takes; want those of download_and_load_gpt2")
-    names, parameters = openai_names(len(gpt.trf_blocks)), dict(gpt.named_parameters())
-    # With qkv_bias=False a model lacks some of OpenAI's parameters.
+        raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which transformers' "
+                         "GPT2LMHeadModel.from_pretrained takes; expected those of download_and_load_gpt2")
+    names = openai_names(len(gpt.trf_blocks))
+    parameters = dict(gpt.named_parameters())  # with qkv_bias=False, some of OpenAI's are not among them
     shapes = {theirs: parameters[ours].shape for theirs, ours in names.items() if ours in parameters}
     if wrong := mismatch(tensors, shapes):
         raise ValueError(f"the checkpoint {wrong}: does the model's config fit it?")
-    state = {names[path]: tensor for path, tensor in tensors.items()}
-    state["out_head.weight"] = state["tok_emb.weight"]
+    state = {names[path]: tensor for path, tensor in tensors.items()} | {"out_head.weight": tensors["wte"]}
     gpt.load_state_dict(state, assign=gpt.tok_emb.weight.is_meta)
-    gpt.tie_weights()  # `assign` has made two parameters of one
+    gpt.tie_weights()  # `assign` gave embedding and head a parameter each
 
 
 # --- Text and generation ---
@@ -220,11 +216,11 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
 def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None):
     """Continue every row of ids (B, T) by up to `max_new_tokens` tokens: (B, T + longest continuation).
 
-    A row ends before its own `eos_id` and is filled up with it while others go on. At temperature 0 the most likely
-    token is taken; above 0, one is drawn from softmax(logits / temperature), among the `top_k` most likely if that is
-    given. Call `model.eval()` first.
+    A row stops at its first `eos_id`, which is not returned; shorter rows are padded with it. At temperature 0 the most
+    likely token is taken. Above 0, a token is drawn from softmax(logits / temperature), among the `top_k` most likely
+    if that is given. Call `model.eval()` first.
     """
-    ended = torch.zeros(len(idx), 1, dtype=torch.bool, device=idx.device)       # (B, 1)
+    stopped = torch.zeros(len(idx), 1, dtype=torch.bool, device=idx.device)     # (B, 1)
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]                           # (B, V), after the last token
         if top_k is not None:
@@ -235,22 +231,24 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
         else:
             idx_next = logits.argmax(dim=-1, keepdim=True)                      # (B, 1)
         if eos_id is not None:
-            ended |= idx_next == eos_id
-            if ended.all():
+            stopped |= idx_next == eos_id
+            if stopped.all():
                 break
-            idx_next = idx_next.masked_fill(ended, eos_id)
+            idx_next = idx_next.masked_fill(stopped, eos_id)
         idx = torch.cat((idx, idx_next), dim=1)                                 # (B, T + 1)
     return idx
 
 
 # --- Losses and training ---
 
+IGNORE_INDEX = -100  # the target of a position that doesn't count in the loss: F.cross_entropy's default
+
 
 def calc_loss_batch(input_batch, target_batch, model, device):
     """Mean cross-entropy of a batch, in nats per token: inputs and targets (B, T) -> scalar.
 
-    The target of a position is the token that follows it, or -100 where it doesn't count in the loss, as in padding.
-    Padding needs no other mask: it stands at the end of a row, where no token sees it.
+    The target of a position is the token that follows it, or IGNORE_INDEX (-100) if it doesn't count, as in padding.
+    Padding needs no other mask: it is at the end of each row, where no real token sees it.
     """
     input_batch, target_batch = input_batch.to(device), target_batch.to(device)
     logits = model(input_batch)                                                 # (B, T, V)
@@ -261,21 +259,22 @@ def calc_loss_batch(input_batch, target_batch, model, device):
 def calc_loss_loader(data_loader, model, device, num_batches=None):
     """Mean loss over the first `num_batches` batches of a loader (all, if None), in nats per token: a float.
 
-    Every token that counts has the same weight, whichever batch it is in. Evaluating changes no training: the model's
-    mode and torch's random state are restored. Raises ValueError for a loader without batches.
+    Every token that counts has the same weight, whichever batch it is in. The model's mode and torch's random state are
+    restored, so evaluation doesn't affect training. Raises ValueError for a loader without batches.
     """
     if len(data_loader) == 0:
         raise ValueError("the data loader has no batches: fewer entries than one batch, with drop_last=True?")
-    was_training, loss_sum, counted = model.training, 0.0, 0
+    was_training = model.training
     model.eval()
+    loss_sum, n_targets = 0.0, 0
     with torch.random.fork_rng(devices=[]):  # a pass through a loader draws random numbers
         for input_batch, target_batch in islice(data_loader, num_batches):
-            count = int((target_batch != -100).sum())
-            if count:
-                loss_sum += count * calc_loss_batch(input_batch, target_batch, model, device).item()
-                counted += count
+            n = int((target_batch != IGNORE_INDEX).sum())  # targets that count
+            if n > 0:
+                loss_sum += n * calc_loss_batch(input_batch, target_batch, model, device).item()
+                n_targets += n
     model.train(was_training)
-    return loss_sum / max(counted, 1)
+    return loss_sum / max(n_targets, 1)
 
 
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
@@ -284,11 +283,11 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
 
     Loaders yield inputs and targets, both (B, T). After step 0 and every `eval_freq` steps it notes the mean training
     loss per token since the last note, the validation loss over `eval_iter` batches (all, if None), and the number of
-    tokens read so far, without padding. Returns the notes as three lists: train_losses, val_losses, tokens_seen.
+    tokens seen so far, without padding. Returns the notes as three lists: train_losses, val_losses, tokens_seen.
     """
     train_losses, val_losses, tokens_seen = [], [], []
-    step, tokens_read = 0, 0
-    loss_sum, counted = 0.0, 0  # since the last note: the tokens that count, and the sum of their losses
+    step, n_seen = 0, 0
+    loss_sum, n_targets = 0.0, 0  # since the last note
     for epoch in range(num_epochs):
         model.train()
         for input_batch, target_batch in train_loader:
@@ -297,14 +296,15 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
             loss.backward()
             optimizer.step()
 
-            count = int((target_batch != -100).sum())
-            loss_sum, counted = loss_sum + count * loss.item(), counted + count
-            tokens_read += int((input_batch != tokenizer.eot_token).sum())
+            n = int((target_batch != IGNORE_INDEX).sum())  # targets that count
+            loss_sum += n * loss.item()
+            n_targets += n
+            n_seen += int((input_batch != tokenizer.eot_token).sum())  # the padding is <|endoftext|>
             if step % eval_freq == 0:
-                train_losses.append(loss_sum / counted)
+                train_losses.append(loss_sum / n_targets)
                 val_losses.append(calc_loss_loader(val_loader, model, device, eval_iter))
-                tokens_seen.append(tokens_read)
-                loss_sum, counted = 0.0, 0
+                tokens_seen.append(n_seen)
+                loss_sum, n_targets = 0.0, 0
                 print(f"Ep {epoch + 1} (Step {step:06d}): "
                       f"Train loss {train_losses[-1]:.3f}, Val loss {val_losses[-1]:.3f}")
             step += 1
@@ -320,7 +320,7 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
 
 def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses):
     """A matplotlib figure of both losses on a logarithmic axis, over epochs (lower axis) and tokens (upper axis)."""
-    import matplotlib.pyplot as plt  # only here: all else needs PyTorch alone
+    import matplotlib.pyplot as plt  # only here: the rest needs PyTorch alone
     from matplotlib.ticker import LogLocator
     fig, ax = plt.subplots(figsize=(6, 3.5))
     ax.plot(epochs_seen, train_losses, label="training")
