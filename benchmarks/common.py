@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from engine.precision import number_format
+from engine.precision import resolve_precision
 from gpt_download import load_gpt2, load_tokenizer
 from tutorial import MINIATURE_DIR, ROOT
 from tutorial.instructions import InstructionDataset, custom_collate_fn, format_prompt, split
@@ -94,8 +94,8 @@ def machine():
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return (f"{date.today()}; {torch.get_num_threads()} threads of {model[0] if model else platform.processor()}, "
-            f"{torch.cuda.get_device_name() if DEVICE == 'cuda' else 'no GPU'}, {number_format(PRECISION, DEVICE)}; "
-            f"Python {platform.python_version()}, torch {torch.__version__}")
+            f"{torch.cuda.get_device_name() if DEVICE == 'cuda' else 'no GPU'}, "
+            f"{resolve_precision(PRECISION, DEVICE)}; Python {platform.python_version()}, torch {torch.__version__}")
 
 
 def data_name():

@@ -20,7 +20,7 @@ import torch
 from benchmarks import common
 from benchmarks.load import memory
 from engine.lora import add_lora
-from engine.precision import number_format
+from engine.precision import resolve_precision
 from engine.trainer import train
 from gpt_download import nest_params, tensor_shapes
 from previous_chapters import load_weights_into_gpt
@@ -68,7 +68,7 @@ def leave_out_products():
 
 def peak_of_step(size, precision, rank, micro_batch_size):
     """The peak memory of two training steps in bytes, minus what the process had after its imports."""
-    if precision != "float32" and number_format("auto", "cpu") != precision:
+    if precision != "float32" and resolve_precision("auto", "cpu") != precision:
         library = leave_out_products()  # noqa: F841  emulated products would take minutes
     longest = max(common.loader(common.entries()[0]), key=lambda batch: batch[0].shape[1])
     before = memory("VmRSS")

@@ -18,11 +18,13 @@ import torch.nn.functional as F
 from benchmarks import load
 from benchmarks.common import DEVICE, FOLDER, PRECISION, TOKENIZER, batches, entries, loader, test_prompts
 from engine import generation, trainer
-from engine.fast import IGNORE_INDEX, packed_loss
-from engine.layers import fast_layers, freed_memory, own_memory
+from engine.fast import packed_loss
+from engine.layers import fast_layers
 from engine.lora import add_lora
+from engine.memory import keep_freed_memory, lay_out_in_rows
 from engine.precision import mixed_precision
 from gpt_download import END_OF_TEXT
+from previous_chapters import IGNORE_INDEX
 from tutorial.instructions import format_input, format_prompt
 from tutorial.recipes import MINIATURE
 
@@ -109,7 +111,7 @@ class Ours(Peer):
     source = "ours"  # where load.py has the model from
 
     def prepare(self, model):
-        own_memory(model)
+        lay_out_in_rows(model, copy_all=True)
         return model
 
     def start_training(self):
@@ -117,8 +119,8 @@ class Ours(Peer):
         super().start_training()
         self.never_left = ExitStack()
         self.never_left.enter_context(fast_layers(self.model))
-        keep_freed_memory = self.never_left.enter_context(freed_memory())
-        self.optimizer.register_step_post_hook(lambda *_: keep_freed_memory())
+        start_keeping = self.never_left.enter_context(keep_freed_memory())
+        self.optimizer.register_step_post_hook(lambda *_: start_keeping())
 
     def loss(self, inputs, targets):
         with fast_layers(self.model):

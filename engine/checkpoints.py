@@ -1,9 +1,9 @@
 """Saving and resuming a training run, so that a process may die at any moment.
 
 A checkpoint gets its name when all of it is on the disk, so that no half-written one is ever read. The last two are
-kept: if checksums show that the newest is damaged, the run goes on from the one before it. Only tensors and plain
+kept: if checksums show that the newest is damaged, the run continues from the one before it. Only tensors and plain
 values are read back (`weights_only=True`), so that a file from a stranger can't run code. Several processes save one
-file together, and any number of processes can go on from it; all must see the same folder.
+file together, and any number of processes can continue from it; all must see the same folder.
 """
 
 import time
@@ -11,71 +11,60 @@ import zlib
 from itertools import islice
 from math import inf
 from pathlib import Path
-from weakref import WeakKeyDictionary
 from zipfile import BadZipFile, ZipFile
 
 import torch
-from torch.nn.modules.dropout import _DropoutNd  # the base of nn.Dropout, nn.AlphaDropout and the others
 
 from engine.distributed import all_gather, broadcast, full, rank, shard_like, start_epoch, world_size
 from engine.randomness import Randomness
+from engine.run_identity import began_in, describe_run, differences
 from engine.texts import translate
 from weights.files import atomic_write, unlink_unlocked
-from weights.saved import bytes_of, plain
-
-BEGINNINGS = WeakKeyDictionary()  # model, optimiser or schedule: {folder: its description when the run began}
+from weights.saved import plain
 
 
 class Checkpoints:
-    """The checkpoints of one run, `step-<number>.pt` in a folder; without a folder nothing is saved or resumed.
+    """The checkpoints of one run, `step-<number>.pt` in a folder. Without a folder nothing is saved or resumed.
 
     stateful: what the run changes, objects with `state_dict` and `load_state_dict`, the model first; train_loader,
     val_loader: the loaders it reads; minutes: how long after a checkpoint the next one is due; settings: what else
-    decides the result of the run. Raises ValueError if model, optimiser or schedule were trained before, without a
-    checkpoint in this folder, and for loaders that don't give the same batches again.
+    decides the result of the run.
+
+    Raises ValueError if, in this process, a run in this folder began with the same model, optimiser or schedule, and
+    the folder has no checkpoint of it; and for loaders that don't give the same batches again.
     """
 
     def __init__(self, folder, stateful, train_loader=None, val_loader=None, minutes=inf, **settings):
         self.folder = Path(folder).resolve() if folder else None
-        self.stateful, self.minutes, self.saved_at = stateful, minutes, time.monotonic()
+        self.stateful = stateful
+        self.minutes = minutes
+        self.saved_at = time.monotonic()
         self.randomness = Randomness(stateful[0], train_loader, val_loader)
-        self.trained = {name for name, weight in stateful[0].named_parameters() if weight.requires_grad}
-        self.epoch_start = self.randomness.states()
-        if self.folder:
-            for item in stateful:
-                make_numbers_plain(item)
-            generators = [str(generator.device) for generator in self.randomness.generators]
-            self.run = plain(settings | {"generators": generators})
-            for name, loader in (("training", train_loader), ("validation", val_loader)):
-                if loader is not None:
-                    self.run |= self.randomness.hashes_of_data(name, loader) | sizes_of(name, loader)
-            for number, item in enumerate(stateful):
-                for key, value in self.beginning_of(item).items():
-                    self.run[f"{key} ({number})" if key in self.run else key] = value
-
-    def beginning_of(self, item):
-        """How a model, an optimiser or a schedule was when the run began: {name: value}. If the run was stopped and
-        goes on in the same process, it has changed since then, so its first description is remembered."""
-        known = BEGINNINGS.setdefault(item, {})
-        if self.folder in known and not numbered(self.folder):
-            raise ValueError(f"this training was stopped before its first checkpoint in {self.folder}, so it can't go "
-                             "on: make the model and the optimizer again, or name another folder")
-        if self.folder not in known:
-            known[self.folder] = plain(dict(describe(item)))
-        return known[self.folder]
+        self.trained_names = {name for name, weight in stateful[0].named_parameters() if weight.requires_grad}
+        self.epoch_start_states = self.randomness.states()
+        if self.folder is None:
+            return
+        if not checkpoints_in(self.folder) and any(began_in(item, self.folder) for item in stateful):
+            raise ValueError(f"this run was stopped before its first checkpoint in {self.folder}, so it can't "
+                             "continue: make the model and the optimizer again, or name another folder")
+        for item in stateful:
+            make_numbers_plain(item)
+        loaders = {"training": train_loader, "validation": val_loader}
+        loaders = {name: loader for name, loader in loaders.items() if loader is not None}
+        self.description = describe_run(stateful, loaders, self.randomness, settings, self.folder)
 
     def batches(self, train_loader, epoch, taken):
-        """The batches of an epoch, without the first ones, of which so many were `taken` before the run stopped."""
+        """The batches of an epoch, skipping the first `taken`, which were used before the run stopped."""
         now = self.randomness.states()
         if taken:  # the order of the batches was drawn at the start of the epoch
-            self.randomness.restore(self.epoch_start)
+            self.randomness.restore(self.epoch_start_states)
         else:
-            self.epoch_start = now
+            self.epoch_start_states = now
         start_epoch(train_loader, epoch)
         batches = iter(train_loader)
         for _ in islice(batches, taken):
             pass
-        if taken:
+        if taken:  # the rest of the run draws on from where it stopped
             self.randomness.restore(now)
         yield from batches
 
@@ -84,7 +73,7 @@ class Checkpoints:
         `state_dict` of anything else."""
         if not isinstance(item, torch.nn.Module):
             return item.state_dict()
-        return {name: weight for name, weight in item.named_parameters() if name in self.trained} | dict(
+        return {name: weight for name, weight in item.named_parameters() if name in self.trained_names} | dict(
             item.named_buffers())
 
     @torch.no_grad()
@@ -106,22 +95,23 @@ class Checkpoints:
         if self.folder is None:
             return
         states = [gathered(self.state_of(item)) for item in self.stateful]
-        generators, epoch_starts = all_gather(self.randomness.states()), all_gather(self.epoch_start)
+        generators = all_gather(self.randomness.states())
+        epoch_start_states = all_gather(self.epoch_start_states)
         self.saved_at = time.monotonic()
         if rank() > 0:
             return
-        if not all(states[0][name].isfinite().all() for name in self.trained):
+        if not all(states[0][name].isfinite().all() for name in self.trained_names):
             raise ValueError(f"after step {step} the weights aren't finite, so they aren't saved: try a lower learning "
-                             f"rate or max_norm=1.0, and go on from the checkpoint before, in {self.folder}")
+                             f"rate or max_norm=1.0, and continue from the checkpoint before, in {self.folder}")
         path = self.folder / f"step-{step}.pt"
         with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
-            torch.save({"run": self.run, "states": states, "generators": generators, "epoch_starts": epoch_starts},
-                       file)
+            torch.save({"description": self.description, "states": states, "generators": generators,
+                        "epoch_start_states": epoch_start_states}, file)
         for leftover in self.folder.glob("step-*.pt.*.part"):  # of a process that died while it wrote
             unlink_unlocked(leftover)
-        # Checkpoints of later steps must be damaged, or the run would have gone on from them: they are deleted.
-        saved = numbered(self.folder)
-        kept = [path, *(older for older in saved if number_of(older) < step)][:2]
+        # Checkpoints of later steps must be damaged, or the run would have continued from them: they are deleted.
+        saved = checkpoints_in(self.folder)
+        kept = [path, *(older for older in saved if step_of(older) < step)][:2]
         for other in set(saved) - set(kept):
             other.unlink(missing_ok=True)  # another writer may have been faster
 
@@ -133,8 +123,9 @@ class Checkpoints:
         path = broadcast(newest_undamaged(self.folder) if self.folder and rank() == 0 else None)
         if path is None:
             return
+        # Each of several processes reads its shards only: mapped, the file is in a machine's memory once.
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=world_size() > 1)
-        if difference := differences(self.run, saved["run"]):
+        if difference := differences(self.description, saved["description"]):
             raise ValueError(f"{path} is of another run ({difference}): empty that folder or name another. To train a "
                              "saved model further, begin with it (in the notebook, set START_FROM)")
         for item, state in zip(self.stateful, saved["states"], strict=True):
@@ -144,27 +135,27 @@ class Checkpoints:
                 item.load_state_dict(sharded(state, item) if isinstance(item, torch.optim.Optimizer) else state)
         if rank() < len(saved["generators"]):  # processes that the saved run didn't have keep their own random state
             self.randomness.restore(saved["generators"][rank()])
-            self.epoch_start = saved["epoch_starts"][rank()]
-        print(translate("Going on from {}").format(path))
+            self.epoch_start_states = saved["epoch_start_states"][rank()]
+        print(translate("Continuing from {}").format(path))
 
 
 # --- Files ---
 
 
-def numbered(folder):
-    """The checkpoints in a folder, the newest first."""
+def checkpoints_in(folder):
+    """The paths of the checkpoints in a folder, the newest first."""
     paths = Path(folder).glob("step-*.pt")
-    return sorted((path for path in paths if path.stem.removeprefix("step-").isdecimal()), key=number_of, reverse=True)
+    return sorted((path for path in paths if path.stem.removeprefix("step-").isdecimal()), key=step_of, reverse=True)
 
 
-def number_of(path):
+def step_of(path):
     """The number of steps in a checkpoint's name."""
     return int(path.stem.removeprefix("step-"))
 
 
 def newest_undamaged(folder):
     """The newest checkpoint that isn't damaged, or None."""
-    for path in numbered(folder):
+    for path in checkpoints_in(folder):
         if is_undamaged(path):
             return path
         print(translate("{} is damaged: trying the one before it").format(path))
@@ -184,8 +175,8 @@ def is_undamaged(path):
 
 
 def gathered(state):
-    """A state with whole tensors on the CPU, and plain numbers, also within dictionaries and lists. In the other
-    processes than rank 0, None takes the place of the tensors."""
+    """A state with whole tensors on the CPU, and Python's numbers, also within dictionaries and lists. On other ranks
+    than 0, None takes the place of the tensors."""
     def whole(tensor):
         tensor = full(tensor.detach())
         return tensor.cpu() if rank() == 0 else None
@@ -203,46 +194,8 @@ def make_numbers_plain(item):
 
 
 def sharded(state, optimizer):
-    """An optimiser's whole state with its moments divided among the processes as the parameters are."""
+    """An optimiser's whole state with its moments sharded as the parameters are."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments = {number: {name: shard_like(value, parameters[number]) if torch.is_tensor(value) else value
                         for name, value in values.items()} for number, values in state["state"].items()}
     return state | {"state": moments}
-
-
-# --- Is it the same run? ---
-
-
-def differences(run, saved):
-    """Where two descriptions of a run, {name: value}, differ: a text, empty if nowhere."""
-    return "; ".join(f"{name} {run.get(name)!r}, was {saved.get(name)!r}"
-                     for name in saved | run if run.get(name) != saved.get(name))
-
-
-def describe(item):
-    """What a model, an optimiser or a schedule contributes to the result of a run: pairs of a name and a value."""
-    name = type(item).__name__
-    if isinstance(item, torch.nn.Module):
-        checksum = 0
-        for weight in item.state_dict().values():
-            checksum = zlib.crc32(bytes_of(full(weight.detach())), checksum)
-        yield "initial weights", f"{checksum:08x}"
-        yield "dropout", [module.p for module in item.modules() if isinstance(module, _DropoutNd)]
-        yield "trained parameters", sum(parameter.numel() for parameter in item.parameters() if parameter.requires_grad)
-    elif isinstance(item, torch.optim.Optimizer):
-        for number, group in enumerate(item.param_groups):
-            for key, value in group.items():
-                if key not in ("params", "initial_lr"):
-                    yield f"{name} {key}" + f" of group {number}" * (len(item.param_groups) > 1), value
-    elif isinstance(item, torch.optim.lr_scheduler.LRScheduler):
-        for key, value in item.state_dict().items():
-            if not key.startswith("_") and key not in ("base_lrs", "last_epoch"):
-                yield f"{name} {key}", value
-
-
-def sizes_of(name, loader):
-    """How a loader divides its data: {name: value}. The batch size is that of all processes together; the seed is the
-    one of a DistributedSampler."""
-    batch_size, seed = getattr(loader, "batch_size", None), getattr(getattr(loader, "sampler", None), "seed", None)
-    return {f"{name} batch size": batch_size and batch_size * world_size(), f"{name} batches": len(loader)} | (
-        {"seed": seed} if name == "training" and seed is not None else {})

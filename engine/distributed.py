@@ -1,12 +1,12 @@
-"""A model in parts on several processes, of one machine or many.
+"""A model sharded over several processes, of one machine or many.
 
-- Each process keeps a part of every weight, of its gradient and of AdamW's moments (FSDP2, `fully_shard`), and borrows
-  the other parts of a block while it computes that block.
+- Each process keeps a shard of every weight, of its gradient and of AdamW's moments (FSDP2, `fully_shard`). It gathers
+  the other shards of a block while it computes that block.
 - Each process computes its rows of a batch. The loss is the mean over all tokens of the batch that count.
-- Weights are put together before they are saved, so that any number of processes can read them.
+- Weights are gathered before they are saved, so that any number of processes can read them.
 
-All processes must call these functions together, since each waits for what the others have. All but `unshard` and
-`cleanup` can also be called without a process group, and then act as for one process.
+All processes must call these functions together, since each waits for the others. All except `unshard` and
+`leave_and_exit` can also be called without a process group, and then act as for one process.
 """
 
 import os
@@ -21,7 +21,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.data import DistributedSampler
 
-from engine.fast import IGNORE_INDEX
+from previous_chapters import IGNORE_INDEX
 
 TIMEOUT = timedelta(minutes=30)  # how long processes wait for one that is silent, such as rank 0 while it downloads
 # Nothing writes over the logits, which is what this warns of.
@@ -29,19 +29,21 @@ warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a vi
 
 
 def init_process_group(device):
-    """Join the processes that torchrun started, or be the only one. From then on rank 0 alone prints."""
+    """Join the processes that torchrun started, or form a group of one. From then on rank 0 alone prints."""
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    of_one = {} if "RANK" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT, **of_one)
+    single_process = {} if "RANK" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT, **single_process)
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-def cleanup():
-    """Leave the process group and end this process; the last thing to call. Python's own clean-up is skipped: during
-    it, a thread of gloo that still has tensors to free would abort the process
-    (https://github.com/pytorch/pytorch/issues/38228)."""
+def leave_and_exit():
+    """Leave the process group and end this process; the last thing to call.
+
+    Python's own clean-up is skipped: during it, a thread of gloo that still has tensors to free would abort the process
+    (https://github.com/pytorch/pytorch/issues/38228).
+    """
     dist.destroy_process_group()
     sys.stdout.flush()
     os._exit(0)
@@ -85,15 +87,16 @@ def all_gather(value):
 
 
 def shard(model, build, device):
-    """This process's part of a GPTModel, which rank 0 has (`model`, None in the other processes). A process alone keeps
-    it whole. `build()` makes such a model on the meta device, without memory for its weights."""
+    """This process's shard of a GPTModel, which rank 0 has (`model`, None in the other processes). A single process
+    keeps it whole. `build()` makes such a model on the meta device, without memory for its weights."""
     if world_size() == 1:
         return model.to(device)
-    weights = {name: weight.contiguous() for name, weight in model.state_dict().items()} if model else {}
-    model, mesh = build(), dist.init_device_mesh(device, (world_size(),))
+    weights = {} if model is None else {name: weight.contiguous() for name, weight in model.state_dict().items()}
+    model = build()
+    mesh = dist.init_device_mesh(device, (world_size(),))
     for block in model.trf_blocks:
         fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)  # all else together, since embedding and output head are one parameter
+    fully_shard(model, mesh=mesh)  # the rest together, since embedding and output head are one parameter
     model.to_empty(device=device)  # or PyTorch would assign the weights, and so untie embedding and head
     options = dcp_state.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     dcp_state.set_model_state_dict(model, weights, options=options)
@@ -109,17 +112,17 @@ def unshard(model, build):
         return None
     model = build()
     model.load_state_dict(weights, assign=True)
-    model.tie_weights()  # `assign` has made two parameters of one
+    model.tie_weights()  # `assign` gave embedding and head a parameter each
     return model
 
 
 def full(tensor):
-    """The whole tensor, put together from the parts of all processes; a tensor that isn't in parts as it is."""
+    """The whole tensor, gathered from the shards of all processes. A tensor that isn't sharded is returned as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor, other):
-    """This process's part of a whole tensor, if `other`, of the same shape, is in parts; else the tensor itself."""
+    """This process's shard of a whole tensor, if `other`, of the same shape, is sharded; else the tensor itself."""
     if not isinstance(other, DTensor) or tensor.shape != other.shape:
         return tensor
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)

@@ -1,169 +1,63 @@
 """The loss without padding: less to compute, in less memory, with the textbook's result up to rounding.
 
-`packed_loss` gives what the textbook's `calc_loss_batch` gives. Most tokens of a batch needn't be computed, or not more
-than once. A `Packing` leaves out the padding, and computes what all rows begin with only once. The output head, the
-model's largest matrix product, reads only the positions that count in the loss.
+`packed_loss` gives what the textbook's `calc_loss_batch` gives. Most tokens of a batch need not be computed, or only
+once. A `Packing` skips the padding, and computes the prefix that all rows share only once. The output head, the model's
+largest matrix product, reads only the positions that count in the loss.
 
 Packing rests on one property of GPT-2: only attention looks along a row; every other part treats each token alone. So a
-packed batch goes through the model as one long row, and `Packing.around` puts the tokens back in their rows for
-attention. A layer of the reader's own, a hook or an edited textbook may look along the row, too. So before a model is
-packed, `comparison.computes_the_same` compares both forms on two rows. Where they differ, the plain form is taken, and
-a line says so.
+packed batch goes through the model as one long row, and `Packing.restore_rows` puts the tokens back in their rows for
+attention. A layer of the reader's own, a hook or an edited textbook may also look along the row. So before a model is
+packed, `comparison.computes_the_same` compares both paths on two rows. Where they differ, the reference path is used,
+and a line says so.
 """
 
 from functools import partial
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from engine.comparison import computes_the_same, context_length, repeated_to, with_other_end
-from engine.layers import plain_layers
+from engine.comparison import computes_the_same, loss_and_gradients, repeated_to, with_other_end
+from engine.layers import reference_layers
+from engine.models import context_length, has_dropout
 from engine.texts import marked
-from previous_chapters import calc_loss_batch, causal_attention
+from previous_chapters import IGNORE_INDEX, calc_loss_batch, causal_attention
 
-IGNORE_INDEX = -100  # the target that cross-entropy skips, by PyTorch's own default
-SLICE_ROWS = 8       # rows of logits that fit a processor's cache
+SLICE_ROWS = 8  # rows of logits that fit a processor's cache
 
 
 def packed_loss(input_batch, target_batch, model, device):
     """Mean cross-entropy of a batch, in nats per token: inputs and targets (B, T) -> scalar, on `device`.
 
-    It has the loss and the gradients of the textbook's `calc_loss_batch`. With dropout, other numbers are drawn. If no
+    Same loss and gradients as the textbook's `calc_loss_batch`. With dropout, other random numbers are drawn. If no
     target counts, the loss is 0, not 0/0. Batches should be on the CPU, where they are packed: counting on a GPU would
     make the CPU wait for it. Raises ValueError for rows longer than the context, and for a negative target other than
     IGNORE_INDEX.
     """
-    counts = target_batch != IGNORE_INDEX                                       # (B, T)
+    is_target = target_batch != IGNORE_INDEX                                    # (B, T)
     if input_batch.shape[1] > context_length(model):
         raise ValueError(f"{input_batch.shape[1]} tokens in a row, but the context length is {context_length(model)}: "
                          "shorten the text")
-    if (target_batch[counts] < 0).any():
-        raise ValueError(f"target {int(target_batch[counts].min())}: want token ids, or {IGNORE_INDEX} where nothing "
-                         "counts")
+    if (target_batch[is_target] < 0).any():
+        raise ValueError(f"target {int(target_batch[is_target].min())}: expected token ids, or {IGNORE_INDEX} where "
+                         "nothing counts")
     if packing_works(model, input_batch, target_batch, device):
         return loss_of_packed(input_batch, target_batch, model, device)
-    with plain_layers(model):
-        if not counts.any():
+    with reference_layers(model):
+        if not is_target.any():
             return 0 * model(input_batch.to(device)).sum()
         return calc_loss_batch(input_batch, target_batch, model, device)
 
 
-def loss_of_packed(input_batch, target_batch, model, device):
-    """The packed form itself, without the check that it fits the model.
-
-    The head reads only positions that count in the loss: at all positions, a step takes about twice as long and 0.8 GB
-    more (124M, batches of 8).
-    """
-    input_batch, target_batch = input_batch.cpu(), target_batch.cpu()
-    counts = target_batch != IGNORE_INDEX                                       # (B, T), S of them true
-    targets = target_batch[counts]                                              # (S,)
-    packing = Packing(input_batch, counts, share=not has_dropout(model))
-    positions, row = packing.source[counts].unique(return_inverse=True)         # (P,), (S,): the row of each target
-    positions, row, targets = (on_device(tensor, device) for tensor in (positions, row, targets))
-    logits = packing.to(device).run(model, causal_attention, positions)         # (P, V)
-    log_probs = TargetLogProbs.apply(logits, row, targets)                      # (S,)
-    return -log_probs.sum() / max(len(log_probs), 1)
-
-
-class Packing:
-    """The positions of token ids (B, T) that must be computed for the `wanted` ones, a mask (B, T), to be right: N in
-    all. Ids and mask are on the CPU.
-
-    They are each row's positions up to its last wanted one, since no token sees what comes after it. What all rows
-    begin with is computed once: the same tokens in the same places give the same hidden states. With `share=False` each
-    row computes its own beginning, as dropout needs it. Without packing a step takes about 1.5 times as long; most of
-    that is the beginning, which is two sentences in Alpaca's format.
-    """
-
-    def __init__(self, idx, wanted, share=True):
-        needed = wanted.flip(1).cumsum(dim=1).flip(1) > 0                       # (B, T)
-        common = int(((idx == idx[:1]) & needed).all(dim=0).cumprod(dim=0).sum()) if share else 0
-        needed[1:, :common] = False
-        needed[0, 0] = True  # so that there is something to compute even where nothing is wanted
-        self.computed = needed.flatten().nonzero()[:, 0]                        # (N,), among the B·T positions
-        self.ids = idx.flatten()[self.computed]                                 # (N,)
-        self.pos = self.computed % idx.shape[1]                                 # (N,)
-        # For each position, which of the N computed ones has its value; meaningless where none has.
-        self.source = needed.flatten().cumsum(dim=0).view_as(needed) - 1        # (B, T)
-        self.source[:, :common] = torch.arange(common)
-
-    def to(self, device):
-        """Move all of it to a device."""
-        for name, tensor in vars(self).items():
-            setattr(self, name, on_device(tensor, device))
-        return self
-
-    def around(self, attend):
-        """An attention for the packed tokens: it puts them back in their rows, calls `attend`, and takes the computed
-        positions out."""
-        def attend_in_rows(qkv, dropout=0.0):
-            # F.embedding is an index whose gradient is summed faster.
-            rows = F.embedding(self.source, qkv[0].flatten(1)).unflatten(2, qkv.shape[2:])  # (B, T, 3, nh, D/nh)
-            return attend(rows, dropout).flatten(0, 1).index_select(0, self.computed)[None]  # (1, N, nh, D/nh)
-        return attend_in_rows
-
-    def run(self, model, attend, positions):
-        """The model's logits at these of the N computed positions, (P,): (P, V)."""
-        return model(self.ids[None], pos=self.pos[None], attend=self.around(attend), logits_at=(0, positions))
-
-
-def has_dropout(model):
-    """Whether dropout is active, so that equal tokens get different hidden states in different rows."""
-    return any(type(module) is nn.Dropout and module.training and module.p for module in model.modules())
-
-
-class TargetLogProbs(torch.autograd.Function):
-    """log_softmax(logits, dim=-1)[row, targets]: logits (P, V), row and targets (S,) -> (S,), in nats.
-
-    Logits are the largest tensor of a step. They are read in slices that fit the processor's cache, and no second
-    tensor of their size is made: neither log-probabilities nor a float32 copy of 16-bit logits. This saves 0.1 GB of a
-    124M step, and up to 5 % of its time. Head and loss together, for a few columns of the vocabulary at a time, were
-    tried as well, and no faster.
-    """
-
-    @staticmethod
-    def forward(ctx, logits, row, targets):
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        log_totals = torch.cat([rows.to(dtype).logsumexp(dim=1) for rows in in_slices(logits)])  # (P,)
-        ctx.save_for_backward(logits, log_totals, row, targets)
-        return logits[row, targets] - log_totals[row]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        logits, log_totals, row, targets = ctx.saved_tensors
-        # The gradient of log_softmax(logits)[target] is 1 at the target, less softmax(logits) everywhere.
-        row_grads = grad.new_zeros(len(logits)).index_add_(0, row, grad)      # (P,), summed over a row's targets
-        grads = torch.empty_like(logits)                                        # (P, V)
-        for rows, log_total, row_grad, out in zip(*map(in_slices, (
-                logits, log_totals[:, None], row_grads[:, None], grads))):
-            out.copy_((rows - log_total).exp_().mul_(-row_grad))
-        grads.index_put_((row, targets), grad.to(grads.dtype), accumulate=True)
-        return grads, None, None
-
-
-def in_slices(tensor):
-    """A tensor (P, ...) as slices of rows: few on a CPU, and enough to keep a GPU busy."""
-    return tensor.split(SLICE_ROWS if tensor.is_cpu else 64 * SLICE_ROWS)
-
-
-def on_device(tensor, device):
-    """A tensor of the CPU on a device. Nothing waits: the copy is queued behind the work that is going on there."""
-    return tensor.to(device, non_blocking=True)
-
-
-# --- Does it fit the model? ---
-
-
 def packing_works(model, input_batch, target_batch, device):
-    """Whether the packed loss of this model, and in training every gradient, equal the plain ones. Compared are two
-    rows: the batch's first tokens, and others with the same beginning and with padding at the end."""
+    """Whether the packed loss of this model, and in training every gradient, equal the reference path's.
+
+    Two rows are compared: the batch's first tokens, and a row with the same prefix, another end, and padding.
+    """
     def compute(loss_of, length):
         tokens, targets = (repeated_to(batch.flatten().cpu(), length) for batch in (input_batch, target_batch))
-        rows = torch.stack((tokens, with_other_end(tokens)))                            # (2, length)
-        targets = torch.stack((targets, rows[1].roll(-1)))
+        rows = torch.stack((tokens, with_other_end(tokens)))                    # (2, length)
+        targets = torch.stack((targets, rows[1].roll(-1)))                      # (2, length)
         targets[1, -(length // 4):] = IGNORE_INDEX
         with torch.autocast(torch.device(device).type, enabled=False):
             return loss_and_gradients(partial(loss_of, rows, targets, model, device), model)
@@ -173,22 +67,101 @@ def packing_works(model, input_batch, target_batch, device):
                              partial(compute, calc_loss_batch))
 
 
-def loss_and_gradients(compute_loss, model):
-    """[loss, every gradient], or [loss] alone where gradients aren't computed. What was in `grad` stays."""
-    # Now, since FSDP2 replaces parameters during a step.
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    loss = compute_loss()
-    if not loss.requires_grad:
-        return [loss]
-    if not torch.distributed.is_initialized():
-        grads = torch.autograd.grad(loss, trained, allow_unused=True)
-    else:  # what averages gradients over processes sees only those that are collected
-        before = [parameter.grad for parameter in trained]
-        for parameter in trained:
-            parameter.grad = None
-        loss.backward()
-        grads = [parameter.grad for parameter in trained]
-        for parameter, grad in zip(trained, before):
-            parameter.grad = grad
-    found = (torch.zeros_like(parameter) if grad is None else grad for parameter, grad in zip(trained, grads))
-    return [loss.detach(), *(grad.to_local() if hasattr(grad, "to_local") else grad for grad in found)]
+def loss_of_packed(input_batch, target_batch, model, device):
+    """The fast path itself, without the check that it fits the model.
+
+    The head reads only positions that count in the loss: at all positions, a step takes about twice as long and 0.8 GB
+    more (124M, batches of 8).
+    """
+    input_batch, target_batch = input_batch.cpu(), target_batch.cpu()
+    is_target = target_batch != IGNORE_INDEX                                    # (B, T), S of them true
+    targets = target_batch[is_target]                                           # (S,)
+    packing = Packing(input_batch, is_target, share=not has_dropout(model))
+    # A position in the shared prefix has a target in each row: its logits are computed once, and serve them all.
+    positions, logit_index = packing.source[is_target].unique(return_inverse=True)  # (P,), (S,): each target's logits
+    positions, logit_index, targets = (on_device(tensor, device) for tensor in (positions, logit_index, targets))
+    logits = packing.to(device).logits(model, causal_attention, positions)      # (P, V)
+    log_probs = TargetLogProbs.apply(logits, logit_index, targets)              # (S,)
+    return -log_probs.sum() / max(len(log_probs), 1)
+
+
+class Packing:
+    """The positions of token ids (B, T) that must be computed for the `wanted` ones, a mask (B, T), to be right: N in
+    all. Ids and mask are on the CPU.
+
+    They are each row's positions up to its last wanted one, since no token sees what comes after it. The prefix that
+    all rows share is computed once: the same tokens in the same places give the same hidden states. With `share=False`
+    each row computes the prefix for itself, as dropout needs it. Without packing a step takes about 1.5 times as long.
+    Most of the gain is the prefix, which is two sentences in Alpaca's format.
+    """
+
+    def __init__(self, idx, wanted, share=True):
+        needed = wanted.flip(1).cumsum(dim=1).flip(1) > 0                       # (B, T), up to the last wanted one
+        # The length of the prefix that all rows share and need.
+        prefix = int(((idx == idx[:1]) & needed).all(dim=0).cumprod(dim=0).sum()) if share else 0
+        needed[1:, :prefix] = False  # the first row computes it
+        needed[0, 0] = True  # so that there is something to compute even where nothing is wanted
+        self.computed = needed.flatten().nonzero()[:, 0]                        # (N,), among the B·T positions
+        self.ids = idx.flatten()[self.computed]                                 # (N,)
+        self.pos = self.computed % idx.shape[1]                                 # (N,)
+        # For each position, which of the N computed ones has its value; meaningless where none has.
+        self.source = needed.flatten().cumsum(dim=0).view_as(needed) - 1        # (B, T)
+        self.source[:, :prefix] = torch.arange(prefix)  # in each row, the first row's
+
+    def to(self, device):
+        """Move all of it to a device."""
+        for name, tensor in vars(self).items():
+            setattr(self, name, on_device(tensor, device))
+        return self
+
+    def restore_rows(self, attend):
+        """An attention for the packed tokens: it puts them back in their rows, calls `attend`, and takes the computed
+        positions out."""
+        def attend_in_rows(qkv, dropout=0.0):                                   # qkv (1, N, 3, nh, D/nh)
+            # F.embedding is an index whose gradient is summed faster.
+            rows = F.embedding(self.source, qkv[0].flatten(1)).unflatten(2, qkv.shape[2:])  # (B, T, 3, nh, D/nh)
+            return attend(rows, dropout).flatten(0, 1).index_select(0, self.computed)[None]  # (1, N, nh, D/nh)
+        return attend_in_rows
+
+    def logits(self, model, attend, positions):
+        """The model's logits at these of the N computed positions, (P,): (P, V)."""
+        return model(self.ids[None], pos=self.pos[None], attend=self.restore_rows(attend), logits_at=(0, positions))
+
+
+class TargetLogProbs(torch.autograd.Function):
+    """log_softmax(logits, dim=-1)[logit_index, targets]: logits (P, V), logit_index and targets (S,) -> (S,), in nats.
+
+    Logits are the largest tensor of a step. They are read in slices that fit the processor's cache, and no second
+    tensor of their size is made: neither log-probabilities nor a float32 copy of 16-bit logits. This saves 0.1 GB of a
+    124M step, and up to 5 % of its time.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, logit_index, targets):
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        logsumexp = torch.cat([rows.to(dtype).logsumexp(dim=1) for rows in in_slices(logits)])  # (P,)
+        ctx.save_for_backward(logits, logsumexp, logit_index, targets)
+        return logits[logit_index, targets] - logsumexp[logit_index]            # (S,)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        logits, logsumexp, logit_index, targets = ctx.saved_tensors
+        # The gradient of log_softmax(logits)[target] is 1 at the target, less softmax(logits) everywhere.
+        row_grads = grad.new_zeros(len(logits)).index_add_(0, logit_index, grad)  # (P,), summed over a row's targets
+        grads = torch.empty_like(logits)                                        # (P, V)
+        for rows, log_total, row_grad, out in zip(*map(in_slices, (
+                logits, logsumexp[:, None], row_grads[:, None], grads))):
+            out.copy_((rows - log_total).exp_().mul_(-row_grad))                # (SLICE_ROWS, V)
+        grads.index_put_((logit_index, targets), grad.to(grads.dtype), accumulate=True)
+        return grads, None, None
+
+
+def in_slices(tensor):
+    """A tensor (P, ...) as slices of rows: few rows each on a CPU, and enough to keep a GPU busy."""
+    return tensor.split(SLICE_ROWS if tensor.is_cpu else 64 * SLICE_ROWS)
+
+
+def on_device(tensor, device):
+    """A tensor of the CPU on a device. The CPU doesn't wait: the copy is queued behind the device's other work."""
+    return tensor.to(device, non_blocking=True)

@@ -1,17 +1,19 @@
 """Text generation: a key/value cache, prompts of different lengths in one batch, sampling, and answers as they come.
 
-`generate` gives for each row what the textbook's `generate` gives for it alone. It is faster for three reasons: keys
-and values of earlier tokens are kept, so that a step costs one token and not the whole text; what the prompts begin
-with is read once for all of them, and their padding not at all; and rows that ended are dropped. Before the cache is
-used on a model, it is compared with the plain form; where they differ, each step reads every row from its start, and a
-line says so.
+`generate` gives for each row what the textbook's `generate` gives for it alone. It is faster for three reasons:
+
+- Keys and values of earlier tokens are cached, so a step computes one token and not the whole text.
+- The prefix that all prompts share is read once, and their padding not at all.
+- Finished rows are dropped.
+
+Before the cache is used on a model, it is compared with the reference path. Where they differ, each step reads every
+row from its start, and a line says so.
 
 Which tokens there are, and how many, is kept on the CPU. A GPU gets the newest token of each row and gives back the
 next one: this is all that a step waits for.
 """
 
 import codecs
-from contextlib import contextmanager
 from functools import partial
 from itertools import count
 
@@ -19,26 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from engine.comparison import computes_the_same, context_length, repeated_to, with_other_end
+from engine.comparison import computes_the_same, repeated_to, with_other_end
 from engine.fast import Packing, on_device
-from engine.layers import fast_layers, in_rows, plain_layers
+from engine.layers import fast_layers, reference_layers
+from engine.memory import lay_out_in_rows
+from engine.models import context_length, device_of, evaluation_mode
 from engine.texts import marked
 
-DROP_AT = 0.75     # ended rows are dropped once at most this share goes on: not one by one, since that copies the cache
-PROBE_LENGTH = 64  # tokens at most on which the cache is compared with the plain form
-
-
-@contextmanager
-def evaluation_mode(model):
-    """Dropout off inside the `with` block; afterwards every part of the model is in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(modes[model])  # some layers do more in `train` than set `training`
-        for module, mode in modes.items():
-            module.training = mode
+DROP_AT = 0.75     # drop finished rows once at most 75 % are unfinished: one by one would copy the cache each time
+PROBE_LENGTH = 64  # tokens at most on which the cache is compared with the reference path
+SHORT_LENGTH = 8   # tokens of the second row in that comparison, which has padding then
 
 
 class KeyValueCache:
@@ -46,25 +38,27 @@ class KeyValueCache:
     the most tokens a row can have."""
 
     def __init__(self, capacity):
-        self.capacity, self.layers = capacity, []
+        self.capacity = capacity
+        self.layers = []
 
-    def attend_at(self, pos, width):
+    def attend_at(self, pos, n_keys):
         """The attention for reading tokens at the positions `pos` (B, T), on the model's device, all of them below
-        `width`.
+        `n_keys`.
 
         Each call of it adds the tokens' keys and values to a layer's cache, and lets every token see the positions up
         to its own. The model calls it once for each layer, in order, so a count of the calls tells the layer.
         """
         rows = torch.arange(len(pos), device=pos.device)[:, None]               # (B, 1)
-        visible = torch.arange(width, device=pos.device) <= pos[..., None]      # (B, T, width)
+        visible = torch.arange(n_keys, device=pos.device) <= pos[..., None]     # (B, T, n_keys)
         layer_numbers = count()
 
-        def attend(qkv, dropout=0.0):
+        def attend(qkv, dropout=0.0):  # qkv (B, T, 3, nh, D/nh); dropout is always 0: the model is in evaluation mode
             B, _, _, nh, d = qkv.shape
             layer = next(layer_numbers)
             if layer == len(self.layers):
                 self.layers.append(qkv.new_zeros(2, B, nh, self.capacity, d))
-            cache = self.layers[layer][..., :width, :]                          # (2, B, nh, width, D/nh)
+            cache = self.layers[layer][..., :n_keys, :]                         # (2, B, nh, n_keys, D/nh)
+            # Index tensors that a slice separates put their dimensions, (B, T), first.
             cache[:, rows, :, pos] = qkv[:, :, 1:]                              # (B, T, 2, nh, D/nh)
             q = qkv[:, :, 0].transpose(1, 2)                                    # (B, nh, T, D/nh)
             y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=visible[:, None])
@@ -72,16 +66,20 @@ class KeyValueCache:
         return attend
 
     def keep(self, rows):
-        """Drop all rows but those where the mask `rows` (B,), on the CPU, is true."""
+        """Drop all rows except those where the mask `rows` (B,), on the CPU, is true."""
         kept = rows.nonzero()[:, 0]
         self.layers = [layer.index_select(1, on_device(kept, layer.device)) for layer in self.layers]
 
 
-# --- One step: logits (B, V) of the token after the first `length` (B,) of each row of `tokens` (B, S) ---
+# --- One step ---
 
 
 def prefill(model, tokens, length, context_size, cache):
-    """Read each row's window from its start: its last `context_size` tokens, which take the positions from 0."""
+    """Read each row's window from its start: its last `context_size` tokens, which take the positions from 0.
+
+    tokens (B, S), length (B,): the rows and how many tokens of each are filled. Returns the logits (B, V) of each row's
+    next token.
+    """
     T, device = min(int(length.max()), context_size), device_of(model)
     start = (length - context_size).clamp(min=0)                                # (B,)
     pos = torch.arange(T).repeat(len(tokens), 1)                                # (B, T)
@@ -90,56 +88,59 @@ def prefill(model, tokens, length, context_size, cache):
     packing = Packing(window, pos <= last)
     read = packing.source.gather(1, last)[:, 0]                                 # (B,)
     attend = cache.attend_at(on_device(pos, device), T)
-    return packing.to(device).run(model, attend, on_device(read, device))
+    return packing.to(device).logits(model, attend, on_device(read, device))    # (B, V)
 
 
 def decode_step(model, tokens, length, cache):
-    """Read each row's last token, the one before position `length`; the others are in the cache."""
+    """Read each row's last token, the one before position `length`; the others are in the cache. Arguments and result
+    as in `prefill`."""
     pos = length[:, None] - 1                                                   # (B, 1)
     newest, pos = (on_device(tensor, device_of(model)) for tensor in (tokens.gather(1, pos), pos))
-    return model(newest, pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]
+    return model(newest, pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]  # (B, V)
 
 
 def recompute(model, tokens, length, context_size):
-    """Read each row's last `context_size` tokens by themselves, as the textbook does."""
+    """Read each row's last `context_size` tokens by themselves, as the textbook does. Arguments and result as in
+    `prefill`."""
     windows = (row[:n][-context_size:] for row, n in zip(tokens, length.tolist()))
-    with plain_layers(model):
-        return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])
-
-
-def device_of(model):
-    """Where the model's weights lie."""
-    return next(model.parameters()).device
+    with reference_layers(model):
+        return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])  # (B, V)
 
 
 def cache_works(model, tokens):
-    """Whether the cache gives the plain form's logits for this model. Compared are a row of the tokens and a short one
-    with the same beginning: all but the last token is read by `prefill`, the last by `decode_step`."""
+    """Whether the cache gives the reference path's logits for this model.
+
+    Two rows are compared: one of the tokens (B, S), and a short one with the same prefix. `prefill` reads all except
+    the last token of each, `decode_step` the last.
+    """
     def rows_of(length):
         row = repeated_to(tokens.flatten(), length)
-        return row, with_other_end(row[:8])
+        return row, with_other_end(row[:SHORT_LENGTH])
 
-    def plain(length):
+    def reference(length):
         return [model(row[None].to(device_of(model)))[0, -2:] for row in rows_of(length)]  # each (2, V)
 
     def fast(length):
         rows = pad_sequence(rows_of(length), batch_first=True)                  # (2, length)
-        lengths = torch.tensor([len(row) for row in rows_of(length)])
+        lengths = torch.tensor([len(row) for row in rows_of(length)])           # (2,)
         cache = KeyValueCache(length)
         logits = (prefill(model, rows, lengths - 1, length, cache), decode_step(model, rows, lengths, cache))
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
     length = min(tokens.shape[1], context_length(model))
-    return length < 2 or computes_the_same(model, marked("Generation"), min(length, PROBE_LENGTH), fast, plain)
+    return length < 2 or computes_the_same(model, marked("Generation"), min(length, PROBE_LENGTH), fast, reference)
 
 
 def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
-    """Write up to `max_new_tokens` tokens into each row of `tokens` (B, S), after its first `length` (B,), which grow
-    with them, both on the CPU; `pick` takes them from logits (B, V). A row ends before its own `eos_id`. A generator
-    that yields after each step."""
+    """Append up to `max_new_tokens` tokens to each row. A row stops at its first `eos_id`, which is not appended. A
+    generator: it yields after each step.
+
+    tokens (B, S), length (B,): the rows and how many tokens of each are filled; both on the CPU, changed in place.
+    pick: logits (B, V) -> ids (B,).
+    """
     cache = KeyValueCache(min(tokens.shape[1], context_size)) if max_new_tokens and cache_works(model, tokens) else None
     active = torch.arange(len(tokens))                                          # the rows in the cache
-    unfinished = torch.ones_like(active, dtype=torch.bool)                        # those of them that haven't ended
+    unfinished = torch.ones_like(active, dtype=torch.bool)                      # those of them that continue
     for step in range(max_new_tokens):
         if cache is None:
             logits = recompute(model, tokens[active], length[active], context_size)
@@ -149,7 +150,7 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             logits = prefill(model, tokens[active], length[active], context_size, cache)
         else:
             logits = decode_step(model, tokens[active], length[active], cache)
-        picked = pick(logits).cpu()                                             # (B,)
+        picked = pick(logits).cpu()                                             # (active rows,)
         if eos_id is not None:
             unfinished &= picked != eos_id
             if not unfinished.any():
@@ -161,7 +162,8 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
         if unfinished.sum() <= DROP_AT * len(active):
             if cache is not None:
                 cache.keep(unfinished)
-            active, unfinished = extended, unfinished[unfinished]
+            active = extended
+            unfinished = torch.ones(len(extended), dtype=torch.bool)
 
 
 # --- The next token ---
@@ -181,7 +183,7 @@ def sample(logits, temperature, top_k, top_p):
         probs = ordered.softmax(dim=-1)
         ordered = ordered.masked_fill(probs.cumsum(dim=-1) - probs >= top_p, -torch.inf)
         logits = torch.empty_like(logits).scatter(1, order, ordered)
-    # What torch.multinomial does, but for its check of the probabilities, for which it waits for the device.
+    # torch.multinomial's exponential race, without its check of the probabilities, which would synchronise.
     probs = logits.softmax(dim=-1)                                              # (B, V)
     return (probs / torch.empty_like(probs).exponential_()).argmax(dim=-1)
 
@@ -191,10 +193,14 @@ def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k
     max_new_tokens, or a sampling argument out of its range."""
     if not 0 < context_size <= context_length(model):
         raise ValueError(f"context_size is {context_size}, but the model reads {context_length(model)}")
-    if not temperature >= 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
-        raise ValueError(f"want temperature >= 0, top_k >= 1 and 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
+    if not temperature >= 0:
+        raise ValueError(f"temperature is {temperature}: expected 0 or more")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}: expected 1 or more")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}: expected more than 0, and at most 1")
     if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}: want 0 or more")
+        raise ValueError(f"max_new_tokens is {max_new_tokens}: expected 0 or more")
     if len(idx) == 0 or not all(len(row) for row in idx):
         raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
 
@@ -202,7 +208,7 @@ def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k
 # --- Whole answers, and answers as they come ---
 
 
-def begin(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
+def prepare(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
     """What `decode` starts with, on the CPU, from id lists or ids (B, T): the tokens (B, T + new), with room for those
     to come, the rows' lengths (B,), and `pick`. Raises ValueError as `check_arguments` says."""
     check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
@@ -215,22 +221,25 @@ def begin(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
 @torch.inference_mode()
 def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None,
              on_step=None):
-    """Continue each row of `idx` by up to `max_new_tokens` tokens; a row ends before its own `eos_id`.
+    """Continue each row of `idx` by up to `max_new_tokens` tokens. A row stops at its first `eos_id`, which is not
+    returned.
 
     idx: ids (B, T), or a list of B id lists of any lengths. Returns the rows with their continuations in the same form:
-    a tensor (B, T + longest continuation), in which rows that ended earlier are filled up with `eos_id`, or id lists.
+    id lists, or a tensor (B, T + longest continuation) on the model's device, in which shorter rows are padded with
+    `eos_id`.
 
-    temperature 0 takes the most likely token each time; above 0, tokens are drawn from the softmax of logits /
+    temperature 0 takes the most likely token each time. Above 0, tokens are drawn from the softmax of logits /
     temperature, limited to the `top_k` most likely and to the fewest that together have probability `top_p`. Draws come
     from torch's global random state: the same seed and the same batch give the same tokens. `on_step` is called after
-    each step, in which every row that hasn't ended got a token.
+    each step, in which every unfinished row got a token.
 
     A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
-    again; from then on each step reads that whole window. Dropout is off. Raises ValueError as `check_arguments` says.
+    again; from then on each step reads that whole window. Dropout is off. For several rows, the model's trained weights
+    on a CPU are permanently stored in rows (`lay_out_in_rows`). Raises ValueError as `check_arguments` says.
     """
-    tokens, length, pick = begin(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
+    tokens, length, pick = prepare(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
     if len(tokens) > 1:
-        in_rows(model)
+        lay_out_in_rows(model)
     with evaluation_mode(model), fast_layers(model):
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             if on_step is not None:
@@ -239,21 +248,25 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
         return [row[:n].tolist() for row, n in zip(tokens, length, strict=True)]
     if eos_id is not None:
         tokens[torch.arange(tokens.shape[1]) >= length[:, None]] = eos_id
-    with torch.inference_mode(False):  # what is made in that mode could not be read by a model in training
+    with torch.inference_mode(False):  # tensors made in that mode could not be read by a model in training
         return tokens[:, :int(length.max())].clone().to(device_of(model))
 
 
 @torch.inference_mode()
 def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None, eos_id=None, top_p=None):
-    """The tokens with which `generate` continues one prompt, a list of ids, each as soon as it is there: a generator of
-    ids. Closing it stops the generation. Raises ValueError as `generate` does, when the first token is asked for."""
-    tokens, length, pick = begin(model, [ids], max_new_tokens, context_size, temperature, top_k, top_p)
+    """The tokens with which `generate` continues one prompt, a list of ids, each as soon as it is known: a generator of
+    ids. Closing it stops the generation.
+
+    Until it ends or is closed, the model stays in evaluation mode, with layers of the class FastLinear. Raises
+    ValueError as `generate` does, when the first token is requested.
+    """
+    tokens, length, pick = prepare(model, [ids], max_new_tokens, context_size, temperature, top_k, top_p)
     with evaluation_mode(model), fast_layers(model):
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             yield tokens[0, length[0] - 1].item()
 
 
-def whole_text(ids, tokenizer):
+def text_pieces(ids, tokenizer):
     """The text of a stream of ids, in pieces that are whole characters: a character may take several tokens."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in ids:

@@ -1,21 +1,23 @@
-"""The number format in which training multiplies matrices: float32, or a faster one of 16 bits.
+"""The dtype of the matrix products in training: float32, or a faster one of 16 bits.
 
 Only the inputs and outputs of matrix products are rounded (mixed precision; Micikevicius et al., 2018). Weights, their
-gradients and AdamW's moments stay float32, and so do layer norms and the loss. Of the two formats with 16 bits,
-bfloat16 has float32's range and 8 significant bits. Float16 has 11, but its smallest number is 6e-8: small gradients
-vanish unless the loss is scaled up first.
+gradients and AdamW's moments stay float32, and so do layer norms and the loss. Of the two dtypes with 16 bits, bfloat16
+has float32's range and 8 significant bits. Float16 has 11, but its smallest number is 6e-8: small gradients vanish
+unless the loss is scaled up first.
 """
 
 from contextlib import nullcontext
 
 import torch
 
-FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from engine.texts import translate
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def fastest_format(device):
-    """The name of the format in which a device multiplies fastest, by what its hardware can do; emulation is slower
-    than float32 and doesn't count."""
+def fastest_precision(device):
+    """The name of the dtype in which a device multiplies fastest, by what its hardware can do. Emulation is slower than
+    float32 and doesn't count."""
     kind = torch.device(device).type
     if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):  # from Ampere on
         return "bfloat16"
@@ -27,29 +29,29 @@ def fastest_format(device):
     return "float32"
 
 
-def number_format(precision, device):
-    """The name of a format: the one that `precision` names, or with "auto" the fastest of the device. Raises ValueError
-    for another name."""
-    if precision not in ("auto", *FORMATS):
-        raise ValueError(f"precision is {precision!r}: want auto, {', '.join(FORMATS)}")
-    return fastest_format(device) if precision == "auto" else precision
+def resolve_precision(precision, device):
+    """The name of a dtype: `precision` itself or, for "auto", the device's fastest. Raises ValueError for another
+    name."""
+    if precision not in ("auto", *DTYPES):
+        raise ValueError(f"precision is {precision!r}: expected auto, {', '.join(DTYPES)}")
+    return fastest_precision(device) if precision == "auto" else precision
 
 
 def mixed_precision(device, precision):
-    """Inside this `with` block matrix products are computed in the format that `number_format` gives.
+    """A `with` block in which matrix products are computed in the dtype that `resolve_precision` gives.
 
     Open one for each forward pass. A weight is cast when it is first used, and the cast weight is kept until the block
-    ends. FSDP2 makes its weights anew in each pass, so that the gradients of a second pass in one block would be lost.
+    ends. FSDP2 makes its weights anew in each pass, so the gradients of a second pass in one block would be lost.
     """
-    precision = number_format(precision, device)
-    return nullcontext() if precision == "float32" else torch.autocast(torch.device(device).type, FORMATS[precision])
+    precision = resolve_precision(precision, device)
+    return nullcontext() if precision == "float32" else torch.autocast(torch.device(device).type, DTYPES[precision])
 
 
 class LossScaler(torch.amp.GradScaler):
-    """PyTorch's scaling of the loss for float16; in the other formats nothing is scaled or left out.
+    """PyTorch's scaling of the loss for float16. With the other dtypes nothing is scaled or skipped.
 
-    A step in which a gradient overflows is left out, and the scale is halved. This is no error, but how a good scale is
-    found; `skipped` counts these steps. `precision` is one of FORMATS. Raises ValueError where no scale helps.
+    A step in which a gradient overflows is skipped, and the scale is halved. This is no error, but how a good scale is
+    found; `skipped` counts these steps. `precision` is one of DTYPES. Raises ValueError where no scale helps.
     """
 
     def __init__(self, device, precision):
@@ -67,8 +69,8 @@ class LossScaler(torch.amp.GradScaler):
                              "before this step. Try precision float32, a lower learning rate or max_norm=1.0")
 
     def report(self):
-        """How many steps were left out so far, as a text."""
-        return f"steps left out so far, since their float16 gradients overflowed: {self.skipped}"
+        """How many steps were skipped so far, as a text."""
+        return translate("steps skipped so far, because their float16 gradients overflowed: {n}").format(n=self.skipped)
 
     def state_dict(self):
         return super().state_dict() | {"skipped": self.skipped}

@@ -1,6 +1,6 @@
 """What engine and tutorial print for a reader: in English, or in another language after `read_translation`.
 
-The code has the English: `translate("{n} entries").format(n=3)`. `scripts/translate.py` finds the literal texts in
+Source texts are English: `translate("{n} entries").format(n=3)`. `scripts/translate.py` finds the literal texts in
 calls of `translate`, `marked` and `label` (of `tutorial/figures.py`). Errors and data stay English.
 """
 
@@ -21,5 +21,5 @@ def translate(text):
 
 
 def marked(text):
-    """The text as it is. This marks a text in a table for `scripts/translate.py`; it is translated when it is shown."""
+    """The text as it is, like gettext's `N_`: marked for `scripts/translate.py`, and translated when it is printed."""
     return text

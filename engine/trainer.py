@@ -1,8 +1,8 @@
 """The full training loop, for one process and for many.
 
-It is the textbook's `train_model_simple` with what long runs need: packed batches, number formats of 16 bits,
+It is the textbook's `train_model_simple` with what long runs need: packed batches, 16-bit matrix products,
 micro-batches to save memory, a schedule, gradient clipping, a stop at the first loss or gradient that isn't finite, a
-progress bar, a stop button, and checkpoints from which a run goes on as if it had never stopped.
+progress bar, a stop button, and checkpoints from which a run continues as if it had never stopped.
 """
 
 import inspect
@@ -17,15 +17,16 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from engine.checkpoints import Checkpoints
-from engine.comparison import context_length
 from engine.devices import check_device
 from engine.distributed import full, total, without_repetitions, world_size
-from engine.fast import IGNORE_INDEX, packed_loss
-from engine.generation import evaluation_mode, generate
-from engine.layers import fast_layers, freed_memory, in_rows, own_memory
-from engine.precision import LossScaler, mixed_precision, number_format
+from engine.fast import packed_loss
+from engine.generation import generate
+from engine.layers import fast_layers
+from engine.memory import keep_freed_memory, lay_out_in_rows
+from engine.models import context_length, evaluation_mode
+from engine.precision import LossScaler, mixed_precision, resolve_precision
 from engine.texts import translate
-from previous_chapters import text_to_token_ids, token_ids_to_text
+from previous_chapters import IGNORE_INDEX, text_to_token_ids, token_ids_to_text
 
 
 def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter, start_context,
@@ -34,113 +35,125 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     """Train a model that is on `device`. The first ten arguments, what is noted and printed, and the three lists that
     are returned, train_losses, val_losses and tokens_seen, are those of the textbook's `train_model_simple`.
 
-    eval_freq: with None nothing is noted, and no bar is shown. scheduler: of torch.optim.lr_scheduler, taken one step
-    further after every training step. max_norm: gradients are clipped to this norm. precision: of the matrix products,
-    "float32", "bfloat16", "float16" or "auto", the device's fastest. micro_batch_size: the number of rows computed at a
-    time, to save memory; their gradients add up to the batch's. max_steps: the run stops after this step. on_step:
-    called after each step with its number, from 1, its loss, its gradient's norm before clipping, and its number of
-    tokens that count.
+    eval_freq: with None nothing is noted, and no bar is shown.
+    scheduler: of torch.optim.lr_scheduler; stepped after each step, also one that float16 skips.
+    max_norm: gradients are clipped to this norm.
+    precision: the dtype of the matrix products, "float32", "bfloat16", "float16" or "auto", the device's fastest.
+    micro_batch_size: the number of rows computed at a time, to save memory; their gradients add up to the batch's.
+    max_steps: the run stops after this step.
+    on_step: called after each step with its number, from 1, its loss, its gradient's norm before clipping, and its
+    number of tokens that count.
+    checkpoint_dir: the run is saved there after each epoch and every `checkpoint_minutes`. The same call made again, in
+    this process or another one, continues from there and ends as if it had never stopped (on a CPU, bit for bit).
 
-    checkpoint_dir: the training is saved there after each epoch and every `checkpoint_minutes`; the same call made
-    again, in this process or another one, goes on from there and ends as if it had never stopped (on a CPU, bit for
-    bit). A KeyboardInterrupt, such as a notebook's stop button, ends the training and returns what was noted by then.
+    A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was noted by then. The model's
+    trained weights are permanently stored in rows (`lay_out_in_rows`).
 
-    In several processes (`engine.distributed`) all call this with a model in parts, and loaders whose
-    DistributedSampler gives each its rows. Raises ValueError, before the first step, for a loader without batches, a
-    number that is too small or should be a whole one, a schedule that wants a metric, a `checkpoint_dir` with the
-    checkpoints of another run, and a device that doesn't compute what the CPU computes; and for a loss or gradient that
-    isn't finite, before it is applied.
+    In several processes (`engine.distributed`) all call this with a sharded model, and loaders whose DistributedSampler
+    gives each its rows. Raises ValueError, before the first step, for a loader without batches, a number that is too
+    small or should be a whole one, a schedule that needs a metric, a `checkpoint_dir` with the checkpoints of another
+    run, and a device that doesn't compute what the CPU computes; and for a loss or gradient that isn't finite, before
+    it is applied.
     """
     check_batches(training=train_loader, validation=val_loader)
     check_counts(num_epochs=num_epochs, eval_freq=eval_freq, eval_iter=eval_iter, max_steps=max_steps,
                  micro_batch_size=micro_batch_size)
     if max_norm is not None and not max_norm > 0:
-        raise ValueError(f"max_norm is {max_norm}: want more than 0, or None for gradients as they are")
+        raise ValueError(f"max_norm is {max_norm}: expected more than 0, or None for gradients as they are")
     check_schedule(scheduler)
     log = TrainingLog(num_epochs, len(train_loader), tokenizer, max_steps)
-    precision = number_format(precision, device)
+    precision = resolve_precision(precision, device)
     scaler = LossScaler(device, precision)  # scales in float16 only
     stateful = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])  # what a checkpoint restores
     checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
                               num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
                               precision=precision)
-    if not optimizer.state:  # with moments from an earlier training, the weights must stay as those are laid out
-        own_memory(model)
+    if not optimizer.state:  # existing moments share the weights' layout: don't change it
+        lay_out_in_rows(model, copy_all=True)
     checkpoints.resume()
 
     first_step = log.step
-    # A notebook's stop button ends the block quietly.
-    with fast_layers(model), freed_memory() as keep_freed_memory, log.shown(bar=eval_freq is not None):
-        for epoch in log.remaining_epochs():
-            model.train()
-            for inputs, targets in checkpoints.batches(train_loader, epoch, log.step % len(train_loader)):
-                if log.step == first_step:
-                    check_device(model, inputs, device, precision)
-                optimizer.zero_grad()
-                loss, tokens = backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size)
-                scaler.unscale_(optimizer)
-                norm = gradient_norm(model)
-                loss, norm_value = torch.stack((loss, norm.to(loss))).cpu().tolist()  # the one wait for the device
-                log.check_finite("loss", loss, inputs)
-                if not scaler.is_enabled():  # the scaler itself leaves out a step whose gradients aren't finite
-                    log.check_finite("gradient's norm", norm_value, inputs)
-                if max_norm is not None:
-                    clip_grads_with_norm_(model.parameters(), max_norm, norm)
-                scaler.step(optimizer)
-                if scheduler is not None:
-                    scheduler.step()
-                if log.step == first_step:  # after AdamW has made its moments, which would fragment the kept memory
-                    keep_freed_memory()
+    with fast_layers(model), keep_freed_memory() as start_keeping, log.shown(bar=eval_freq is not None):
+        try:
+            for epoch in log.remaining_epochs():
+                model.train()
+                for inputs, targets in checkpoints.batches(train_loader, epoch, log.step % len(train_loader)):
+                    if log.step == first_step:
+                        check_device(model, inputs, device, precision)
+                    optimizer.zero_grad()
+                    local_loss, n_targets = backpropagate(inputs, targets, model, device, precision, scaler,
+                                                          micro_batch_size)
+                    scaler.unscale_(optimizer)
+                    norm = gradient_norm(model)
+                    # The one wait for the device.
+                    loss_value, norm_value = torch.stack((local_loss, norm.to(local_loss))).cpu().tolist()
+                    check_finite("loss", loss_value, log.step, inputs, tokenizer)
+                    if not scaler.is_enabled():  # the scaler itself skips a step whose gradients aren't finite
+                        check_finite("gradient's norm", norm_value, log.step, inputs, tokenizer)
+                    if max_norm is not None:
+                        clip_grads_with_norm_(model.parameters(), max_norm, norm)
+                    scaler.step(optimizer)
+                    if scheduler is not None:
+                        scheduler.step()
+                    if log.step == first_step:  # after AdamW has made its moments, which would fragment the kept memory
+                        start_keeping()
 
-                (loss,) = total(loss)
-                log.count(loss, tokens, inputs)
-                if eval_freq is not None and log.step % eval_freq == 0:
-                    log.note(evaluate(val_loader, model, device, eval_iter, precision)[0])
-                log.step += 1
-                checkpoints.save_when_due(log.step)
-                if on_step is not None:
-                    on_step(log.step, loss, norm_value, tokens)
-                if log.step == log.last:
-                    break
-            checkpoints.save(log.step)  # outside the inner loop: a loader may draw random numbers when it ends
-            if scaler.skipped:
-                log.say(scaler.report())
-            if start_context:
-                with checkpoints.randomness.fixed():  # a run resumed from this checkpoint doesn't print it again
-                    log.say(sample_text(model, tokenizer, start_context))
+                    (mean_loss,) = total(loss_value)
+                    log.count(mean_loss, n_targets, inputs)
+                    if eval_freq is not None and log.step % eval_freq == 0:
+                        log.note(evaluate(val_loader, model, device, eval_iter, precision)[0])
+                    log.step += 1
+                    checkpoints.save_when_due(log.step)
+                    if on_step is not None:
+                        on_step(log.step, mean_loss, norm_value, n_targets)
+                    if log.step == log.last_step:
+                        break
+                checkpoints.save(log.step)  # outside the inner loop: a loader may draw random numbers when it ends
+                if scaler.skipped:
+                    log.say(scaler.report())
+                if start_context:
+                    with checkpoints.randomness.fixed():  # a run resumed from this checkpoint doesn't print it again
+                        log.say(sample_text(model, tokenizer, start_context))
+        except KeyboardInterrupt:  # a notebook's stop button
+            log.say(translate("Interrupted: the model keeps what it has learned up to here, and the losses noted "
+                              "so far are returned."))
     return log.history()
 
 
 def backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size):
-    """Add the gradients of a batch, inputs and targets (B, T), to the parameters' `grad`: (loss, tokens). `tokens` is
-    the number of tokens that count, in all processes; `loss`, a scalar tensor, is this process's part of their mean."""
-    (tokens,) = total(count_targets(targets))
-    loss = torch.zeros((), device=device)
+    """Add the gradients of a batch, inputs and targets (B, T), to the parameters' `grad`: (local_loss, n_targets).
+
+    `n_targets` is the number of tokens that count, in all processes. `local_loss`, a scalar tensor, is this process's
+    part of their mean loss.
+    """
+    n_targets = int(total(count_targets(targets))[0])
+    local_loss = torch.zeros((), device=device)
     # PyTorch averages the gradients of n processes, but their sum is needed: so each divides by 1/n of all tokens.
-    for part_inputs, part_targets, weight in micro_batches(inputs, targets, micro_batch_size, tokens / world_size()):
+    for part_inputs, part_targets, weight in micro_batches(inputs, targets, micro_batch_size,
+                                                           n_targets / world_size()):
         with mixed_precision(device, precision):
             part_loss = weight * packed_loss(part_inputs, part_targets, model, device)
         scaler.scale(part_loss).backward()
-        loss = loss + part_loss.detach() / world_size()
-    return loss, int(tokens)
+        local_loss = local_loss + part_loss.detach() / world_size()
+    return local_loss, n_targets
 
 
-def micro_batches(inputs, targets, size=None, tokens=None):
+def micro_batches(inputs, targets, size=None, n_targets=None):
     """Divide a batch, inputs and targets (B, T), into parts of at most `size` rows (all, if None): a generator of
     (inputs, targets, weight).
 
-    `weight` is the number of a part's targets that count, divided by `tokens` (by that of the batch, if None). So the
-    sum of weight * mean loss over the parts is the batch's mean loss. Raises ValueError for a size below 1.
+    `weight` is the number of a part's targets that count, divided by `n_targets` (by that of the batch, if None). So
+    the sum of weight * mean loss over the parts is the batch's mean loss. Raises ValueError for a size below 1.
     """
     check_counts(micro_batch_size=size)
     size = len(inputs) if size is None else size
-    tokens = tokens or max(count_targets(targets), 1)
+    n_targets = n_targets or max(count_targets(targets), 1)  # 0 is replaced on purpose: all weights are 0 then
     for part_inputs, part_targets in zip(inputs.split(size), targets.split(size)):
-        yield part_inputs, part_targets, count_targets(part_targets) / tokens
+        yield part_inputs, part_targets, count_targets(part_targets) / n_targets
 
 
 def gradient_norm(model):
-    """The norm of all gradients together, a tensor."""
+    """The norm of all gradients together, a scalar tensor."""
     return full(get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None]))
 
 
@@ -149,22 +162,23 @@ def evaluate(data_loader, model, device, num_batches=None, precision="float32"):
     """The mean loss over the first `num_batches` batches of a loader (all, if None), in nats per token, and the number
     of tokens that count: (float, int). The loss is that of the textbook's `calc_loss_loader`.
 
-    In several processes each entry counts once, though a DistributedSampler repeats some; it must not shuffle. Raises
-    ValueError for a loader without batches, and for a num_batches below 1.
+    In several processes each entry counts once, though a DistributedSampler repeats some; it must not shuffle. The
+    model's trained weights on a CPU are permanently stored in rows (`lay_out_in_rows`). Raises ValueError for a loader
+    without batches, and for a num_batches below 1.
     """
     check_batches(data=data_loader)
     check_counts(num_batches=num_batches)
-    loss_sum, tokens = 0.0, 0
-    in_rows(model)
+    loss_sum, n_targets = 0.0, 0
+    lay_out_in_rows(model)
     with evaluation_mode(model), torch.random.fork_rng(devices=[]), fast_layers(model):
         for number, (inputs, targets) in enumerate(islice(data_loader, num_batches)):
             targets = without_repetitions(targets, number, data_loader)
-            count = count_targets(targets)
+            n = count_targets(targets)
             with mixed_precision(device, precision):
-                loss_sum += count * packed_loss(inputs, targets, model, device).item()
-            tokens += count
-    loss_sum, tokens = total(loss_sum, tokens)
-    return loss_sum / max(tokens, 1), int(tokens)
+                loss_sum += n * packed_loss(inputs, targets, model, device).item()
+            n_targets += n
+    loss_sum, n_targets = total(loss_sum, n_targets)
+    return loss_sum / max(n_targets, 1), int(n_targets)
 
 
 def count_targets(targets):
@@ -188,66 +202,67 @@ class TrainingLog:
     """
 
     def __init__(self, num_epochs, steps_per_epoch, tokenizer, max_steps=None):
-        self.steps_per_epoch, self.tokenizer = steps_per_epoch, tokenizer
-        self.last = min(num_epochs * steps_per_epoch, max_steps or num_epochs * steps_per_epoch)
-        self.step, self.tokens_seen, self.notes = 0, 0, []
-        self.loss_sum, self.tokens = 0.0, 0  # since the last note
+        self.steps_per_epoch = steps_per_epoch
+        self.tokenizer = tokenizer
+        self.last_step = min(num_epochs * steps_per_epoch, max_steps or num_epochs * steps_per_epoch)
+        self.step, self.tokens_seen = 0, 0
+        self.notes = []
+        self.loss_sum, self.n_targets = 0.0, 0  # since the last note
 
     def state_dict(self):
-        return {name: getattr(self, name) for name in ("step", "tokens_seen", "notes", "loss_sum", "tokens")}
+        return {name: getattr(self, name) for name in ("step", "tokens_seen", "notes", "loss_sum", "n_targets")}
 
     def load_state_dict(self, state):
         vars(self).update(state)
 
     def remaining_epochs(self):
         """The numbers, from 0, of the epochs that aren't finished."""
-        if self.step >= self.last:
+        if self.step >= self.last_step:
             return range(0)
-        return range(self.step // self.steps_per_epoch, -(-self.last // self.steps_per_epoch))
+        return range(self.step // self.steps_per_epoch, -(-self.last_step // self.steps_per_epoch))
 
     @contextmanager
     def shown(self, bar):
-        """Show a progress bar, if `bar`, inside the `with` block. A KeyboardInterrupt (a notebook's stop button) ends
-        the block without an error."""
+        """Show a progress bar, if `bar`, inside the `with` block."""
         # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
-        with tqdm(initial=self.step, total=self.last, desc=translate("Fine-tuning"), unit=translate("step"),
+        with tqdm(initial=self.step, total=self.last_step, desc=translate("Fine-tuning"), unit=translate("step"),
                   file=sys.stdout, disable=not bar) as self.bar:
-            try:
-                yield
-            except KeyboardInterrupt:
-                self.say(translate("Interrupted: the model keeps what it has learned up to here, and the losses noted "
-                                   "so far are returned."))
+            yield
 
     def say(self, line):
         """Print a line above the bar; only inside `shown`."""
         self.bar.write(line, file=sys.stdout)
 
-    def check_finite(self, what, value, inputs):
-        """Raise ValueError with the texts of the batch (B, T) unless a number is finite."""
-        if not isfinite(value):
-            texts = "\n".join(repr(self.tokenizer.decode(row[row != self.tokenizer.eot_token].tolist()))
-                              for row in inputs)
-            raise ValueError(f"the {what} at step {self.step} is {value}; the weights are those from before this step. "
-                             f"Try a lower learning rate or max_norm=1.0, and look at this batch's texts:\n{texts}")
-
-    def count(self, loss, tokens, inputs):
+    def count(self, loss, n_targets, inputs):
         """Count a step that was taken: its mean loss, its number of tokens that count, and this process's inputs
         (B, T)."""
-        self.loss_sum, self.tokens = self.loss_sum + loss * tokens, self.tokens + tokens
+        self.loss_sum += loss * n_targets
+        self.n_targets += n_targets
         self.tokens_seen += int(total((inputs != self.tokenizer.eot_token).sum())[0])
         self.bar.update()
 
     def note(self, val_loss):
         """Note and print the mean training loss since the last note, and a validation loss."""
-        train_loss = self.loss_sum / max(self.tokens, 1)
+        train_loss = self.loss_sum / max(self.n_targets, 1)
         self.notes.append((train_loss, val_loss, self.tokens_seen))
-        self.loss_sum, self.tokens = 0.0, 0
+        self.loss_sum, self.n_targets = 0.0, 0
         self.say(translate("Ep {epoch} (Step {step:06d}): Train loss {train:.3f}, Val loss {val:.3f}").format(
             epoch=self.step // self.steps_per_epoch + 1, step=self.step, train=train_loss, val=val_loss))
 
     def history(self):
         """The notes as three lists: training losses, validation losses, tokens seen."""
         return tuple([note[i] for note in self.notes] for i in range(3))
+
+
+# --- Checks ---
+
+
+def check_finite(what, value, step, inputs, tokenizer):
+    """Raise ValueError with the texts of the batch (B, T) unless a number is finite."""
+    if not isfinite(value):
+        texts = "\n".join(repr(tokenizer.decode(row[row != tokenizer.eot_token].tolist())) for row in inputs)
+        raise ValueError(f"the {what} at step {step} is {value}; the weights are those from before this step. Try a "
+                         f"lower learning rate or max_norm=1.0, and look at this batch's texts:\n{texts}")
 
 
 def check_batches(**loaders):
@@ -265,7 +280,7 @@ def check_counts(**counts):
         except TypeError:
             valid = False
         if not valid:
-            raise ValueError(f"{name} is {count!r}: want 1 or more, a whole number")
+            raise ValueError(f"{name} is {count!r}: expected 1 or more, a whole number")
 
 
 def check_schedule(scheduler):
@@ -274,5 +289,5 @@ def check_schedule(scheduler):
         if scheduler is not None:
             inspect.signature(scheduler.step).bind()
     except TypeError as error:
-        raise ValueError(f"{type(scheduler).__name__} wants a metric, or something else, in each step ({error}): take "
-                         "a schedule of steps, such as LinearLR") from error
+        raise ValueError(f"{type(scheduler).__name__} needs a metric, or something else, in each step ({error}): use a "
+                         "schedule of steps, such as LinearLR") from error

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from engine.generation import stream, whole_text
+from engine.generation import stream, text_pieces
 from gpt_download import END_OF_TEXT, load_tokenizer
 from scripts import saved_model
 from tutorial import MINIATURE_DIR, ROOT
@@ -52,7 +52,7 @@ def answer(question, model, tokenizer, temperature, top_p):
     """The model's answer as a generator of pieces of text. It ends at the end-of-text token, or when the context is
     full."""
     ids, limit = prompt_ids(question, model, tokenizer), model.pos_emb.num_embeddings
-    yield from whole_text(stream(model, ids, limit - len(ids), limit, temperature, top_p=top_p, eos_id=END_OF_TEXT),
+    yield from text_pieces(stream(model, ids, limit - len(ids), limit, temperature, top_p=top_p, eos_id=END_OF_TEXT),
                           tokenizer)
 
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from engine import distributed, trainer
 from engine.lora import add_lora, merge_lora
-from engine.precision import FORMATS, number_format
+from engine.precision import DTYPES, resolve_precision
 from gpt_download import load_gpt2, load_tokenizer
 from tutorial import MINIATURE_DIR, ROOT, instructions
 from tutorial.data_files import check_lengths, download_and_load_file
@@ -44,7 +44,7 @@ def parse_options():
     parser.add_argument("--batch-size", type=int, default=8, help="entries in a step, over all processes")
     parser.add_argument("--micro-batch-size", type=int, help="entries that a process computes at a time")
     parser.add_argument("--lora-rank", type=int, default=0, help="above 0, low-rank adapters alone are trained")
-    parser.add_argument("--precision", choices=("auto", *FORMATS), help="auto: the device's fastest number format; "
+    parser.add_argument("--precision", choices=("auto", *DTYPES), help="auto: the device's fastest dtype; "
                         "without it, what fits the model")
     parser.add_argument("--checkpoint-dir", help="a folder to save the training in and to go on from")
     parser.add_argument("--output-dir", default="build", help="the folder for gpt2-instruct.pt")
@@ -54,7 +54,7 @@ def parse_options():
     recipe = recipe_for(options.model, options.data_file, options.num_epochs, options.learning_rate, options.lora_rank)
     recipe["precision"] = options.precision or recipe["precision"]
     vars(options).update(recipe, data_file=options.data_file or ROOT / recipe["data_file"])
-    options.precision = number_format(options.precision, DEVICE)
+    options.precision = resolve_precision(options.precision, DEVICE)
     return options
 
 
@@ -126,7 +126,7 @@ def main():
     distributed.init_process_group(DEVICE)
     options, *run = distributed.broadcast([options, *run])  # on all machines the number format that rank 0 chose
     finetune(options, model, *run)
-    distributed.cleanup()
+    distributed.leave_and_exit()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from engine import fast, trainer
-from engine.distributed import cleanup, init_process_group
+from engine.distributed import init_process_group, leave_and_exit
 from previous_chapters import GPTModel
 from scripts import finetune
 from tests.small_models import cross_entropy_by_torch, instruction_batch, our_model
@@ -133,7 +133,7 @@ def leave_late():
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
         pass
-    cleanup()
+    leave_and_exit()
 
 
 def compare_gradients(how, rank, address):
@@ -161,4 +161,4 @@ def compare_gradients(how, rank, address):
     for (name, parameter), other in zip(model.named_parameters(), plain.parameters(), strict=True):
         grad = parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
         torch.testing.assert_close(grad, other.grad / 2, rtol=0, atol=1e-12, msg=name)
-    cleanup()
+    leave_and_exit()

@@ -8,6 +8,7 @@ from pickle import UnpicklingError
 import numpy as np
 import pytest
 import torch
+from torch.optim import lr_scheduler as schedules
 from torch.utils.data import DataLoader
 
 import engine.checkpoints
@@ -33,7 +34,8 @@ def test_a_killed_training_goes_on_and_ends_the_same(tmp_path):
                           ("renamed", "123"), (3, "123")]:
         assert run_until(moment, folder, result) == [-signal.SIGKILL], printed.read_text()
         assert {path.name for path in folder.glob("*.pt")} == {f"step-{5 * int(epoch)}.pt" for epoch in saved}, moment
-    assert run_until("never", folder, result) == [0] and f"Going on from {folder / 'step-15.pt'}" in printed.read_text()
+    assert run_until("never", folder, result) == [0]
+    assert f"Continuing from {folder / 'step-15.pt'}" in printed.read_text()
     assert equal(torch.load(result), torch.load(whole))
     assert sorted(path.name for path in folder.iterdir()) == ["step-15.pt", "step-20.pt"]
 
@@ -49,7 +51,7 @@ def saved_run(tmp_path):
         loader = DataLoader(list(zip(inputs, targets)), batch_size=batch_size, shuffle=True, generator=generator)
         rate = 5e-5 if optimizer == "other rate" else 1e-2
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.1)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.5, total_iters=total_iters)
+        schedule = schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=total_iters)
         history = train(model, loader, optimizer=optimizer, scheduler=schedule,
                         **{"epochs": 3, "checkpoint_dir": tmp_path / "run"} | changes)
         return model.state_dict(), history, generator.get_state()
@@ -66,7 +68,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(saved_run, capsy
     damage(folder / "step-12.pt")
     assert equal(again(), result)
     printed = capsys.readouterr().out
-    assert "step-12.pt is damaged" in printed and f"Going on from {folder / 'step-8.pt'}" in printed
+    assert "step-12.pt is damaged" in printed and f"Continuing from {folder / 'step-8.pt'}" in printed
     assert equal(again(), result), "a finished run only hands out its result"
 
 
@@ -77,7 +79,7 @@ def test_a_training_without_any_sound_checkpoint_begins_anew(saved_run, capsys):
     capsys.readouterr()
     assert equal(again(), result)
     printed = capsys.readouterr().out
-    assert printed.count("is damaged") == 2 and "Going on" not in printed
+    assert printed.count("is damaged") == 2 and "Continuing" not in printed
 
 
 def test_a_new_checkpoint_is_kept_beside_damaged_newer_ones(saved_run):
@@ -126,12 +128,44 @@ def test_a_folder_with_another_run_is_an_error(saved_run, changes, difference):
         again(**changes)
 
 
+def warm_up_and_decay(optimizer, steps=3, end=0.0):
+    parts = [schedules.LinearLR(optimizer, 0.1, 1.0, steps), schedules.LinearLR(optimizer, 1.0, end, 9)]
+    return schedules.SequentialLR(optimizer, parts, milestones=[steps])
+
+
+def chained(optimizer, gamma=0.9):
+    return schedules.ChainedScheduler([warm_up_and_decay(optimizer), schedules.ExponentialLR(optimizer, gamma)])
+
+
+def one_cycle(optimizer, **changes):
+    return schedules.OneCycleLR(optimizer, 1e-2, total_steps=20, **changes)
+
+
+@pytest.mark.parametrize("make_schedule, change, difference", [
+    (warm_up_and_decay, {"end": 0.5}, r"SequentialLR\[1\] LinearLR end_factor 0.5, was 0.0"),
+    (warm_up_and_decay, {"steps": 4}, r"SequentialLR milestones \[4\], was \[3\]; "
+     r"SequentialLR\[0\] LinearLR total_iters 4, was 3"),
+    (chained, {"gamma": 0.8}, r"ChainedScheduler\[1\] ExponentialLR gamma 0.8, was 0.9"),
+    (one_cycle, {"pct_start": 0.5}, "OneCycleLR schedule_phases .*")])
+def test_another_schedule_within_a_schedule_is_another_run(tmp_path, make_schedule, change, difference):
+    """Only what differs is named; the same schedule made again continues."""
+    def run(**changes):
+        model = float32_model()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        return train(model, optimizer=optimizer, scheduler=make_schedule(optimizer, **changes), checkpoint_dir=tmp_path)
+
+    history = run()
+    with pytest.raises(ValueError, match=rf"of another run \({difference}\): empty that folder or name"):
+        run(**change)
+    assert run() == history
+
+
 def test_another_size_of_micro_batches_may_go_on(saved_run, capsys):
     """It changes no result but by rounding and by what dropout draws, and may be what a smaller machine needs."""
     folder, again, (_, (losses, *_), _) = saved_run
     (folder / "step-12.pt").unlink()
     _, (other_losses, *_), _ = again(micro_batch_size=1)
-    assert f"Going on from {folder / 'step-8.pt'}" in capsys.readouterr().out
+    assert f"Continuing from {folder / 'step-8.pt'}" in capsys.readouterr().out
     assert other_losses[:3] == losses[:3] and other_losses == pytest.approx(losses, rel=1e-3)
     assert other_losses != losses
 
@@ -159,10 +193,9 @@ def test_numbers_of_other_libraries_are_saved_as_plain_ones(tmp_path, what, numb
 
 
 @pytest.mark.parametrize("make_schedule", [
-    lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, np.array([2, 6]), np.float64(0.1)),
-    lambda optimizer: torch.optim.lr_scheduler.ChainedScheduler([
-        torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 3),
-        torch.optim.lr_scheduler.ExponentialLR(optimizer, np.float32(0.9))])])
+    lambda optimizer: schedules.MultiStepLR(optimizer, np.array([2, 6]), np.float64(0.1)),
+    lambda optimizer: schedules.ChainedScheduler([
+        schedules.LinearLR(optimizer, 0.1, 1.0, 3), schedules.ExponentialLR(optimizer, np.float32(0.9))])])
 def test_numbers_of_another_precision_in_schedules_go_on_the_same(tmp_path, make_schedule):
     """NumPy rounds 32 bits times Python's number to 32 bits."""
     def run(folder, stop=None):
@@ -184,7 +217,7 @@ def test_the_same_call_goes_on_after_the_stop_button(tmp_path, capsys, after, ne
     """In the same process, with the very model, and the optimizer's cell run again or not."""
     def prepare(model):
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-        return {"optimizer": optimizer, "scheduler": torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 12),
+        return {"optimizer": optimizer, "scheduler": schedules.LinearLR(optimizer, 1.0, 0.0, 12),
                 "epochs": 3, "checkpoint_dir": tmp_path / "run", "checkpoint_minutes": 0}
 
     whole = float32_model()
@@ -202,7 +235,7 @@ def test_the_same_call_goes_on_after_the_stop_button(tmp_path, capsys, after, ne
     hook.remove()
     options = prepare(model) if new_optimizer else options
     assert train(model, **options) == expected
-    assert f"Going on from {tmp_path / 'run' / f'step-{after}.pt'}" in capsys.readouterr().out
+    assert f"Continuing from {tmp_path / 'run' / f'step-{after}.pt'}" in capsys.readouterr().out
     assert equal(dict(model.state_dict()), dict(whole.state_dict()))
     with pytest.raises(ValueError, match="num_epochs 4, was 3"):
         train(model, **(options | {"epochs": 4}))
@@ -278,7 +311,7 @@ def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_afte
         optimizer.register_step_pre_hook(lambda *args: {}["stopped"] if next(steps) == stop else None)
         history = train(model, loader, val_loader=val_loader, optimizer=optimizer, epochs=3, eval_freq=2,
                         checkpoint_dir=folder,
-                        scheduler=torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.5, total_iters=12),
+                        scheduler=schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=12),
                         checkpoint_minutes=0)
         return model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()
 
@@ -384,7 +417,7 @@ def test_a_loader_with_randomness_of_its_own_goes_on_the_same(tmp_path, loader, 
     assert equal(run_with(LOADERS[loader], None), whole), "the checkpoints change nothing"
 
 
-@pytest.mark.parametrize(("sampler", "what"), [(Counting, "order"), (Unseen, "order")])
+@pytest.mark.parametrize(("sampler", "what"), [(Counting, "batches"), (Unseen, "batches")])
 def test_a_loader_whose_randomness_can_not_be_saved_is_an_error(tmp_path, sampler, what):
     with pytest.raises(ValueError, match=f"the {what} of the training loader can't be repeated.*torch.Generator"):
         run_with(lambda: DataLoader(ITEMS, batch_size=2, sampler=sampler(8)), tmp_path)
@@ -462,8 +495,8 @@ def test_checkpoints_come_every_so_many_minutes(tmp_path, monkeypatch):
 
 
 def test_of_two_writers_of_one_folder_either_may_delete_an_old_checkpoint(tmp_path, monkeypatch):
-    there = engine.checkpoints.numbered
-    monkeypatch.setattr(engine.checkpoints, "numbered",
+    there = engine.checkpoints.checkpoints_in
+    monkeypatch.setattr(engine.checkpoints, "checkpoints_in",
                         lambda folder: [*there(folder), folder / "step-0.pt"])  # deleted by the other one meanwhile
     checkpoints = Checkpoints(tmp_path, [GPTModel(CFG)])
     for step in (1, 2, 3):
@@ -497,7 +530,7 @@ def test_a_checkpoint_runs_no_code(saved_run, tmp_path):
         def __reduce__(self):
             return (tmp_path / "pwned").touch, ()
 
-    torch.save({"run": Evil()}, folder / "step-12.pt")
+    torch.save({"description": Evil()}, folder / "step-12.pt")
     with pytest.raises(UnpicklingError, match="weights_only"):
         again()
     assert not (tmp_path / "pwned").exists()

@@ -43,7 +43,7 @@ def test_an_evaluation_waits_once_a_batch():
     expected = evaluate(batches, float32_model(), "cpu")
     with OtherDevice() as device:
         model = move(float32_model())
-        evaluate(batches, model, NAME)  # compares the packed loss with the plain one
+        evaluate(batches, model, NAME)  # compares the packed loss with the reference path
         device.waits.clear()
         assert evaluate(batches, model, NAME) == pytest.approx(expected)
     assert len(device.waits) == len(batches)
@@ -59,11 +59,11 @@ def test_a_generated_token_waits_once(options):
     expected = continued(float32_model())
     with OtherDevice() as device:
         model = move(float32_model())
-        continued(model)  # compares the cache with the plain form
+        continued(model)  # compares the cache with the reference path
         device.waits.clear()
         steps.clear()
         assert continued(model) == expected
-    # At the end of the last row a step finds that nothing goes on.
+    # At the end of the last row a step finds that no row continues.
     assert len(steps) <= len(device.waits) <= len(steps) + 1
 
 

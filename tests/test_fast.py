@@ -1,4 +1,4 @@
-"""Each fast form against the plain one, for whatever a model has become: changed, hooked, sharded, compiled."""
+"""Each fast path against the reference path, for whatever a model has become: changed, hooked, sharded, compiled."""
 
 import platform
 import subprocess
@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch.nn.modules import module as torch_modules
 
 import previous_chapters
-from engine import comparison, fast, layers
+from engine import comparison, fast, layers, memory
 from engine.fast import Packing, packed_loss
 from engine.generation import generate
-from engine.layers import FastLinear, fast_layers, freed_memory
+from engine.layers import FastLinear, fast_layers
 from engine.lora import add_lora
+from engine.memory import keep_freed_memory, lay_out_in_rows
 from previous_chapters import GPTModel, MultiHeadAttention, calc_loss_batch, causal_attention
 from tests import processes
 from tests.small_models import (
@@ -48,7 +49,7 @@ def test_batch_loss_and_gradients_equal_cross_entropy(float64, capsys, beginning
     (3 * expected).backward()
     for (name, parameter), other in zip(ours.named_parameters(), plain.parameters()):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=0, atol=1e-12, msg=name)
-    assert capsys.readouterr().out == "", "the packed form was taken"
+    assert capsys.readouterr().out == "", "the fast path was used"
 
 
 @pytest.mark.parametrize("beginning", [0, 3])
@@ -67,7 +68,7 @@ def test_positions_that_cannot_matter_are_not_computed(float64, masked, beginnin
     assert shapes == [(1, int(needed.sum()) - (len(inputs) - 1) * beginning,)] and needed.sum() < inputs.numel()
     torch.testing.assert_close(loss, cross_entropy_by_torch(model, inputs, targets), rtol=0, atol=1e-12)
     packing = Packing(inputs, needed)
-    logits = packing.run(model, causal_attention, packing.source[needed])
+    logits = packing.logits(model, causal_attention, packing.source[needed])
     torch.testing.assert_close(logits, model(inputs)[needed], rtol=0, atol=1e-12)
 
 
@@ -82,7 +83,7 @@ def test_with_dropout_rows_share_nothing_in_training():
     assert computed[1] == computed[0] - 2 * 3
 
 
-def test_dropout_is_as_strong_as_in_the_plain_form():
+def test_dropout_is_as_strong_as_in_the_reference_path():
     """The mean of many packed losses is that of many plain ones."""
     torch.manual_seed(0)
     model, batch = float32_model().train(), instruction_batch(0, beginning=3)
@@ -97,7 +98,7 @@ def test_dropout_is_as_strong_as_in_the_plain_form():
     assert means[0] == pytest.approx(means[1], abs=4 * sum(errors)) and errors[0] == pytest.approx(errors[1], rel=0.3)
 
 
-# --- Whatever a model has become: loss, every gradient and greedy ids are the plain form's ---
+# --- Whatever a model has become: loss, every gradient and greedy ids are the reference path's ---
 
 
 def gradients(model, loss):
@@ -106,7 +107,7 @@ def gradients(model, loss):
             for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def assert_equals_plain_form(model, plain):
+def assert_equals_reference_path(model, plain):
     """The loss and every gradient of a model against `F.cross_entropy` of another copy, and greedy ids against its
     plain loop."""
     for masked in (False, True):
@@ -300,15 +301,15 @@ def test_a_changed_model_is_computed_packed_where_that_is_the_same(float64, monk
     ours, plain = changed_models(FITTING[change], monkeypatch)
     inputs, _ = instruction_batch(0)
     assert not ours(inputs).allclose(our_model()(inputs))
-    assert_equals_plain_form(ours, plain)
+    assert_equals_reference_path(ours, plain)
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("change", NOT_FITTING)
 def test_a_model_that_packing_does_not_fit_is_computed_plainly_and_it_is_said(float64, monkeypatch, capsys, change):
-    assert_equals_plain_form(*changed_models(NOT_FITTING[change], monkeypatch))
+    assert_equals_reference_path(*changed_models(NOT_FITTING[change], monkeypatch))
     lines = capsys.readouterr().out.splitlines()
-    assert 1 <= len(lines) <= 2 and all("the plain form is taken, which is slower" in line for line in lines)
+    assert 1 <= len(lines) <= 2 and all("using the reference path, which is slower" in line for line in lines)
     assert lines[0].startswith("Loss and gradients: ")
 
 
@@ -316,18 +317,18 @@ def test_a_model_that_packing_does_not_fit_is_computed_plainly_and_it_is_said(fl
 def test_a_change_after_a_check_is_noticed(float64, monkeypatch, change):
     """The model was fine, trained and generated, and then a reader changes it."""
     ours, plain = our_model().train(), our_model().train()
-    assert_equals_plain_form(ours, plain)
+    assert_equals_reference_path(ours, plain)
     plain.train()
     for model in (ours, plain):
         NOT_FITTING[change](model, monkeypatch)
-    assert_equals_plain_form(ours, plain)
+    assert_equals_reference_path(ours, plain)
 
 
 @pytest.mark.parametrize(("change", "reason"), [
     ("own attention", "trf_blocks.0.att (OwnAttention) has a forward of its own"),
     ("a forward patched on one instance", "trf_blocks.1.ff (FeedForward) has another forward"),
     ("a backward hook", "trf_blocks.1 (TransformerBlock) has a hook"), ("a global hook", "all modules have a hook"),
-    ("another forward", "the fast one fails (TypeError: ")])
+    ("another forward", "the fast path fails (TypeError: ")])
 def test_the_reason_is_said_as_far_as_it_is_known(float64, monkeypatch, capsys, change, reason):
     model, _ = changed_models(NOT_FITTING[change], monkeypatch)
     for _ in range(3):
@@ -346,8 +347,8 @@ def test_an_edited_textbook_is_noticed(float64, monkeypatch, capsys):
     models = [namespace["GPTModel"](CFG) for _ in range(2)]
     for model in models:
         model.load_state_dict(our_model().state_dict())
-    assert_equals_plain_form(*models)
-    assert "the fast one gives something else" in capsys.readouterr().out
+    assert_equals_reference_path(*models)
+    assert "the fast path gives something else" in capsys.readouterr().out
 
 
 def windowed(width):
@@ -395,7 +396,7 @@ def test_attention_within_a_window_is_noticed_though_short_texts_do_not_show_it(
     models = [our_model() for _ in range(2)]
     for model in models:
         model.__class__ = Windowed
-    assert_equals_plain_form(*models)
+    assert_equals_reference_path(*models)
     rows = [list(range(3)), list(range(20))]
     assert generate(models[0], rows, 4, CONTEXT) == [continue_naively(models[1], row, 4, CONTEXT, None) for row in rows]
 
@@ -447,7 +448,7 @@ def test_linear_layers_of_a_patched_pytorch_are_noticed(monkeypatch):
     torch.testing.assert_close(loss, cross_entropy_by_torch(model, *instruction_batch(0)))
 
 
-def test_a_batch_in_which_nothing_counts_has_loss_zero_in_the_plain_form_too():
+def test_a_batch_in_which_nothing_counts_has_loss_zero_in_the_reference_path_too():
     model, (inputs, targets) = float32_model(), instruction_batch(0)
     model.trf_blocks[0].ff = LooksBack(model.trf_blocks[0].ff)
     loss = packed_loss(inputs, torch.full_like(targets, -100), model, "cpu")
@@ -497,7 +498,7 @@ class DropPath(torch.nn.Module):
     Noisy, lambda ff: torch.nn.Sequential(ff, torch.nn.AlphaDropout(0.3)),
     lambda ff: torch.nn.Sequential(ff, torch.nn.Dropout1d(0.3)), lambda ff: torch.nn.Sequential(ff, RowDropout(0.5)),
     lambda ff: DropPath(ff)])
-def test_noise_in_training_is_drawn_as_in_the_plain_form(float64, capsys, noise):
+def test_noise_in_training_is_drawn_as_in_the_reference_path(float64, capsys, noise):
     models = [our_model().train() for _ in range(2)]
     for model in models:
         model.trf_blocks[1].ff = noise(model.trf_blocks[1].ff)
@@ -506,9 +507,9 @@ def test_noise_in_training_is_drawn_as_in_the_plain_form(float64, capsys, noise)
         torch.manual_seed(3)
         loss = loss_of(*batch, model, "cpu")
         results.append((loss, gradients(model, loss), torch.get_rng_state()))
-    assert "the plain form is taken" in capsys.readouterr().out
+    assert "using the reference path" in capsys.readouterr().out
     torch.testing.assert_close(*results, rtol=0, atol=1e-12)
-    assert_equals_plain_form(*(model.eval() for model in models))
+    assert_equals_reference_path(*(model.eval() for model in models))
 
 
 def test_the_check_leaves_no_trace(float64):
@@ -552,7 +553,7 @@ def test_a_second_backward_pass_gives_the_same(float64):
 def test_another_negative_target_is_an_error(target):
     inputs, targets = instruction_batch(0)
     targets[1, 2] = target
-    with pytest.raises(ValueError, match=f"target {target}: want token ids, or -100"):
+    with pytest.raises(ValueError, match=f"target {target}: expected token ids, or -100"):
         packed_loss(inputs, targets, float32_model(), "cpu")
 
 
@@ -566,7 +567,7 @@ def test_parameters_that_share_memory_go_on_to_do_so():
     model = float32_model()
     model.out_head.weight = torch.nn.Parameter(model.tok_emb.weight.data)
     before = model.tok_emb.weight.data_ptr()
-    layers.own_memory(model)
+    lay_out_in_rows(model, copy_all=True)
     assert model.tok_emb.weight.data_ptr() == model.out_head.weight.data_ptr() != before
 
 
@@ -605,7 +606,7 @@ def test_the_loss_of_large_logits_does_not_overflow():
 def test_a_compiled_model_gives_the_same_and_can_be_saved(float64, tmp_path):
     model = our_model()
     compiled = torch.compile(model, backend="eager")
-    assert_equals_plain_form(compiled, our_model())
+    assert_equals_reference_path(compiled, our_model())
     save_model(compiled, CFG, tmp_path / "model.pt")
     again, _ = load_model(tmp_path / "model.pt")
     inputs, _ = instruction_batch(0)
@@ -689,7 +690,7 @@ def test_without_onednn_layers_stay_pytorchs(monkeypatch):
 
 RESIDENT = """
 import sys, torch
-from engine.layers import freed_memory
+from engine.memory import keep_freed_memory
 
 def resident():
     lines = dict(line.split(":") for line in open("/proc/self/status"))
@@ -700,9 +701,9 @@ def growth():
     torch.ones(25_000_000)
     return resident() - before
 
-with freed_memory() as keep_freed_memory:
+with keep_freed_memory() as start:
     print(growth())
-    keep_freed_memory()
+    start()
     before = resident()
     print(growth())
 print(resident() - before, growth())
@@ -719,7 +720,7 @@ def test_freed_memory_is_kept_from_the_call_to_the_end_of_the_block():
 
 def test_without_glibc_nothing_is_switched(monkeypatch):
     """macOS has no mallopt, and Windows not even a C library under that name."""
-    monkeypatch.setattr(layers.sys, "platform", "win32")
-    monkeypatch.setattr(layers.ctypes, "CDLL", None)
-    with freed_memory() as keep_freed_memory:
-        keep_freed_memory()
+    monkeypatch.setattr(memory.sys, "platform", "win32")
+    monkeypatch.setattr(memory.ctypes, "CDLL", None)
+    with keep_freed_memory() as start:
+        start()

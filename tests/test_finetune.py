@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from engine.lora import add_lora, merge_lora
-from engine.precision import number_format
+from engine.precision import resolve_precision
 from gpt_download import load_gpt2, load_tokenizer
 from previous_chapters import calc_loss_batch
 from scripts import finetune
@@ -185,7 +185,7 @@ def test_a_step_that_overflows_in_one_process_is_left_out_by_all_and_counted(run
     output = run(2, *options, "--max-steps", 2, change=processes.with_overflow)
     assert "step 000001 loss " in output and " norm inf " in output
     output += run(2, *options, "--max-steps", 3)
-    assert output.count("steps left out so far, since their float16 gradients overflowed: 1") == 2
+    assert output.count("steps skipped so far, because their float16 gradients overflowed: 1") == 2
     plain = Plain(FEW, 3, adamw, batch_size=4, left_out=[1])
     losses = [float(loss) for loss in re.findall(r"^step \d+ loss (\S+)", output, re.MULTILINE)]
     assert losses == pytest.approx([loss for _, loss, _, _ in plain.steps], rel=0.03)
@@ -284,7 +284,7 @@ def test_options_are_the_recipes_where_they_are_silent(monkeypatch):
     assert (silent.precision, silent.skip_bad_entries, silent.urls) == ("float32", False, ())
     assert (given.num_epochs, given.learning_rate, given.precision) == (3, 0.5, "bfloat16") and given.skip_bad_entries
     assert parse("--lora-rank", "4").learning_rate == 10 * MINIATURE["learning_rate"]
-    assert parse("--precision", "auto").precision == number_format("auto", "cpu")
+    assert parse("--precision", "auto").precision == resolve_precision("auto", "cpu")
     published = parse("--model", "gpt2-medium (355M)")
     assert published.learning_rate == 5e-5 and published.max_norm is None
     assert len(published.urls) == 2 and all(url.startswith("https://") for url in published.urls)

@@ -7,7 +7,7 @@ import torch
 from llms_from_scratch import ch05
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from engine.generation import generate, sample, stream, whole_text
+from engine.generation import generate, sample, stream, text_pieces
 from previous_chapters import GPTModel
 from tests.small_models import (
     CFG,
@@ -76,7 +76,7 @@ def test_rows_of_one_batch_stop_at_different_steps(float64):
     assert generate(model, PROMPTS, 20, CONTEXT, eos_id=eos_id) == expected
 
 
-def test_tensors_come_back_filled_up_with_end_of_text(float64):
+def test_tensors_come_back_padded_with_end_of_text(float64):
     model, prompts = our_model(), torch.tensor([[1, 2, 3], [7, 7, 7], [50, 4, 90]])
     free = generate(model, prompts, 12, CONTEXT)
     assert free.tolist() == generate(model, prompts.tolist(), 12, CONTEXT)
@@ -201,17 +201,17 @@ def test_a_stream_gives_each_token_at_once_and_can_be_closed():
 @pytest.mark.parametrize("text", ["plain words", "把这句话翻译成英文。", "a 👩‍👩‍👧‍👦 family", "naïve", ""])
 def test_streamed_text_comes_in_whole_characters(text, tokenizer):
     ids = tokenizer.encode(text)
-    pieces = list(whole_text(iter(ids), tokenizer))
+    pieces = list(text_pieces(iter(ids), tokenizer))
     assert "".join(pieces) == text and "" not in pieces and not any("\ufffd" in piece for piece in pieces)
     for n in range(len(ids)):  # an answer that was stopped in the middle of a character
-        assert "".join(whole_text(ids[:n], tokenizer)) == tokenizer.decode(ids[:n])
+        assert "".join(text_pieces(ids[:n], tokenizer)) == tokenizer.decode(ids[:n])
 
 
 @pytest.mark.parametrize("idx, changes, message", [
     ([[1]], {"context_size": 0}, "context_size is 0"), ([[1]], {"context_size": 25}, "context_size is 25"),
-    ([[1]], {"temperature": -0.1}, "temperature >= 0"), ([[1]], {"temperature": math.nan}, "temperature >= 0"),
-    ([[1]], {"max_new_tokens": -5}, "max_new_tokens is -5"), ([[1]], {"top_k": 0}, "top_k >= 1"),
-    ([[1]], {"top_p": 0.0}, "0 < top_p"), ([[1]], {"top_p": 1.1}, "top_p <= 1"),
+    ([[1]], {"temperature": -0.1}, "temperature is -0.1"), ([[1]], {"temperature": math.nan}, "temperature is nan"),
+    ([[1]], {"max_new_tokens": -5}, "max_new_tokens is -5"), ([[1]], {"top_k": 0}, "top_k is 0: expected 1 or more"),
+    ([[1]], {"top_p": 0.0}, "top_p is 0.0: expected more than 0"), ([[1]], {"top_p": 1.1}, "top_p is 1.1: .* most 1"),
     ([[1], []], {}, "an empty one"), (torch.zeros(2, 0, dtype=torch.long), {}, "an empty one"), ([], {}, "no prompt")])
 def test_generate_errors(idx, changes, message):
     with pytest.raises(ValueError, match=message):

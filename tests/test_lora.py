@@ -173,6 +173,6 @@ def test_adapters_added_twice_are_one_set(tmp_path):
 def test_a_rank_below_one_is_an_error(rank):
     model = float32_model()
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match=f"rank is {rank}: want 1 or more"):
+    with pytest.raises(ValueError, match=f"rank is {rank}: expected 1 or more"):
         add_lora(model, rank, ALPHA)
     assert equal(model.state_dict(), before) and len(trained(model)) == len(list(model.parameters()))

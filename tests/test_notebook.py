@@ -306,7 +306,7 @@ TRAINING = ("tokenize", "dataset-code", "check-lengths", "collate-code", "loader
     ({"DATA_FILE": CASES / "some_too_long.json"}, r"entries have more than the model's 256 tokens \(numbered from 0"),
     ({"START_FROM": "nowhere.pt"}, "No such file or directory: 'nowhere.pt'"),
     ({"START_FROM": {"emb_dim": 8, "n_heads": 2}}, "START_FROM=.*model.pt has another size: {.*'emb_dim': 8"),
-    ({"PRECISION": "half"}, "precision is 'half': want auto, float32, bfloat16, float16"),
+    ({"PRECISION": "half"}, "precision is 'half': expected auto, float32, bfloat16, float16"),
 ])
 def test_a_failing_cell_says_what_to_do(tmp_path, run_cells, environment, message):
     [(name, value)] = environment.items()
@@ -397,7 +397,7 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
     assert ("60 entries, JSON Lines, Alpaca's keys; outputs stripped of whitespace: 19; "
             "left out: 1 with an empty output (60)") in printed.out
     assert "test: 6 of 6 repeat a training question exactly" in printed.out
-    assert "Warning" not in printed.err and "findfont" not in printed.err and "Going on" not in printed.out
+    assert "Warning" not in printed.err and "findfont" not in printed.err and "Continuing" not in printed.out
     records = json.loads((tmp_path / "build/responses.json").read_text())
     assert len(records) == 6 and len({record.get("task") for record in records}) == 3
     assert [r["before"] for r in records] == generate_responses(load_model(start_from)[0], records, tokenizer, 40)
@@ -407,7 +407,7 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
     steps = []
     monkeypatch.setattr(torch.optim.AdamW, "step", steps.append)
     run_cells(namespace, *TRAINING, "answers-after")
-    assert f"Going on from {checkpoints / 'step-6.pt'}" in capsys.readouterr().out  # 51 entries, 8 a step
+    assert f"Continuing from {checkpoints / 'step-6.pt'}" in capsys.readouterr().out  # 51 entries, 8 a step
     assert json.loads((tmp_path / "build/responses.json").read_text()) == records and not steps
 
     with pytest.raises(ValueError, match=r"is of another run \(training data '\w+', was '\w+'; valid"):

@@ -1,4 +1,4 @@
-"""Matrix products in bfloat16 and float16: where they are chosen, what they change, and steps that are left out."""
+"""Matrix products in bfloat16 and float16: where they are chosen, what they change, and steps that are skipped."""
 
 import math
 from collections import Counter
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.fast import packed_loss
 from engine.layers import fast_layers
-from engine.precision import fastest_format, mixed_precision, number_format
+from engine.precision import fastest_precision, mixed_precision, resolve_precision
 from tests.small_models import (
     BATCHES,
     LAYERS,
@@ -25,7 +25,7 @@ from tests.small_models import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# --- Which format ---
+# --- Which dtype ---
 
 
 @pytest.mark.parametrize("can, expected", [
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     ({"neon": True}, "float32")])
 def test_bfloat16_on_a_cpu_that_multiplies_in_it(monkeypatch, can, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
-    assert fastest_format("cpu") == number_format("auto", torch.device("cpu")) == expected
-    assert fastest_format("mps") == "float32"
+    assert fastest_precision("cpu") == resolve_precision("auto", torch.device("cpu")) == expected
+    assert fastest_precision("mps") == "float32"
 
 
 @pytest.mark.parametrize("capability, expected", [((8, 0), "bfloat16"), ((7, 5), "float16"), ((6, 1), "float32")])
@@ -44,11 +44,11 @@ def test_float16_on_a_gpu_without_bfloat16(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported",
                         lambda including_emulation=True: including_emulation or capability >= (8, 0))
-    assert fastest_format("cuda") == expected
+    assert fastest_precision("cuda") == expected
 
 
 def test_another_name_is_an_error():
-    with pytest.raises(ValueError, match="precision is 'half': want auto, float32, bfloat16, float16"):
+    with pytest.raises(ValueError, match="precision is 'half': expected auto, float32, bfloat16, float16"):
         train(float32_model(), precision="half")
 
 
@@ -147,7 +147,7 @@ def overflow(model, steps):
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("max_norm", [None, 1.0])
-def test_a_step_that_overflows_is_left_out_and_counted(capsys, recwarn, fused, max_norm):
+def test_a_step_that_overflows_is_skipped_and_counted(capsys, recwarn, fused, max_norm):
     """The run ends as one whose loader never had these batches; the first is among them."""
     weights = []
     for loader, overflows in ((BATCHES, (0, 2)), ([BATCHES[1], BATCHES[3]], ())):
@@ -156,7 +156,7 @@ def test_a_step_that_overflows_is_left_out_and_counted(capsys, recwarn, fused, m
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
         train(model, loader, epochs=1, optimizer=optimizer, precision="float16", max_norm=max_norm)
         weights.append(model.state_dict())
-        said = "steps left out so far, since their float16 gradients overflowed: 2" in capsys.readouterr().out
+        said = "steps skipped so far, because their float16 gradients overflowed: 2" in capsys.readouterr().out
         assert said == bool(overflows)
     assert equal(*weights) and not recwarn.list
 
@@ -177,7 +177,7 @@ def test_gradients_that_no_scale_makes_finite_are_an_error():
 
 
 def test_a_stopped_run_goes_on_with_its_scale(tmp_path):
-    """Bit for bit, and the steps left out before are counted."""
+    """Bit for bit, and the steps skipped before are counted."""
     def run(folder, overflows=(), stop=None):
         model = float32_model()
         overflow(model, overflows)

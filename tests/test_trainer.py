@@ -106,7 +106,7 @@ def test_evaluating_keeps_mode_and_random_state(training):
 def test_a_loader_without_batches_can_not_be_evaluated():
     with pytest.raises(ValueError, match="the data loader has no batches"):
         evaluate(empty_loader(), GPTModel(CFG), "cpu")
-    with pytest.raises(ValueError, match="num_batches is 0: want 1 or more"):
+    with pytest.raises(ValueError, match="num_batches is 0: expected 1 or more"):
         evaluate(BATCHES, GPTModel(CFG), "cpu", num_batches=0)
 
 
@@ -201,7 +201,7 @@ def test_a_part_in_which_nothing_counts_is_no_error():
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_parts_of_no_rows_are_an_error(size):
-    with pytest.raises(ValueError, match=f"micro_batch_size is {size}: want 1 or more"):
+    with pytest.raises(ValueError, match=f"micro_batch_size is {size}: expected 1 or more"):
         train(float32_model(), micro_batch_size=size)
 
 
@@ -223,15 +223,19 @@ def empty_loader():
 @pytest.mark.parametrize("changes, message", [
     ({"loader": empty_loader()}, "the training loader has no batches"),
     ({"val_loader": empty_loader()}, "the validation loader has no batches"),
-    ({"eval_freq": 0}, "eval_freq is 0: want 1 or more"), ({"eval_iter": 0}, "eval_iter is 0: want 1 or more"),
-    ({"epochs": 0}, "num_epochs is 0: want 1 or more"), ({"epochs": -1}, "num_epochs is -1: want 1 or more"),
-    ({"max_steps": 0}, "max_steps is 0: want 1 or more"), ({"max_steps": -3}, "max_steps is -3: want 1 or more"),
-    ({"micro_batch_size": 0}, "micro_batch_size is 0: want 1 or more"),
-    ({"epochs": 1.5}, "num_epochs is 1.5: want 1 or more, a whole number"), ({"epochs": 3.0}, "num_epochs is 3.0: "),
-    ({"epochs": "3"}, "num_epochs is '3': want 1 or more"), ({"epochs": torch.tensor(2.5)}, "num_epochs is tensor.2.5"),
-    ({"max_steps": float("inf")}, "max_steps is inf: want"), ({"eval_iter": np.float64(0.5)}, "eval_iter is .*: want"),
-    ({"max_norm": 0}, "max_norm is 0: want more than 0, or None"), ({"max_norm": -1.0}, "max_norm is -1.0: want more"),
-    ({"max_norm": float("nan")}, "max_norm is nan: want more than 0")])
+    ({"eval_freq": 0}, "eval_freq is 0: expected 1 or more"), ({"eval_iter": 0}, "eval_iter is 0: expected 1 or more"),
+    ({"epochs": 0}, "num_epochs is 0: expected 1 or more"), ({"epochs": -1}, "num_epochs is -1: expected 1 or more"),
+    ({"max_steps": 0}, "max_steps is 0: expected 1 or more"),
+    ({"max_steps": -3}, "max_steps is -3: expected 1 or more"),
+    ({"micro_batch_size": 0}, "micro_batch_size is 0: expected 1 or more"),
+    ({"epochs": 1.5}, "num_epochs is 1.5: expected 1 or more, a whole number"),
+    ({"epochs": 3.0}, "num_epochs is 3.0: "), ({"epochs": "3"}, "num_epochs is '3': expected 1 or more"),
+    ({"epochs": torch.tensor(2.5)}, "num_epochs is tensor.2.5"),
+    ({"max_steps": float("inf")}, "max_steps is inf: expected"),
+    ({"eval_iter": np.float64(0.5)}, "eval_iter is .*: expected"),
+    ({"max_norm": 0}, "max_norm is 0: expected more than 0, or None"),
+    ({"max_norm": -1.0}, "max_norm is -1.0: expected more"),
+    ({"max_norm": float("nan")}, "max_norm is nan: expected more than 0")])
 def test_a_training_that_can_note_nothing_does_not_begin(changes, message):
     model = float32_model()
     with pytest.raises(ValueError, match=message):
@@ -255,10 +259,10 @@ class ByEpoch:
 
 
 @pytest.mark.parametrize("kind", [torch.optim.lr_scheduler.ReduceLROnPlateau, ByEpoch])
-def test_a_schedule_that_wants_a_metric_is_an_error(kind):
+def test_a_schedule_that_needs_a_metric_is_an_error(kind):
     model = float32_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    with pytest.raises(ValueError, match=f"{kind.__name__} wants a metric.*LinearLR"):
+    with pytest.raises(ValueError, match=f"{kind.__name__} needs a metric.*LinearLR"):
         train(model, optimizer=optimizer, scheduler=kind(optimizer))
     assert equal(dict(model.state_dict()), dict(float32_model().state_dict()))
 

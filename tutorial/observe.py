@@ -13,7 +13,7 @@ from statistics import mean
 import torch
 from IPython.display import Markdown, display
 
-from engine.generation import evaluation_mode
+from engine.models import evaluation_mode
 from previous_chapters import causal_attention
 from tutorial import ROOT
 from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable, label
