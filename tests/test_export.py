@@ -193,8 +193,8 @@ def test_a_folder_with_another_models_files_is_refused(tmp_path, error_of_export
     for one in (name, "config.json", "README.md"):
         (folder / one).write_text("theirs")
     error = error_of_export(tmp_path / "model.pt", folder)
-    assert error == (f"can't write {folder}: it holds files of another model, which would be mixed up with this one: "
-                     f"{name}. Move them away, or name another folder")
+    assert error == (f"can't write {folder}: {folder} holds files of another model, which would be mixed up with this "
+                     f"one: {name}. Move them away, or name another folder")
     assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
         (name, "config.json", "README.md"), "theirs")
 
