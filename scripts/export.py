@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gpt_download import END_OF_TEXT, TOKENIZER_SHA256, tensor_shapes
+from gpt_download import END_OF_TEXT, tensor_shapes
 from previous_chapters import openai_names
 from scripts import saved_model
 from tutorial import MINIATURE_DIR
@@ -21,6 +21,7 @@ from tutorial.instructions import format_prompt
 from weights.files import atomic_write
 from weights.huggingface import write_model
 from weights.sizes import openai_settings
+from weights.tokenizer import TOKENIZER_SHA256
 
 CARD = """---
 library_name: transformers
