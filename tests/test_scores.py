@@ -8,7 +8,8 @@ import mistune
 import pytest
 
 from tutorial import ROOT
-from tutorial.scores import count_known, count_right, exact_match, markdown_table, score_table, token_f1, words
+from tutorial.scores import count_known, count_right, exact_match, score_table, token_f1, words
+from tutorial.tables import markdown_table
 
 ENTRY = {"instruction": "Name a colour.", "input": "", "output": "Blue."}
 
