@@ -92,8 +92,8 @@ def web_page(folder, name=NOTEBOOK.name, language="en"):
     """The HTML that `make run` makes of an executed notebook."""
     import nbformat  # only for the tests that ask for it: importing it takes a while
 
-    from tutorial.page.html import page
-    return page(nbformat.read(folder / name, as_version=4), language, [language], "", [], False, "..", "")
+    from tutorial.page.html import Site, page
+    return page(nbformat.read(folder / name, as_version=4), language, Site([language]))
 
 
 def nbconvert(*arguments, **how):
