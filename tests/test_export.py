@@ -112,7 +112,7 @@ def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer):
     text = theirs.apply_chat_template(with_system, tokenize=False, add_generation_prompt=True)
     assert text == format_prompt({"instruction": "Be brief.\n\nPlural of horse?", "input": ""})
     for conversation in (with_system + answered, with_system[::-1], [*asked, {"role": "tool", "content": "a"}]):
-        with pytest.raises(Exception, match="want one question"):
+        with pytest.raises(Exception, match="expected one question"):
             theirs.apply_chat_template(conversation, tokenize=False)
 
 
