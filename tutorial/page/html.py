@@ -177,11 +177,13 @@ def set_margin_notes(main):
 
 
 def set_glossary_notes(soup, main):
-    """Attach the glossary's meanings as notes to the first use of each term in every section."""
+    """Attach the glossary's meanings as notes to the first use of each term in every section. One Chinese character is
+    a term only where it is alone; elsewhere it is part of a word."""
     meanings = glossary_meanings(main)
     if not meanings:
         return
-    longest_first = "|".join(sorted(map(re.escape, meanings), key=len, reverse=True))
+    longest_first = "|".join(rf"(?<!{CJK}){name}(?!{CJK})" if re.fullmatch(CJK, name) else re.escape(name)
+                             for name in sorted(meanings, key=len, reverse=True))
     # A term or its plural with -s. Latin letters may not touch it; around Chinese terms there are no blanks.
     names = re.compile(rf"(?<![A-Za-z])({longest_first})(?:s?(?![A-Za-z]))", re.IGNORECASE)
     seen, number = set(), 0
