@@ -90,8 +90,8 @@ def reject(record):
 
 
 def build_entry(parts):
-    r"""An entry with its three texts, stripped and with the line ends \n, and a list of what was changed. Raises
-    BadEntry for a part that isn't text, and for an instruction or an output without content."""
+    r"""An entry with its three texts, whose lines end with \n, and a list of what was changed. Raises BadEntry for a
+    part that isn't text, and for an instruction or an output without content."""
     systems = [to_text(value, "a system message") for value in parts.systems]
     instruction = required_text(parts.instruction, "an instruction")
     contexts = [to_text(value, "an input") for value in parts.contexts]
