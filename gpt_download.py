@@ -1,13 +1,12 @@
 """The weight loader: which files a GPT-2 has, where they come from and what they hold; `load_gpt2` makes the model.
 
 A model folder, such as gpt2/124M, holds six files: `hparams.json` (the sizes), `encoder.json` and `vocab.bpe` (the
-tokenizer), and a TensorFlow V2 checkpoint: `checkpoint` (its name), `model.ckpt.index` (which tensor lies where) and
-`model.ckpt.data-00000-of-00001` (the tensors' bytes, one after another). The data file is mapped into memory, so that
-opening 6 GB takes no time and no copy.
+tokenizer), and a TensorFlow V2 checkpoint: `checkpoint` (its name), `model.ckpt.index` (where each tensor is stored)
+and `model.ckpt.data-00000-of-00001` (the tensors' bytes, one after another). The data file is mapped into memory. The
+first load verifies its checksums; after that, a 6 GB model opens instantly, without a copy.
 
 Folders in Hugging Face's format, with `model.safetensors` and `config.json`, are read as well. Whatever is wrong with
-a folder's files, or with a download, is reported as `CheckpointError`. `weights/` knows how to download, and how each
-format is read.
+a folder's files, or with a download, is reported as `CheckpointError`. Downloading and parsing are in `weights/`.
 """
 
 import json
@@ -18,17 +17,17 @@ import numpy as np
 
 from previous_chapters import load_weights_into_gpt, mismatch
 from weights import huggingface
+from weights.errors import CheckpointError, SourceError
 from weights.saved import empty_model
 from weights.sizes import MODELS, OPENAI_SIZES, gpt_config, openai_settings
-from weights.tf_checkpoint import map_tensors, read_with_tensorflow
-from weights.tokenizer import END_OF_TEXT, TOKENIZER_SHA256, load_tokenizer  # noqa: F401  offered here, too
-from weights.transfer import CheckpointError, SourceError, download_file
+from weights.tf_checkpoint import map_tensors
+from weights.tokenizer import END_OF_TEXT, load_tokenizer  # noqa: F401  for callers: a model comes with its tokenizer
+from weights.transfer import download_file
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 MIRROR = "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2"  # the same files, kept for the book's readers
 FILES = ("hparams.json", "encoder.json", "vocab.bpe", "checkpoint", "model.ckpt.index",
          "model.ckpt.data-00000-of-00001")
-READERS = {"memmap": map_tensors, "tensorflow": read_with_tensorflow}
 # Far above any GPT-2's: a file with larger numbers is damaged, or something else.
 HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**4, "n_layer": 10**3}
 
@@ -52,18 +51,24 @@ def download_missing(model_size, model_dir):
             raise CheckpointError(f"{model_dir / name} is missing, and {model_size!r} is none of OpenAI's sizes "
                                   f"{', '.join(OPENAI_SIZES)}, so it can't be downloaded. (In Hugging Face's format a "
                                   f"folder has the files {', '.join(huggingface.FILES)}.)")
-        for source in list(sources):
-            try:
-                download_file(f"{source.rstrip('/')}/{model_size}/{name}", model_dir / name)
-                print(f"{name} came from {source}")
-                break
-            except SourceError as error:
-                print(error)
-                sources.remove(source)  # so that it isn't asked for the other files
-        else:
+        if not download_from_any(sources, model_size, model_dir / name):
             print(f"Falling back to {OPENAI_SIZES[model_size]} on Hugging Face")
             huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
             return
+
+
+def download_from_any(sources, model_size, path):
+    """Download a file from the first of the `sources` that has it: whether any had it. Sources that fail are removed
+    from the list, so that they aren't asked for the next file."""
+    while sources:
+        try:
+            download_file(f"{sources[0].rstrip('/')}/{model_size}/{path.name}", path)
+            print(f"{path.name} came from {sources[0]}")
+            return True
+        except SourceError as error:
+            print(error)
+            del sources[0]
+    return False
 
 
 # --- The sizes ---
@@ -92,52 +97,45 @@ def load_settings(model_dir):
 
 def is_huggingface(model_dir):
     """Whether a folder is in Hugging Face's format rather than in OpenAI's."""
-    has = {name: Path(model_dir, name).exists() for name in ("hparams.json", "config.json", huggingface.WEIGHTS)}
-    return has[huggingface.WEIGHTS] or (has["config.json"] and not has["hparams.json"])
+    weights, theirs, ours = (Path(model_dir, name).exists()
+                             for name in (huggingface.WEIGHTS, "config.json", "hparams.json"))
+    return weights or (theirs and not ours)
 
 
 # --- The weights ---
 
 
 def tensor_shapes(settings):
-    """The tensors of OpenAI's checkpoint of a GPT-2 of these sizes: {name, without "model/" before it: shape}."""
+    """The tensors in OpenAI's checkpoint of a GPT-2 of these sizes: {name without "model/": shape}."""
     V, T, D = settings["n_vocab"], settings["n_ctx"], settings["n_embd"]
     shapes = {"wte": (V, D), "wpe": (T, D), "ln_f/g": (D,), "ln_f/b": (D,)}
     for i in range(settings["n_layer"]):
         for layer, d_in, d_out in (("attn/c_attn", D, 3 * D), ("attn/c_proj", D, D), ("mlp/c_fc", D, 4 * D),
                                    ("mlp/c_proj", 4 * D, D)):
-            # Linear layers are stored as convolutions of width 1, that first dimension included.
+            # Linear layers are stored as convolutions of width 1, which is their matrices' first dimension.
             shapes |= {f"h{i}/{layer}/w": (1, d_in, d_out), f"h{i}/{layer}/b": (d_out,)}
         for norm in ("ln_1", "ln_2"):
             shapes |= {f"h{i}/{norm}/g": (D,), f"h{i}/{norm}/b": (D,)}
     return shapes
 
 
-def load_gpt2_params_from_tf_ckpt(ckpt_path, settings, reader="memmap"):
+def load_gpt2_params_from_tf_ckpt(ckpt_path, settings):
     """A checkpoint's weights as float32 arrays in the nested dictionary that `load_weights_into_gpt` takes.
 
     {"wte": (n_vocab, D), "wpe": (n_ctx, D), "g": (D,), "b": (D,),
      "blocks": [{"attn": {"c_attn": {"w": (D, 3D), "b": (3D,)}, "c_proj": ...}, "mlp": {"c_fc": ..., "c_proj": ...},
                  "ln_1": {"g": (D,), "b": (D,)}, "ln_2": ...}, ...]}, with the arrays' shapes, where D is n_embd.
 
-    `reader` is "memmap", whose float32 arrays are views of the mapped file, or "tensorflow", the independent one.
-    Float16 tensors are converted. Raises ValueError for another reader, and CheckpointError when the files are damaged
-    or don't hold the tensors of a GPT-2 with these `settings`.
+    Float32 tensors are views of the mapped file; float16 tensors are converted. Raises CheckpointError when the files
+    are damaged or don't hold the tensors of a GPT-2 with these `settings`.
     """
-    check_reader(reader)
-    tensors = {name.removeprefix("model/"): array for name, array in READERS[reader](ckpt_path).items()}
+    tensors = {name.removeprefix("model/"): array for name, array in map_tensors(ckpt_path).items()}
     return to_params(tensors, settings, ckpt_path)
 
 
-def check_reader(reader):
-    """Raise ValueError unless it is one of READERS."""
-    if reader not in READERS:
-        raise ValueError(f"reader is {reader!r}: want {' or '.join(READERS)}")
-
-
 def to_params(tensors, settings, path):
-    """Tensors by their names in `tensor_shapes` as that nested dictionary of float32 arrays. Raises CheckpointError,
-    which names the `path` they came from, unless they are the tensors of a GPT-2 with these `settings`."""
+    """Tensors, {name as in `tensor_shapes`: array}, as that nested dictionary of float32 arrays. Raises
+    CheckpointError, which names the `path` they came from, unless they are a GPT-2's with these `settings`."""
     if wrong := mismatch(tensors, tensor_shapes(settings)):
         raise CheckpointError(f"{path} {wrong}: is it of another model than the settings beside it? Delete the file "
                               "that is wrong")
@@ -151,25 +149,26 @@ def nest_params(tensors, n_layer):
     params = {"blocks": [{} for _ in range(n_layer)]}
     for name, array in tensors.items():
         *path, last = name.removeprefix("ln_f/").split("/")  # such as h0, attn, c_attn and w; or wte alone
-        place = params["blocks"][int(path.pop(0)[1:])] if path else params
+        place = params
+        if path:
+            block_number = int(path.pop(0).removeprefix("h"))
+            place = params["blocks"][block_number]
         for key in path:
             place = place.setdefault(key, {})
         place[last] = array[0] if array.ndim == 3 else array
     return params
 
 
-def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
+def download_and_load_gpt2(model_size, models_dir):
     """The sizes and weights of a model: (settings, params).
 
-    The model lies in the folder `models_dir`/`model_size`, in OpenAI's or Hugging Face's format. If `model_size` is one
-    of OpenAI's (124M, 355M, 774M, 1558M), missing files are downloaded first; when all are there, no network is used.
+    The model's folder is `models_dir`/`model_size`, in OpenAI's or Hugging Face's format. If `model_size` is one of
+    OpenAI's (124M, 355M, 774M, 1558M), missing files are downloaded first; when all are there, no network is used.
     `hf:<owner>/<name>` downloads a repository of Hugging Face's hub into the cache of `huggingface_hub`.
 
-    `settings` is what `load_settings` returns; `params` and `reader`, for OpenAI's format, are those of
-    `load_gpt2_params_from_tf_ckpt`. Raises ValueError for an unknown reader, and CheckpointError for anything wrong
-    with the files or the download.
+    `settings` is what `load_settings` returns, `params` what `load_gpt2_params_from_tf_ckpt` returns. Raises
+    CheckpointError for anything wrong with the files or the download.
     """
-    check_reader(reader)
     if model_size.startswith("hf:"):
         model_dir = huggingface.download_from_hub(model_size.removeprefix("hf:"))
     else:
@@ -177,16 +176,16 @@ def download_and_load_gpt2(model_size, models_dir, reader="memmap"):
     try:
         if not is_huggingface(model_dir):
             download_missing(model_size, model_dir)
-        elif model_size in OPENAI_SIZES and huggingface.missing_files(model_dir):
+        elif model_size in OPENAI_SIZES and huggingface.missing_files(model_dir):  # a download that was interrupted
             huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
         settings = load_settings(model_dir)
-        if is_huggingface(model_dir):
+        if is_huggingface(model_dir):  # asked again, since download_missing may have fallen back to Hugging Face
             tensors = huggingface.map_tensors(model_dir, tensor_shapes(settings))
             return settings, to_params(tensors, settings, model_dir / huggingface.WEIGHTS)
         named = (model_dir / "checkpoint").read_text(errors="replace")
         if not named.startswith('model_checkpoint_path: "model.ckpt"\n'):
             raise CheckpointError(f"{model_dir / 'checkpoint'} doesn't name model.ckpt: delete it to download it again")
-        return settings, load_gpt2_params_from_tf_ckpt(model_dir / "model.ckpt", settings, reader)
+        return settings, load_gpt2_params_from_tf_ckpt(model_dir / "model.ckpt", settings)
     except OSError as error:
         raise CheckpointError(f"can't read the files in {model_dir}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Programs for after the tutorial, one file each; here, what several of them use."""
+"""Programs for after the tutorial, one file each. Here is what several of them use."""
 
 import sys
 
@@ -6,7 +6,7 @@ import sys
 def saved_model(path):
     """The model in a file that `save_model` wrote, and its config: (model, config). Ends the program with one sentence
     if there is no such file, or if it is something else."""
-    from weights.saved import load_model  # only here: translate.py, which is in this package, needs no PyTorch
+    from weights.saved import load_model  # only here: translate.py, in this package, needs no PyTorch
     try:
         return load_model(path)
     except FileNotFoundError:

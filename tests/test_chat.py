@@ -135,7 +135,7 @@ def test_the_terminal_draws_with_temperature_and_top_p(talk_to, mini):
 
 def test_a_line_that_is_no_question_and_no_setting_is_explained(talk_to, mini):
     chat = talk_to(mini.path)
-    assert "want /temperature or /top_p" in ask(chat, "/help")
+    assert "expected /temperature or /top_p" in ask(chat, "/help")
     assert "temperature is 0.0" in ask(chat, "/temperature warm")
     assert "an empty question" in ask(chat, "")
     assert "too long" in ask(chat, TOO_LONG)

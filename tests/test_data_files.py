@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tutorial import ROOT
-from tutorial.data_files import check_lengths, load_entries, shorten
+from tutorial.data_files import check_lengths, load_entries
 from tutorial.instructions import InstructionDataset, custom_collate_fn
+from tutorial.messages import shorten
 from tutorial.scores import count_known, score_table
 
 CASES = ROOT / "tests/cases"

@@ -112,7 +112,7 @@ def test_the_chat_template_is_our_prompt(exported, prompts, tokenizer):
     text = theirs.apply_chat_template(with_system, tokenize=False, add_generation_prompt=True)
     assert text == format_prompt({"instruction": "Be brief.\n\nPlural of horse?", "input": ""})
     for conversation in (with_system + answered, with_system[::-1], [*asked, {"role": "tool", "content": "a"}]):
-        with pytest.raises(Exception, match="want one question"):
+        with pytest.raises(Exception, match="expected one question"):
             theirs.apply_chat_template(conversation, tokenize=False)
 
 
@@ -193,8 +193,8 @@ def test_a_folder_with_another_models_files_is_refused(tmp_path, error_of_export
     for one in (name, "config.json", "README.md"):
         (folder / one).write_text("theirs")
     error = error_of_export(tmp_path / "model.pt", folder)
-    assert error == (f"can't write {folder}: it holds files of another model, which would be mixed up with this one: "
-                     f"{name}. Move them away, or name another folder")
+    assert error == (f"can't write {folder}: {folder} holds files of another model, which would be mixed up with this "
+                     f"one: {name}. Move them away, or name another folder")
     assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
         (name, "config.json", "README.md"), "theirs")
 

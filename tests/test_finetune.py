@@ -269,7 +269,7 @@ def test_a_batch_that_can_not_be_divided_is_an_error(monkeypatch):
 
 
 def test_too_few_entries_are_an_error(few, monkeypatch):
-    with pytest.raises(ValueError, match="60 entries are too few: want 64 for training"):
+    with pytest.raises(ValueError, match="60 entries are too few: expected 64 for training"):
         read(monkeypatch, "--data-file", few, "--batch-size", 64)
 
 

@@ -18,8 +18,8 @@ from previous_chapters import GPTModel, flatten_params, load_weights_into_gpt
 from tests.helpers import TINY, load, tokenizer_source, transformers_state, truncate
 from tutorial import ROOT
 from weights import huggingface
+from weights.errors import CheckpointError
 from weights.sizes import gpt_config
-from weights.transfer import CheckpointError
 
 
 def published_folder(folder, model):

@@ -171,7 +171,7 @@ def test_a_part_of_ones_own_leaves_its_share_to_training(own_test, own_validatio
 
 @pytest.mark.parametrize("number, batch_size", [(0, 1), (1, 8), (9, 8), (9, 7), (60, 64)])
 def test_too_few_entries_to_split(number, batch_size):
-    with pytest.raises(ValueError, match=f"{number} entries are too few: want {batch_size} for training, and"):
+    with pytest.raises(ValueError, match=f"{number} entries are too few: expected {batch_size} for training, and"):
         split([entry()] * number, batch_size)
 
 
@@ -298,10 +298,10 @@ TRAINING = ("tokenize", "dataset-code", "check-lengths", "collate-code", "loader
 
 
 @pytest.mark.parametrize("environment, message", [
-    ({"CHOOSE_MODEL": "gpt3"}, "CHOOSE_MODEL is 'gpt3': want gpt2-mini"),
-    ({"NUM_EPOCHS": "many"}, "the environment variable NUM_EPOCHS is 'many': want a whole number"),
+    ({"CHOOSE_MODEL": "gpt3"}, "unknown model 'gpt3': expected gpt2-mini"),
+    ({"NUM_EPOCHS": "many"}, "the environment variable NUM_EPOCHS is 'many': expected a whole number"),
     ({"DATA_FILE": "nowhere.json"}, "nowhere.json does not exist, and no url is known"),
-    ({"DATA_FILE": [entry()] * 9}, "9 entries are too few: want 8 for training"),
+    ({"DATA_FILE": [entry()] * 9}, "9 entries are too few: expected 8 for training"),
     ({"MODELS_DIR": "empty"}, "hparams.json is missing, and '7M' is none of OpenAI's sizes"),
     ({"DATA_FILE": CASES / "some_too_long.json"}, r"entries have more than the model's 256 tokens \(numbered from 0"),
     ({"START_FROM": "nowhere.pt"}, "No such file or directory: 'nowhere.pt'"),

@@ -64,7 +64,7 @@ def test_a_file_is_continued_in_another_process(tmp_path):
     save_model(model, config, tmp_path / "model.pt")
     ids = load_tokenizer(MINIATURE_DIR).encode_ordinary("The plural form that goes with glass is")
     expected = generate(model, torch.tensor([ids]), 3, config["context_length"], eos_id=50256)[0, len(ids):].tolist()
-    assert observe.continued_elsewhere(tmp_path / "model.pt", ids, 3) == expected != []
+    assert observe.continue_in_new_process(tmp_path / "model.pt", ids, 3) == expected != []
 
 
 def test_probabilities_of_an_answer_are_those_of_transformers():
@@ -120,3 +120,12 @@ def test_source_is_shown_as_it_stands(monkeypatch):
     monkeypatch.setattr(observe, "display", lambda markdown: shown.append(markdown.data))
     observe.show_source(LetterTokenizer, custom_collate_fn)
     assert shown[0].startswith("```python\nclass LetterTokenizer:") and "def custom_collate_fn(batch" in shown[0]
+
+
+def test_only_in_long_lines_of_source_comments_move_to_the_left(monkeypatch):
+    shown, line = [], "    x = '#   #'" + " " * 60 + "# (B, T)"
+    monkeypatch.setattr(observe, "display", lambda markdown: shown.append(markdown.data))
+    source = [line, line.replace("x", "y" * 9), f"    # {'x' * 90}"]
+    monkeypatch.setattr(observe.inspect, "getsource", lambda thing: "\n".join(source))
+    observe.show_source(None)
+    assert shown[0].split("\n")[1:-1] == [line, f"    {'y' * 9} = '#   #'  # (B, T)", source[2]]

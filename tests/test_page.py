@@ -507,12 +507,12 @@ def test_links_of_the_chinese_edition_point_at_the_same_files(notebook):
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
         cell.source = cell.source.replace("](previous_chapters.py", "](../previous_chapters.py")
-    text = html.page(notebook, "zh", ["zh"], "", [], False, "https://example.org/files", "")
+    text = html.page(notebook, "zh", html.Site(["zh"], source="https://example.org/files"))
     assert 'href="https://example.org/files/previous_chapters.py"' in text and "../" not in text
 
 
 def test_what_the_template_makes_of_a_notebook(notebook):
-    text = html.page(notebook, "en", ["en"], "", [], False, "https://example.org/files", "")
+    text = html.page(notebook, "en", html.Site(["en"], source="https://example.org/files"))
     soup = html.BeautifulSoup(text, "html.parser")
     assert soup.find("a", string="the textbook")["href"] == "https://example.org/files/previous_chapters.py"
     assert soup.find("a", string="this")["href"] == "#2.-Second"
@@ -529,7 +529,7 @@ def test_what_the_template_makes_of_a_notebook(notebook):
 def test_after_another_models_run_the_page_says_so_and_keeps_its_pictures(notebook, site, open_page, tmp_path):
     words, merges = ["put", "this"], models.merges()
     other = shutil.copytree(site, tmp_path / "site") / "index.html"
-    other.write_text(html.page(notebook, "en", ["en"], merges, words, True, "..", ""), encoding="utf-8")
+    other.write_text(html.page(notebook, "en", html.Site(["en"], merges, words, other=True)), encoding="utf-8")
     page = open_page(other.as_uri())
     expect(figure(page, "ask")).to_contain_text("This demonstration is the miniature’s")
     for name in ("token", "attention"):
@@ -550,7 +550,7 @@ def test_live_data_has_a_figure_of_the_page_and_its_keys():
     assert live("batch", {"texts": []}) == {"application/vnd.gpt2-tutorial+json": {"figure": "batch", "texts": []}}
     with pytest.raises(ValueError, match="no figure 'map', only ask"):
         live("map", {})
-    with pytest.raises(ValueError, match=r"wants \['ids', 'prompt'\], not \['prompt'\]"):
+    with pytest.raises(ValueError, match=r"expects \['ids', 'prompt'\], not \['prompt'\]"):
         live("token", {"prompt": ""})
 
 

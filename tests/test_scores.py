@@ -8,13 +8,14 @@ import mistune
 import pytest
 
 from tutorial import ROOT
-from tutorial.scores import count_known, count_right, exact_match, markdown_table, score_table, token_f1, words
+from tutorial.scores import count_known, count_right, exact_match, score_table, token_f1, words
+from tutorial.tables import markdown_table
 
 ENTRY = {"instruction": "Name a colour.", "input": "", "output": "Blue."}
 
 
 def test_scores_by_hand():
-    assert exact_match(" A  cat\n", "a CAT") == 1.0 and exact_match("a cat.", "a cat") == 0.0
+    assert exact_match(" A  cat\n", "a CAT") and not exact_match("a cat.", "a cat")
     assert token_f1("the the cat", "the cat sat") == pytest.approx(2 * 2 / 6)
     assert token_f1("", "a") == 0.0
     long = [{"output": "a", "before": "", "after": "a", "task": "x" * 60 + end} for end in "12"]
@@ -69,4 +70,4 @@ def test_canonically_equal_texts_are_equal(composed, decomposed):
 
 
 def test_texts_that_only_look_alike_are_not():
-    assert exact_match("caf\u00e9", "cafe") == exact_match("\ufb01sh", "fish") == exact_match("\u0430", "a") == 0.0
+    assert not any((exact_match("caf\u00e9", "cafe"), exact_match("\ufb01sh", "fish"), exact_match("\u0430", "a")))

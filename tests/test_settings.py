@@ -22,8 +22,8 @@ def test_without_a_variable_the_default_holds_and_nothing_is_printed(monkeypatch
 
 
 @pytest.mark.parametrize("text, default, expected", [
-    ("many", 3, "want a whole number, such as 3"), ("0.5", 3, "want a whole number, such as 3"),
-    ("", 8, "want a whole number, such as 8"), ("fast", 0.5, "want a number, such as 0.5")])
+    ("many", 3, "expected a whole number, such as 3"), ("0.5", 3, "expected a whole number, such as 3"),
+    ("", 8, "expected a whole number, such as 8"), ("fast", 0.5, "expected a number, such as 0.5")])
 def test_text_in_place_of_a_number_is_an_error(monkeypatch, text, default, expected):
     monkeypatch.setenv("COUNT", text)
     with pytest.raises(ValueError, match=f"the environment variable COUNT is '{text}': {expected}"):

@@ -13,7 +13,8 @@ import pytest
 import weights.transfer
 from tests.web_server import etag_of, ranges
 from tutorial import ROOT
-from weights.transfer import NETWORK_SETTINGS, CheckpointError, SourceError, download_file
+from weights.errors import CheckpointError, SourceError
+from weights.transfer import NETWORK_SETTINGS, download_file
 
 CHUNK = 1 << 16  # bytes that are written at a time: fewer than that are lost when a connection breaks
 BODY = np.random.default_rng(0).bytes(80 * CHUNK)

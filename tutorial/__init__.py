@@ -1,17 +1,22 @@
 """What the notebook needs around the model.
 
-    instructions    the notebook's own definitions: prompt, data set, collate function, split, answers
-    recipes         which data fit a model, and with which settings it is fine-tuned
-    data_files      a data file as checked entries
-    file_formats    the records in a file: JSON, JSON Lines, CSV
-    entries         one record, with any known keys, as an entry
-    overlap         near repetitions across the parts of the data, and tasks that a part lacks
-    scores          how good answers are
-    tables          the notebook's tables
-    intervals       how sure shares and differences are
-    record          what made a result, in a file
-    figures         the tutorial's drawings
     settings        settings that come from the environment
+    recipes         which data fit a model, and with which settings it is fine-tuned
+    instructions    the notebook's own definitions: prompt, data set, collate function, split, answers
+    data_files      a data file as checked entries
+    file_formats    the records in a file: JSON and JSON Lines, or by way of csv_tables
+    csv_tables      the records in a CSV file
+    entries         one record, with any known keys, as an entry
+    faults          the errors of data files
+    overlap         near repetitions across the parts of the data, and tasks that a part lacks
+    observe         what a model says and expects, and where it looks
+    scores          how good answers are
+    intervals       how sure shares and differences are
+    tables          the notebook's tables
+    figures         the notebook's figures
+    messages        texts that are cut to a length
+    record          what made a result, in a file
+    exercises       training and checks for the exercises
     page            the tutorial as a web page
 """
 

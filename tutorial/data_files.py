@@ -9,9 +9,12 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from engine.texts import translate
-from gpt_download import SourceError, download_file
-from tutorial.entries import UNKNOWN_KEYS, BadEntry, to_entry
-from tutorial.file_formats import OtherFile, first_ten, printable, read_records, shorten
+from tutorial.entries import UNKNOWN_KEYS, to_entry
+from tutorial.faults import BadEntry, OtherFile
+from tutorial.file_formats import read_records
+from tutorial.messages import first_ten, printable, shorten
+from weights.errors import SourceError
+from weights.transfer import download_file
 
 EXPECTED = ("expected instructions and their answers as a JSON list, JSON Lines or CSV with a header, in UTF-8, with "
             "the keys instruction and output (or response), prompt and completion, messages, or conversations")
@@ -31,14 +34,14 @@ def download_and_load_file(file_path, urls=(), sha256=None, skip_bad=False):
         download_from_first(urls, path)
     if sha256 not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
         raise ValueError(f"{path} is not the published file (wrong sha256): delete it and run this again")
-    entries, found = load_entries(path, skip_bad)
-    print(found)
+    entries, summary = load_entries(path, skip_bad)
+    print(summary)
     return entries
 
 
 def download_from_first(urls, path):
     """Download a file from the first of several addresses that has it, and print what fails. Raises FileNotFoundError
-    without any address, the last one's SourceError if none has it, and CheckpointError for a full or locked disk."""
+    without any address, the last one's SourceError if none has it, CheckpointError for a full or unwritable disk."""
     if not urls:
         raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
     for url in urls:
@@ -51,9 +54,9 @@ def download_from_first(urls, path):
 
 
 def load_entries(path, skip_bad=False):
-    """The entries of a data file, and a line that says what was found: (list of entries, text).
+    """The entries of a data file, and a summary of what was found: (list of entries, line of text).
 
-    With `skip_bad`, entries that can't be used are left out. The line names the keys without effect, and counts the
+    With `skip_bad`, entries that can't be used are left out. The summary names the keys without effect, and counts the
     changes and the entries left out. Raises ValueError if the file is something else, has no entries, or, without
     `skip_bad`, has entries that can't be used; the message counts them by what is wrong, with the numbers of the first
     ten, from 0.
@@ -63,7 +66,7 @@ def load_entries(path, skip_bad=False):
         records, kind = read_records(Path(path).read_bytes())
     except OtherFile as error:
         raise ValueError(f"{name} looks like {shorten(str(error), 250)}; {EXPECTED}") from error
-    entries, bad, found = check_records(records)
+    entries, bad, notes = check_records(records)
     if len(bad.get(UNKNOWN_KEYS, ())) == len(records):
         keys = ", ".join(map(repr, dict.fromkeys(key for record in records[:100] for key in record)))
         keys = "with the keys " + shorten(keys, 200) if keys else "without keys"
@@ -74,13 +77,13 @@ def load_entries(path, skip_bad=False):
         raise ValueError(shorten(f"{name}: {how_many}: {reasons}", 680) + ". Correct or remove them"
                          + ("" if skip_bad else LEAVE_OUT))
     left_out = translate("; left out: {}").format(reasons) if bad else ""
-    line = translate("{n:,} entries, {kind}, {found}").format(n=len(entries), kind=translate(kind), found=found)
-    return entries, shorten(line + left_out, 800)
+    summary = translate("{n:,} entries, {kind}, {found}").format(n=len(entries), kind=translate(kind), found=notes)
+    return entries, shorten(summary + left_out, 800)
 
 
 def check_records(records):
-    """The usable entries, the numbers of the other records by what is wrong with them, and a text that names formats
-    and keys without effect, and counts the changes: (list, {reason: numbers}, text)."""
+    """The usable entries, the numbers of the other records by what is wrong with them, and notes on the usable ones:
+    (list, {reason: numbers}, text). The notes name formats and keys without effect, and count the changes."""
     entries, bad, formats, ignored, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:
@@ -93,10 +96,10 @@ def check_records(records):
         formats[format_name] += 1
         ignored.update(unused)
         changes.update(changed)
-    found = translate(" and ").join(map(translate, formats))
+    notes = translate(" and ").join(map(translate, formats))
     if ignored:
-        found += translate("; other keys: {}").format(shorten(", ".join(map(printable, ignored)), 200))
-    return entries, dict(bad), found + "".join(f"; {translate(what)}: {n:,}" for what, n in changes.items())
+        notes += translate("; other keys: {}").format(shorten(", ".join(map(printable, ignored)), 200))
+    return entries, dict(bad), notes + "".join(f"; {translate(what)}: {n:,}" for what, n in changes.items())
 
 
 def check_text(entry):
@@ -111,17 +114,17 @@ def check_text(entry):
 
 
 def check_lengths(entries, lengths, max_tokens, skip_bad=False):
-    """The entries that the model can read, in any form. lengths: the number of tokens of each, with its prompt;
-    max_tokens: how many the model reads.
+    """The entries that the model can read. entries: any objects; lengths: the number of tokens of each, with its
+    prompt; max_tokens: how many the model reads.
 
     With `skip_bad`, longer entries are left out, and a line counts them. Without it, or if all are too long, raises
     ValueError, which counts them.
     """
     too_long = [number for number, length in enumerate(lengths) if length > max_tokens]
-    found = (f"{len(too_long):,} of {len(entries):,} entries have more than the model's {max_tokens:,} tokens "
-             f"(numbered from 0: {first_ten(too_long)})")
     if too_long and not (skip_bad and len(too_long) < len(entries)):
-        raise ValueError(f"{found}: shorten or remove them" + ("" if skip_bad else LEAVE_OUT))
+        raise ValueError(f"{len(too_long):,} of {len(entries):,} entries have more than the model's {max_tokens:,} "
+                         f"tokens (numbered from 0: {first_ten(too_long)}): shorten or remove them"
+                         + ("" if skip_bad else LEAVE_OUT))
     if too_long:
         print(translate("left out: {n:,} of {total:,} entries have more than the model's {limit:,} tokens (numbered "
                         "from 0: {numbers})").format(n=len(too_long), total=len(entries), limit=max_tokens,

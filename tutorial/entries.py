@@ -6,9 +6,12 @@ and `output`, and with those other keys of the record that have a value. A key w
 """
 
 import json
+import math
 import re
+from typing import NamedTuple
 
 from engine.texts import marked
+from tutorial.faults import BadEntry
 
 FORMATS = {  # name: the key of a chat, or the keys of the instruction and of the output
     marked("chats (messages)"): ["messages"], marked("chats (conversations)"): ["conversations"],
@@ -16,7 +19,7 @@ FORMATS = {  # name: the key of a chat, or the keys of the instruction and of th
     marked("the keys prompt and completion"): ["prompt", "completion"],
 }
 INPUTS = ["input", "context"]
-TURN_KEYS = [("role", "from"), ("content", "value")]  # speaker and text of a turn, as OpenAI and ShareGPT spell them
+SPEAKER_KEYS, TEXT_KEYS = ("role", "from"), ("content", "value")  # of a turn, as OpenAI and ShareGPT spell them
 SPEAKERS = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 NO_INPUT = {"no input", "noinput", "none", "n/a", "no input required", "no input needed"}  # placeholders
 NO_VALUE = {"nan", "-nan", "null", "<na>", "#n/a"}  # what pandas, databases and Excel write for a missing value
@@ -30,13 +33,101 @@ NOT_ONE_ANSWER = "with a chat that isn't one question and one answer"
 NOT_TRAINED = "with an answer of weight 0, which isn't to be trained"
 
 
-class BadEntry(ValueError):
-    """Why one entry can't be used, in words that follow a number of entries."""
+class Parts(NamedTuple):
+    """What a record has for each part of an entry: any JSON values, not yet checked."""
+
+    systems: list      # system messages, of the record and of its chat
+    instruction: object
+    contexts: list     # the values of INPUTS; none beside a chat
+    output: object
+    used: set          # the record's keys with an effect
+    unused: list       # a chat's keys without one, such as messages[].name
+
+
+def to_entry(record):
+    """A record as an entry: (entry, the format's name, keys that have no effect, a list of what was changed). Raises
+    BadEntry."""
+    if isinstance(record, BadEntry):
+        raise record
+    if not isinstance(record, dict):
+        raise BadEntry("that aren't JSON objects")
+    format_name = format_of(record)
+    if format_name is None:
+        raise BadEntry(UNKNOWN_KEYS)
+    parts = parts_of(record, FORMATS[format_name])
+    reject(record)
+    entry, changes = build_entry(parts)
+    others = {key: value for key, value in record.items() if key not in parts.used and has_value(value)}
+    unused = [key for key in others if key != "task"] + parts.unused
+    return entry | others | entry, format_name, unused, changes  # the entry's keys first, and with its values
+
+
+def format_of(record):
+    """The name of a record's format: that whose keys are there, and have values where others' haven't; else None."""
+    def values(name):
+        return sum(has_value(record[key]) for key in FORMATS[name]) / len(FORMATS[name])
+    names = [name for name, keys in FORMATS.items() if all(key in record for key in keys)]
+    return max(names, key=values, default=None)
+
+
+def parts_of(record, keys):
+    """The Parts of a record whose format has these keys. Raises BadEntry for a chat that can't be used."""
+    if len(keys) == 1:
+        first_turn, question, answer, unused = from_chat(record[keys[0]])
+        return Parts([record.get("system"), first_turn], question, [], answer, {*keys, "system", "history"},
+                     [f"{keys[0]}[].{key}" for key in unused])
+    instruction, output = map(record.get, keys)
+    return Parts([record.get("system")], instruction, list(map(record.get, INPUTS)), output,
+                 {*keys, *INPUTS, "system", "history"}, [])
+
+
+def reject(record):
+    """Raise BadEntry for a record that isn't one question, or whose answer isn't to be trained."""
+    if has_value(record.get("history")) and record["history"] not in ([], "[]"):
+        raise BadEntry(NOT_ONE_ANSWER)
+    if is_zero(record.get("weight")):
+        raise BadEntry(NOT_TRAINED)
+
+
+def build_entry(parts):
+    r"""An entry with its three texts, whose lines end with \n, and a list of what was changed. Raises BadEntry for a
+    part that isn't text, and for an instruction or an output without content."""
+    systems = [to_text(value, "a system message") for value in parts.systems]
+    instruction = required_text(parts.instruction, "an instruction")
+    contexts = [to_text(value, "an input") for value in parts.contexts]
+    output = required_text(parts.output, "an output")
+    changes = {
+        marked("placeholders for an empty system message removed"): any(map(is_placeholder, systems)),
+        marked("placeholders for an empty input removed"): any(map(is_placeholder, contexts)),
+    }
+    systems, contexts = ([text for text in texts if not is_blank(text) and not is_placeholder(text)]
+                         for texts in (systems, contexts))
+    if len(contexts) > 1:
+        raise BadEntry("with both an input and a context")
+    changes |= {
+        marked(r"line ends changed to \n"): any("\r" in text for text in (*systems, instruction, *contexts, output)),
+        marked("system messages put before the instruction"): bool(systems),
+        marked("outputs stripped of whitespace"): output != output.strip(),
+    }
+    systems = dict.fromkeys(map(with_line_feeds, systems))  # one that is given twice is put there once
+    entry = {"instruction": "\n\n".join([*systems, with_line_feeds(instruction)]),
+             "input": with_line_feeds("".join(contexts)), "output": with_line_feeds(output).strip()}
+    return entry, [change for change, happened in changes.items() if happened]
+
+
+# --- Values ---
 
 
 def has_value(value):
     """Whether a value is more than null, JSON's NaN, a text that shows nothing, or a word for a missing value."""
-    return not (value is None or value != value or isinstance(value, str) and (is_blank(value) or is_no_value(value)))
+    if isinstance(value, str):
+        return not is_blank(value) and not is_no_value(value)
+    return value is not None and not is_nan(value)
+
+
+def is_nan(value):
+    """Whether a value is JSON's NaN, which pandas writes for a missing value."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def is_blank(text):
@@ -49,83 +140,51 @@ def is_no_value(text):
     return text.strip().lower() in NO_VALUE
 
 
-def format_of(record):
-    """The name of a record's format: that whose keys are there, and have values where others' haven't; else None."""
-    def values(name):
-        return sum(has_value(record[key]) for key in FORMATS[name]) / len(FORMATS[name])
-    names = [name for name, keys in FORMATS.items() if all(key in record for key in keys)]
-    return max(names, key=values, default=None)
+def is_placeholder(text):
+    """Whether a text only says that there is none."""
+    return is_no_value(text) or text.strip(" <>.[]()\r\n").lower() in NO_INPUT
 
 
-def to_entry(record):
-    """A record as an entry: (entry, the format's name, keys that have no effect, changes). `changes` is a dictionary
-    whose keys say what was changed. Raises BadEntry."""
-    if isinstance(record, BadEntry):
-        raise record
-    format_name = format_of(record) if isinstance(record, dict) else None
-    if format_name is None:
-        raise BadEntry(UNKNOWN_KEYS if isinstance(record, dict) else "that aren't JSON objects")
-    keys, changed = FORMATS[format_name], {}
-    if len(keys) == 1:
-        first_turn, instruction, output, unused = from_chat(record[keys[0]])
-        inputs = []
-    else:
-        first_turn, unused, inputs = None, [], INPUTS
-        instruction, output = map(record.get, keys)
-    if has_value(record.get("history")) and record["history"] not in ([], "[]"):
-        raise BadEntry(NOT_ONE_ANSWER)
-    if is_zero(record.get("weight")):
-        raise BadEntry(NOT_TRAINED)
-    systems = [to_text(text, "a system message", changed) for text in (record.get("system"), first_turn)]
-    instruction = to_text(instruction, "an instruction", changed, required=True)
-    contexts = [to_text(record.get(key), "an input", changed) for key in inputs]
-    output = to_text(output, "an output", changed, required=True)
-    if contexts and all(contexts):
-        raise BadEntry("with both an input and a context")
-    if any(systems):
-        changed[marked("system messages put before the instruction")] = 1
-    if output != output.strip():
-        changed[marked("outputs stripped of whitespace")] = 1
-    entry = {"instruction": "\n\n".join([*dict.fromkeys(filter(None, systems)), instruction]),
-             "input": "".join(contexts), "output": output.strip()}
-    others = {key: value for key, value in record.items()
-              if key not in (*keys, *inputs, "system", "history") and has_value(value)}
-    unused = [key for key in others if key != "task"] + [f"{keys[0]}[].{key}" for key in unused]
-    return entry | {key: value for key, value in others.items() if key not in entry}, format_name, unused, changed
+def is_zero(weight):
+    """Whether a message of this weight isn't to be trained on. In a table, the number is a text."""
+    if isinstance(weight, str):
+        return re.fullmatch(r"(?i)\s*(-?0+([.,]0*)?|false)\s*", weight) is not None
+    return weight == 0
 
 
-def to_text(value, what, changed, required=False):
-    r"""A value as a text with the line ends \n, "" if it has no content; notes in `changed` what was changed. `what`:
-    what the text is, for messages. Raises BadEntry if it isn't text, or is `required` and has no content."""
-    text = "" if value is None else "nan" if value != value else value
+def to_text(value, what):
+    """A value as a text, "" for null and "nan" for JSON's NaN. `what`: what the text is, for the message. Raises
+    BadEntry for a value that isn't text."""
+    text = "" if value is None else "nan" if is_nan(value) else value
     if not isinstance(text, str):
         raise BadEntry(f"with {what} that isn't text")
-    if is_blank(text) and required:
-        raise BadEntry(f"with an empty {what.split()[1]}")
+    return text
+
+
+def required_text(value, what):
+    """The same for a text that must have content. Raises BadEntry also if it has none."""
+    text = to_text(value, what)
     if is_blank(text):
-        return ""
-    if is_no_value(text) and required:
+        raise BadEntry(f"with an empty {what.split()[1]}")
+    if is_no_value(text):
         raise BadEntry(f"with {what} that is a missing value, such as nan or NULL")
-    if not required and (is_no_value(text) or text.strip(" <>.[]()\r\n").lower() in NO_INPUT):
-        changed[f"placeholders for an empty {what.split(' ', 1)[1]} removed"] = 1
-        return ""
-    if "\r" in text:
-        changed[marked(r"line ends changed to \n")] = 1
+    return text
+
+
+def with_line_feeds(text):
+    r"""The text with the line ends \n."""
     return re.sub(r"\r\n?", "\n", text)
 
 
-def from_chat(turns):
+# --- Chats ---
+
+
+def from_chat(chat):
     """A chat's parts: (system message or None, question, answer, the keys of its turns that have no effect). Raises
     BadEntry unless it is one question and one answer."""
-    if isinstance(turns, str):
-        try:
-            turns = json.loads(turns)
-        except (ValueError, RecursionError) as error:
-            raise BadEntry("with a chat that is a text, but not JSON") from error
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise BadEntry("with a chat that isn't a list of turns")
-    turns = [{key: value for key, value in turn.items() if value is not None} for turn in turns]
-    speakers, texts = [[turn.get(ours, turn.get(theirs)) for turn in turns] for ours, theirs in TURN_KEYS]
+    turns = turns_of(chat)
+    speakers, texts = ([turn.get(openai, turn.get(sharegpt)) for turn in turns]
+                       for openai, sharegpt in (SPEAKER_KEYS, TEXT_KEYS))
     if not all(isinstance(speaker, str) for speaker in speakers):
         raise BadEntry("with a chat whose turns lack a speaker")
     speakers = [SPEAKERS.get(speaker.strip().lower()) for speaker in speakers]
@@ -135,14 +194,26 @@ def from_chat(turns):
         raise BadEntry(NOT_ONE_ANSWER)
     if is_zero(turns[-1].get("weight")):
         raise BadEntry(NOT_TRAINED)
-    unused = {key: 1 for turn in turns for key, value in turn.items()
-              if key not in sum(TURN_KEYS, ()) and not (key == "weight" and value == 1)}
+    unused = dict.fromkeys(key for turn in turns for key, value in turn.items()
+                           if key not in (*SPEAKER_KEYS, *TEXT_KEYS) and (key, value) != ("weight", 1))
     *system, question, answer = map(join_parts, texts)
     return system[0] if system else None, question, answer, list(unused)
 
 
+def turns_of(chat):
+    """The turns of a chat, a list or its JSON, without keys whose value is null. Raises BadEntry if there are none."""
+    if isinstance(chat, str):
+        try:
+            chat = json.loads(chat)
+        except (ValueError, RecursionError) as error:
+            raise BadEntry("with a chat that is a text, but not JSON") from error
+    if not isinstance(chat, list) or not all(isinstance(turn, dict) for turn in chat):
+        raise BadEntry("with a chat that isn't a list of turns")
+    return [{key: value for key, value in turn.items() if value is not None} for turn in chat]
+
+
 def join_parts(content):
-    """A turn's content; parts, {"type": "text", "text": …}, are joined. Raises BadEntry for parts of other types."""
+    """A turn's content; parts, {"type": "text", "text": …}, are joined. Raises BadEntry for a part that isn't text."""
     if not isinstance(content, list):
         return content
     parts = [part.get("text") if isinstance(part, dict) and part.get("type") in ("text", None) else part
@@ -150,8 +221,3 @@ def join_parts(content):
     if not all(isinstance(part, str) for part in parts):
         raise BadEntry("with a chat that has more than text")
     return "".join(parts)
-
-
-def is_zero(weight):
-    """Whether a message of this weight isn't to be trained on. In a table, the number is a text."""
-    return weight == 0 or isinstance(weight, str) and bool(re.fullmatch(r"(?i)\s*(-?0+([.,]0*)?|false)\s*", weight))

@@ -11,6 +11,7 @@ from gpt_download import load_gpt2, load_tokenizer
 from tutorial import MINIATURE_DIR
 from tutorial.instructions import InstructionDataset, custom_collate_fn
 from tutorial.scores import exact_match
+from weights.sizes import VOCAB_SIZE
 
 
 def fine_tune(entries, num_epochs=2, mask_instruction=True, learning_rate=2.5e-4):
@@ -37,8 +38,8 @@ def check(number, *results):
 
 
 def mask_or_not(masked, unmasked):
-    assert 0 <= unmasked <= 1 and 0 <= masked <= 1, "want two shares, from 0 to 1"
-    assert masked > unmasked, "want the share with the mask first; it should be the larger one"
+    assert 0 <= unmasked <= 1 and 0 <= masked <= 1, "expected two shares, from 0 to 1"
+    assert masked > unmasked, "expected the share with the mask first; it should be the larger one"
 
 
 def another_format(alpaca, phi3):
@@ -47,28 +48,28 @@ def another_format(alpaca, phi3):
 
 
 def how_long(one, three, eight):
-    assert max(one, three, eight) < log(50257), "these losses are worse than a guess: is the model in evaluation mode?"
-    assert max(one, three, eight) < 0.3, "want the loss of the answers only: mask the validation instructions"
-    assert one < 1.2 * min(three, eight), "want the losses of one, three and eight epochs, in this order"
+    assert max(one, three, eight) < log(VOCAB_SIZE), "worse than a uniform guess: is the model in evaluation mode?"
+    assert max(one, three, eight) < 0.3, "expected losses of the answers only: mask the validation instructions"
+    assert one < 1.2 * min(three, eight), "expected the losses of one, three and eight epochs, in this order"
 
 
 def never_shown(entries, answers):
     assert len(entries) == len(answers) and {entry["task"] for entry in entries} == {"antonym"}, (
-        "want the test's antonym entries and an answer to each")
+        "expected the test's antonym entries and an answer to each")
     assert not all(exact_match(answer, entry["output"]) for entry, answer in zip(entries, answers)), (
-        "all are in the words of the training: was the task left out?")
+        "all answers have the wording of the training data: was the task left out of it?")
     opposites = [entry["output"].rstrip(".").split()[-1] for entry in entries]
     assert sum(word in answer for word, answer in zip(opposites, answers)) >= len(entries) / 2, (
         "fewer than half of the answers have the opposite: pretraining knows it")
 
 
 def a_hundred_entries(share):
-    assert 0.6 < share < 0.85, "want the share of the 55 validation questions; it should be between 60% and 85%"
+    assert 0.6 < share < 0.85, "expected the share of the 55 validation questions, between 60% and 85%"
 
 
 def a_new_wording(answers):
     for answer, plural in zip(answers, ("rivers", "churches", "knives"), strict=True):
-        assert plural in answer, f"want {plural} in {answer!r}: add entries in this very wording"
+        assert plural in answer, f"expected {plural} in {answer!r}: add entries in this very wording"
 
 
 def lora_by_hand(model, ids, logits_before):

@@ -15,9 +15,9 @@ from itertools import accumulate, pairwise
 from unicodedata import east_asian_width
 
 from engine.texts import marked, read_translation, translate
-
-from .data_files import shorten
-from .intervals import wilson
+from tutorial.intervals import wilson
+from tutorial.messages import shorten
+from weights.tokenizer import END_OF_TEXT
 
 PROMPT = "#9fc1ee"   # blue: only read
 ANSWER = "#bfe69f"   # green: counts in the loss
@@ -33,7 +33,7 @@ MEANINGS = {PROMPT: marked("only read"), ANSWER: marked("counts in the loss"), E
             AFTER: marked("after fine-tuning")}
 TEXTBOOK = [marked("training"), marked("validation"), marked("epochs"), marked("loss per token (nats)"),
             marked("tokens read, without padding")]  # what the textbook's `plot_losses` writes
-NAMES = [marked("before"), marked("after"), marked("any")]  # that the notebook gives to rows, and prints
+NAMES = [marked("before"), marked("after"), marked("any")]  # names that the notebook gives to rows, or prints
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
@@ -227,7 +227,7 @@ def draw_map():
 def id_cells(table, colour, padding):
     """The cells of a tensor of ids, (rows, columns), for `draw_cells`: padding, an id, is grey, the end of text
     orange."""
-    return [[(str(i), PADDING if i == padding else END if i == 50256 else colour) for i in row]
+    return [[(str(i), PADDING if i == padding else END if i == END_OF_TEXT else colour) for i in row]
             for row in table.tolist()]
 
 
@@ -323,15 +323,15 @@ def draw_one_head(tokens, scores, weights):
 
     tokens: T texts. scores: T numbers, query · key / √(D/nh). weights: their softmax, T numbers from 0 to 1.
     """
-    names, end, top = 18, 8, 5  # columns for the rows' names and the sums, rows for the arcs
+    name_width, sum_width, top = 18, 8, 5  # columns for the rows' names and for the sums; the arcs are above row `top`
     tokens, exps, last = [fitted(token, 20) for token in tokens], [math.exp(s) for s in scores], len(tokens) - 1
 
     def lefts(longest):  # where each column begins, and the last one ends
-        return list(accumulate((max(min(columns(token), longest), 6) + 1 for token in tokens), initial=names))
+        return list(accumulate((max(min(columns(token), longest), 6) + 1 for token in tokens), initial=name_width))
 
-    longest = max((n for n in range(6, 21) if lefts(n)[-1] + end <= LINE), default=6)
+    longest = max((n for n in range(6, 21) if lefts(n)[-1] + sum_width <= LINE), default=6)
     left = lefts(longest)
-    middle, total = [(x + y) / 2 for x, y in pairwise(left)], left[-1] + end
+    middle, total = [(x + y) / 2 for x, y in pairwise(left)], left[-1] + sum_width
     fig, ax = empty_axes(total, top + 4.1, (WIDTH * total / LINE, 0.28 * (top + 4.1)))
     for i in sorted(range(len(tokens)), key=weights.__getitem__):  # the thickest arc is drawn last
         start, stop = (middle[i], middle[last]) if i < last else (middle[i] - 1.5, middle[i] + 1.5)
@@ -346,9 +346,9 @@ def draw_one_head(tokens, scores, weights):
     rows = [(label("score"), map("{:.2f}".format, scores), label("sum")),
             (label("exp(score)") + unit, map("{:.4f}".format, in_unit), f"{sum(in_unit):.4f}"),
             (label("weight = exp / sum"), map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
-    for y, (name, texts, total_text) in enumerate(rows, top + 1):
+    for y, (name, texts, sum_text) in enumerate(rows, top + 1):
         ax.text(0, y + 0.5, name, va="center")
-        ax.text(total - end / 2, y + 0.5, total_text, ha="center", va="center", family=monospaced(), weight="bold")
+        ax.text(total - sum_width / 2, y + 0.5, sum_text, ha="center", va="center", family=monospaced(), weight="bold")
         for i, text in enumerate(texts):
             box(ax, left[i], y, left[i + 1] - left[i], 1, text, shades()(weights[i]) if y == top + 3 else "#ffffff",
                 family=monospaced())
@@ -440,7 +440,7 @@ def plot_functions(functions):
 
 def draw_lora(d_in, d_out, rank, factor):
     """LoRA: a frozen matrix W, d_out by d_in, plus a factor times the product of B, d_out by rank, and A, rank by d_in.
-    The rectangles are to scale, but for sides that would be too thin to see."""
+    The rectangles are to scale, except for sides that would be too thin to see."""
     unit, gap, slot = 2 / max(d_in, d_out), 0.8, 1.4  # inches: of a row or column, between slots, least width of one
     matrices = [("W", label("frozen"), d_out, d_in, MIST), ("B", label("trained"), d_out, rank, SLATE),
                 ("A", label("trained"), rank, d_in, SLATE)]
@@ -482,7 +482,7 @@ def plot_learning(seen):
 
 
 def draw_answers_by_step(questions, seen):
-    """What a model that is being trained makes of some questions: a row a question, a column a training step.
+    """How a model answers some questions in the course of its training: a row a question, a column a training step.
 
     questions: texts. seen: {step: what `observe.snapshot` gives then}, with the chances of the right answers, 0 to 1,
     and whether the greedy answers are right.
@@ -562,7 +562,7 @@ def draw_shares(rows):
 
 
 def draw_curves(curves):
-    """Losses of up to ten trainings, {name: {step: loss}}, one panel each. All have the same axes, both logarithmic."""
+    """Losses of up to ten training runs, {name: {step: loss}}, one panel each, with the same logarithmic axes."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator
     rows = -(-len(curves) // 5)

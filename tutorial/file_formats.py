@@ -1,17 +1,19 @@
 """From the bytes of a data file to its records, whatever text format it has: JSON, JSON Lines or CSV.
 
 The content decides how a file is read, not its name: a JSON list, a JSON object that holds one list, JSON Lines, or CSV
-with a header, all in UTF-8. A record is what stands for one entry in the file; `entries` makes entries of records. For
-another format, add a function such as `read_csv` and call it in `read_records`.
+with a header (`csv_tables`), all in UTF-8. A record is what a file has for one entry; `entries` makes entries of
+records. For another format, add a function such as `read_json_lines` and call it in `read_records`.
 """
 
 import json
 import re
-from collections import Counter, defaultdict
-from typing import NamedTuple
+from collections import deque
 
 from engine.texts import marked
-from tutorial.entries import FORMATS, BadEntry, format_of
+from tutorial.csv_tables import LINE_END, count_lines, read_csv
+from tutorial.entries import FORMATS, format_of
+from tutorial.faults import OtherFile, with_damaged
+from tutorial.messages import printable, shorten
 
 OTHER_FILES = {  # the first bytes of files that can't be read: what they are
     b"version https://git-lfs": "a Git LFS pointer, which only says where the file is: run git lfs pull",
@@ -28,15 +30,12 @@ ZIP_FILES = {  # bytes that a zip archive contains: what it is
     b"xl/workbook": "an Excel workbook: save it as CSV UTF-8",
     b"[Content_Types].xml": "an Excel workbook: save it as CSV UTF-8", b"": "a zip archive: unpack it",
 }
-
-
-class OtherFile(ValueError):
-    """What a file looks like that can't be read."""
+DEEPEST = 4  # the most keys that may lead to a list
 
 
 def read_records(content):
-    """The objects in a file's bytes, and the kind of the file: (list, text). A BadEntry stands in the place of an
-    object that is damaged. Raises OtherFile."""
+    """The records in a file's bytes, and the kind of the file: (list, text). A damaged record is a BadEntry. Raises
+    OtherFile."""
     text = decode(content)
     data, error = parse(text)
     if isinstance(data, (list, dict)):
@@ -71,13 +70,8 @@ def decode(content):
     try:
         return re.sub("^\ufeff+", "", content.decode(), flags=re.MULTILINE)  # marks of files that were put together
     except UnicodeDecodeError as error:
-        line = 1 + count_line_ends(content[:error.start].decode())
+        line = 1 + count_lines(content[:error.start].decode())
         raise OtherFile(f"binary data, or text that isn't in UTF-8 (line {line})") from error
-
-
-def count_line_ends(text):
-    """How many line ends a text has, of any system."""
-    return len(re.findall(r"\r\n?|\n", text))
 
 
 def parse(text):
@@ -112,30 +106,34 @@ def from_json(data):
 def is_by_columns(data):
     """Whether a JSON object has all instructions under one key, as pandas writes a table."""
     columns = [data[key] for key in FORMATS.get(format_of(data), ())]
-    return bool(columns) and all(
-        isinstance(column, dict) or isinstance(column, list) and column
-        and not any(isinstance(item, dict) for item in column) for column in columns)
+    return bool(columns) and all(map(is_column, columns))
+
+
+def is_column(value):
+    """Whether a value is a column of a table: {row: value}, or a list of values. A list of objects is a chat."""
+    if isinstance(value, list):
+        return bool(value) and not any(isinstance(item, dict) for item in value)
+    return isinstance(value, dict)
 
 
 def lists_of_objects(data):
-    """The lists of objects in a JSON object and in objects within it, {keys that lead there: list}; the empty lists if
-    there are no others."""
-    lists, values = {}, [((key,), value) for key, value in data.items()]
-    for path, value in values:  # grows while it is read
+    """The lists of objects in a JSON object and in objects within it, {keys that lead there: list}, outer ones first;
+    the empty lists if there are no others."""
+    lists, queue = {}, deque(((key,), value) for key, value in data.items())
+    while queue:
+        path, value = queue.popleft()
         if isinstance(value, list) and (not value or any(isinstance(item, dict) for item in value)):
             lists[".".join(map(printable, path))] = value
-        elif isinstance(value, dict) and len(path) < 4:
-            values += [((*path, key), inner) for key, inner in value.items()]
+        elif isinstance(value, dict) and len(path) < DEEPEST:
+            queue.extend(((*path, key), inner) for key, inner in value.items())
     return {path: value for path, value in lists.items() if value} or lists
 
 
 def read_json_lines(text):
-    """The records of a text with a JSON object in each line, and the kind; None if no line has one, or if a JSON text
-    of several lines begins in the first."""
-    lines = {number: line.strip() for number, line in enumerate(re.split(r"\r\n?|\n", text), 1) if line.strip()}
-    first = next(iter(lines.values()), "")
-    if first.endswith(("[", "{")) or first.startswith("[") and parse(first)[1] or not any(
-            parse(line.rstrip(","))[0] for line in lines.values() if line.startswith("{")):
+    """The records of a text with a JSON object in each line, and the kind; None if no line has one, or if the text is
+    one JSON value in several lines."""
+    lines = {number: line.strip() for number, line in enumerate(LINE_END.split(text), 1) if line.strip()}
+    if begins_long_value(next(iter(lines.values()), "")) or not any(map(has_object, lines.values())):
         return None
     records, damaged = [], {}
     for number, line in lines.items():
@@ -147,114 +145,13 @@ def read_json_lines(text):
     return with_damaged(records, damaged), "JSON Lines"
 
 
-def with_damaged(records, damaged):
-    """The records, with a BadEntry in each place of `damaged`, {index: (what is wrong, number of the line)}."""
-    lines = defaultdict(list)
-    for reason, line in damaged.values():
-        lines[reason].append(line)
-    faults = {reason: BadEntry(f"{reason}, line{'s' * (len(numbers) > 1)} {first_ten(numbers)}")
-              for reason, numbers in lines.items()}
-    return [faults[damaged[index][0]] if index in damaged else record for index, record in enumerate(records)]
+def has_object(line):
+    """Whether a line is a JSON object that isn't empty, perhaps with a comma after it."""
+    return line.startswith("{") and bool(parse(line.rstrip(","))[0])
 
 
-class Row(NamedTuple):
-    """A row of a CSV file."""
-
-    fields: list
-    source: str               # its text in the file
-    line: int                 # the number of its first line, from 1
-    stray_quote: int | None   # the number of a line with a quote in a wrong place
-
-
-NO_ROW = Row([], "", 0, None)
-
-
-def read_csv(text):
-    """The records of a table with a header, and the kind; None for another text. Fields are separated by commas,
-    semicolons or tabs, or by what Excel's first line `sep=` says. Raises OtherFile for a quote in a wrong place."""
-    separator = re.match(r'\s*"?sep=([^\w\s"]|\t)"?', text, re.IGNORECASE)
-    start, other = separator.end() if separator else 0, None
-    for delimiter in separator[1] if separator else ",;\t":
-        rows = read_rows(text, start, delimiter)
-        header, first = (next(rows, NO_ROW).fields for _ in range(2))
-        keys = [key.strip().lower() for key in header]
-        if format_of(dict.fromkeys(keys)):
-            return read_table(text, start, delimiter, keys)
-        if len(keys) > 1 and len(first) == len(keys):
-            other = [dict(zip(keys, first))], "CSV"
-    return other
-
-
-def read_table(text, start, delimiter, keys):
-    """The records of a table with these keys, and the kind. Raises OtherFile for a quote in a wrong place, and for
-    several columns of one name."""
-    header, *rows = read_rows(text, start, delimiter)
-    kind = marked("CSV")
-    if several := [printable(key) for key, n in Counter(filter(None, keys)).items() if n > 1]:
-        raise OtherFile(f"CSV with several columns {shorten(', '.join(several), 150)}: keep the one you want")
-    # Between tabs, quotes are often meant literally. They aren't where the header has them or where they are doubled.
-    if delimiter == "\t" and '"' not in header.source and not any('""' in row.source for row in rows) and any(
-            row.stray_quote or is_several_rows(row.source, delimiter, len(keys)) for row in rows):
-        _, *literal = read_rows(text, start, delimiter, quotes=False)
-        if all(len(row.fields) >= len(keys) for row in literal):
-            rows, kind = literal, marked("CSV with literal quotes")
-    records, damaged = [], {}
-    for row in rows:
-        if row.stray_quote:
-            raise OtherFile(f"damaged CSV (the quote in line {row.stray_quote} isn't closed, or text follows its end)")
-        if is_several_rows(row.source, delimiter, len(keys)):
-            damaged[len(records)] = "that may be several rows with a quote missing", row.line
-        if [field.strip().lower() for field in row.fields] == keys:
-            damaged[len(records)] = "that repeat the header", row.line
-        if any(map(str.strip, row.fields[len(keys):])):
-            records.append(BadEntry("with more fields than the header"))
-        else:
-            records.append(dict.fromkeys(keys) | dict(zip(keys, row.fields)))
-    return with_damaged(records, damaged), kind
-
-
-def read_rows(text, start, delimiter, quotes=True):
-    """The Rows of a table that aren't blank: a generator. Blanks may stand around a field in quotes. Without `quotes`,
-    a quote is a character like any other."""
-    mark = re.escape(delimiter)
-    blanks = rf"[^\S{mark}\r\n]*+"
-    quoted = rf'{blanks}"([^"]*+(?:""[^"]*+)*+)"{blanks}(?=[{mark}\r\n]|\Z)' if quotes else "((?!))"
-    pattern = re.compile(rf"(?:{quoted}|([^{mark}\r\n]*))({mark}|\r\n?|\n|\Z)")
-    fields, begin, line, stray = [], start, 1 + count_line_ends(text[:start]), None
-    for field in pattern.finditer(text, start):
-        inside, plain, end = field.groups()
-        if quotes and inside is None and plain.lstrip().startswith('"'):
-            stray = stray or line + count_line_ends(text[begin:field.start()])
-        fields.append(plain if inside is None else inside.replace('""', '"'))
-        if end != delimiter:
-            if any(map(str.strip, fields)):
-                yield Row(fields, text[begin:field.start(3)], line, stray)
-            line += count_line_ends(text[begin:field.end()])
-            fields, begin, stray = [], field.end(), None
-
-
-def is_several_rows(source, delimiter, width):
-    """Whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed rows."""
-    lines = [line for line in re.split(r"\r\n?|\n", source) if line.strip()]
-    mark = re.escape(delimiter)
-    # A tab at the beginning of a line indents it; a comma before a blank or between digits is one of a text.
-    between = r"(?<=.)\t" if delimiter == "\t" else rf"{mark}(?!\s)(?!(?<=\d{mark})\d)"
-    return len(lines) > 1 < width and all(len(re.findall(between, line)) == width - 1 for line in lines)
-
-
-# --- Texts for messages ---
-
-
-def shorten(text, longest):
-    """The text, cut to at most `longest` characters, with … where something is left out."""
-    return text if len(text) <= longest else text[:longest - 1] + "…"
-
-
-def printable(key):
-    """A key for a message: as it is, or quoted if it is empty or has characters that can't be printed."""
-    return key if key.isprintable() and key.strip() else repr(key)
-
-
-def first_ten(numbers):
-    """The first ten numbers of a list as a text."""
-    return ", ".join(map(str, numbers[:10])) + ", …" * (len(numbers) > 10)
+def begins_long_value(line):
+    """Whether a line begins a JSON value of several lines: it is an unfinished list, or ends with [ or {."""
+    if line.startswith("["):
+        return parse(line)[1] is not None
+    return line.endswith(("[", "{"))

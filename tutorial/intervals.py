@@ -14,7 +14,7 @@ def wilson(successes, number, confidence=0.95):
     ValueError unless 0 <= successes <= number and number > 0.
     """
     if not 0 <= successes <= number or number == 0:
-        raise ValueError(f"{successes} successes of {number}: want a number above 0, and at most as many successes")
+        raise ValueError(f"{successes} successes of {number}: expected a number above 0, and at most as many successes")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, scale = successes / number, 1 + z * z / number
     middle = (share + z * z / (2 * number)) / scale
@@ -37,7 +37,7 @@ def mcnemar(before, after):
 
 def fisher(table):
     """Fisher's exact test of a table of two by two counts, ((a, b), (c, d)): the two-sided probability of a table with
-    the same sums that is as unlikely as this one, or more, if rows and columns have nothing to do with each other."""
+    the same sums that is as unlikely as this one, or more, if rows and columns are independent (Fisher, 1935)."""
     (a, b), (c, d) = table
     row, column, number = a + b, a + c, a + b + c + d
 

@@ -4,6 +4,7 @@ Entries are dictionaries with an instruction, an input and an output; the prompt
 """
 
 import inspect
+import re
 import subprocess
 import sys
 from math import exp
@@ -18,7 +19,7 @@ from previous_chapters import causal_attention
 from tutorial import ROOT
 from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable, label
 from tutorial.instructions import format_prompt, generate_responses, token_losses
-from tutorial.scores import exact_match
+from tutorial.scores import count_right, exact_match
 
 
 def token_texts(ids, tokenizer):
@@ -47,9 +48,8 @@ def answer_probabilities(model, entry, answer, tokenizer):
 
 
 def exact_share(model, entries, tokenizer, max_new_tokens):
-    """The share of the entries that are answered exactly as wanted."""
-    answers = generate_responses(model, entries, tokenizer, max_new_tokens)
-    return mean(exact_match(answer, entry["output"]) for answer, entry in zip(answers, entries))
+    """The share of the entries that are answered exactly as wanted, 0 to 1."""
+    return count_right(generate_responses(model, entries, tokenizer, max_new_tokens), entries) / len(entries)
 
 
 def snapshot(model, watched, entries, tokenizer, max_new_tokens):
@@ -64,7 +64,7 @@ def snapshot(model, watched, entries, tokenizer, max_new_tokens):
         answers = generate_responses(model, watched, tokenizer, max_new_tokens)
         losses = [answer_losses(model, entry, entry["output"], tokenizer) for entry in entries]
         return {"answers": answers,
-                "right": [exact_match(answer, entry["output"]) == 1 for answer, entry in zip(answers, watched)],
+                "right": [exact_match(answer, entry["output"]) for answer, entry in zip(answers, watched)],
                 "said": [answer_probabilities(model, entry, answer, tokenizer)[:max_new_tokens]  # cut: without the end
                          for entry, answer in zip(watched, answers)],
                 "chances": [exp(-answer_losses(model, entry, entry["output"], tokenizer).mean()) for entry in watched],
@@ -73,8 +73,8 @@ def snapshot(model, watched, entries, tokenizer, max_new_tokens):
 
 
 def training_for_page(seen, entries, losses):
-    """A training for the page, as `page.live` describes it. seen: {step: snapshot}, with `entries` as the watched ones;
-    losses: the training losses, (step, loss) pairs."""
+    """A training run for the page, as `page.live` describes it. seen: {step: snapshot}, with `entries` as the watched
+    ones; losses: the training losses, (step, loss) pairs."""
     def said(tokens):
         return [["<|endoftext|>" if text == "<end>" else text, p] for text, p in tokens]
     return {"steps": list(seen), "losses": {"train": losses, "val": [[step, of["loss"]] for step, of in seen.items()]},
@@ -104,15 +104,16 @@ def attention_weights(model, ids):
     return scores.masked_fill(future, -torch.inf).softmax(dim=-1)
 
 
-def continued_elsewhere(path, ids, max_new_tokens):
-    """The ids with which the model in the file `path` continues a list of ids, in a Python process of its own."""
+def continue_in_new_process(path, ids, max_new_tokens):
+    """The ids with which the model in the file `path` continues a list of ids. It is loaded in a new Python process."""
     script = """
 import sys, torch
 from previous_chapters import generate
 from weights.saved import load_model
+from weights.tokenizer import END_OF_TEXT
 model, config = load_model(sys.argv[1])
 ids = torch.tensor([list(map(int, sys.argv[3].split()))])
-row = generate(model, ids, int(sys.argv[2]), config["context_length"], eos_id=50256)[0]
+row = generate(model, ids, int(sys.argv[2]), config["context_length"], eos_id=END_OF_TEXT)[0]
 print(*row[ids.shape[1]:].tolist())
 """
     reply = subprocess.run([sys.executable, "-c", script, str(Path(path).resolve()), str(max_new_tokens),
@@ -135,5 +136,7 @@ def batch_strips(inputs, targets, tokenizer, rows=3):
 
 
 def show_source(*things):
-    """Display classes and functions as they stand in their files."""
-    display(Markdown("\n".join(f"```python\n{inspect.getsource(thing)}\n```" for thing in things)))
+    """Display the source of classes and functions. In lines of more than 88 columns, which would be wrapped, a trailing
+    comment is moved to the left."""
+    lines = "\n".join(f"```python\n{inspect.getsource(thing)}\n```" for thing in things).split("\n")
+    display(Markdown("\n".join(re.sub(r"(?<=\S) {3,}# ", "  # ", line) if len(line) > 88 else line for line in lines)))

@@ -2,52 +2,51 @@
 
 A test that repeats the training with one word changed measures less than it seems to. Questions that are repeated
 exactly are counted by `scores.count_known`.
+
+The similarity of two entries is Jaccard's index (1901) of their pairs of neighbouring words: the number of pairs that
+both have, divided by the number that either has, over instruction, input and output. Case and punctuation are ignored.
+Pairs that very many entries have belong to the form of the data and are ignored, too.
 """
 
 import re
 from collections import defaultdict
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 
 from engine.texts import marked, translate
-from tutorial.data_files import shorten
+from tutorial.messages import shorten
 from tutorial.scores import UNSPACED, count_known, normalize, question
 
 PARTS = marked("training"), marked("test"), marked("validation")  # as the notebook names them
 NEAR = 0.6  # the similarity from which an entry is a near repetition
-END = 200  # characters at the beginning, and at the end, of a longer text that are compared
+EDGE = 200  # of a longer text, so many characters at the beginning and at the end are compared
+
+
+class PairIndex(NamedTuple):
+    """Which entry has which pairs of words. N entries, P pairs."""
+
+    pairs_of: list      # for each entry, the numbers of its pairs: N arrays
+    entries_with: list  # for each pair, the indices of the entries that have it: P arrays
+    sizes: np.ndarray   # how many pairs each entry has: (N,)
 
 
 def near_repetitions(parts):
     """The entries that nearly repeat one of an earlier part: ({part: number of them}, the three most similar).
 
-    parts: {name: list of entries}, training first. The similarity of two entries is the number of pairs of
-    neighbouring words that both have, divided by the number that either has (Jaccard's index), over instruction, input
-    and output; case and punctuation don't matter. Pairs of words that more than 100 entries and more than 1 %
-    of all have belong to the form of the data and don't count. Questions that are repeated exactly are left out. Each
-    of the three is (similarity, entry, the most similar entry of an earlier part).
+    parts: {name: list of entries}, training first. Questions that are repeated exactly don't count. Each of the three
+    is (similarity, entry, the most similar entry of an earlier part).
     """
     entries = [entry for part in parts.values() for entry in part]
-    owners, pairs = word_pairs(entries)
-    telling = np.bincount(pairs)[pairs] <= max(100, len(entries) / 100)   # pairs that few entries have
-    owners, pairs = owners[telling], pairs[telling]
-    sizes = np.bincount(owners, minlength=len(entries))                   # how many pairs each entry has: (entries,)
-    pairs_of = np.split(pairs, np.cumsum(sizes)[:-1])                     # for each entry, its pairs
-    by_pair = np.argsort(pairs, kind="stable")
-    entries_with = np.split(owners[by_pair], np.cumsum(np.bincount(pairs))[:-1])  # for each pair, the entries with it
-    counts, near, known, first = {}, [], set(), 0
+    index, counts, near, known, first = index_pairs(entries), {}, [], set(), 0
     for name, part in parts.items():  # whose first entry has the index `first` in `entries`
         similar = []
-        for own, entry in zip(pairs_of[first:], part):
-            if not first or not len(own) or question(entry) in known:
-                continue
-            others = np.concatenate([entries_with[pair] for pair in own])
-            shared = np.bincount(others, minlength=first)[:first]         # pairs in common with each earlier entry
-            similarities = shared / (sizes[:first] + len(own) - shared)
-            nearest = similarities.argmax()
-            if similarities[nearest] >= NEAR:
-                similar.append((float(similarities[nearest]), entry, entries[nearest]))
+        for number, entry in enumerate(part, first):
+            if first and index.sizes[number] and question(entry) not in known:
+                similarity, nearest = most_similar(number, first, index)
+                if similarity >= NEAR:
+                    similar.append((similarity, entry, entries[nearest]))
         if first:
             counts[name] = len(similar)
         near += similar
@@ -56,25 +55,47 @@ def near_repetitions(parts):
     return counts, sorted(near, key=lambda found: -found[0])[:3]
 
 
+def most_similar(number, n_earlier, index):
+    """Which of the first `n_earlier` entries is most similar to the entry `number`: (similarity, its index)."""
+    own = index.pairs_of[number]
+    others = np.concatenate([index.entries_with[pair] for pair in own])     # an entry as often as it shares a pair
+    shared = np.bincount(others, minlength=n_earlier)[:n_earlier]           # (n_earlier,)
+    similarities = shared / (index.sizes[:n_earlier] + len(own) - shared)   # (n_earlier,), both / either
+    nearest = similarities.argmax()
+    return float(similarities[nearest]), nearest
+
+
+def index_pairs(entries):
+    """The PairIndex of some entries, without the pairs that more than 100 entries and more than 1% of all have."""
+    entry_of_pair, pairs = word_pairs(entries)                                  # (M,) each
+    distinctive = np.bincount(pairs)[pairs] <= max(100, len(entries) / 100)     # (M,)
+    entry_of_pair, pairs = entry_of_pair[distinctive], pairs[distinctive]       # (M',) each
+    sizes = np.bincount(entry_of_pair, minlength=len(entries))                  # (N,)
+    by_pair = np.argsort(pairs, kind="stable")                                  # (M',)
+    return PairIndex(np.split(pairs, np.cumsum(sizes)[:-1]),
+                     np.split(entry_of_pair[by_pair], np.cumsum(np.bincount(pairs))[:-1]), sizes)
+
+
 def word_pairs(entries):
     """The pairs of neighbouring words in each entry, without repetitions: (indices of entries, numbers of pairs), two
-    arrays of the same length, sorted by entry. Texts begin and end with an empty word."""
-    numbers, flat, lengths = defaultdict(count(1).__next__), [0], []
+    arrays (M,), sorted by entry. Texts begin and end with an empty word."""
+    numbers, words, lengths = defaultdict(count(1).__next__), [0], []  # the empty word is 0, the others count from 1
     for entry in entries:
         text = f"{entry['instruction']} {entry['input']} {entry['output']}"
-        text = normalize(text if len(text) <= 2 * END else f"{text[:END]} {text[-END:]}")
-        words = re.findall(f"[{UNSPACED}]|[^\\W{UNSPACED}]+", text)
-        flat += [*map(numbers.__getitem__, words), 0]
-        lengths.append(len(words) + 1)
-    flat = np.array(flat)
-    pairs = flat[:-1] * (len(numbers) + 1) + flat[1:]
-    owners = np.repeat(np.arange(len(entries)), lengths)
-    # Number the pairs from 0; then sort the pairs of each entry and drop repetitions.
+        text = normalize(text if len(text) <= 2 * EDGE else f"{text[:EDGE]} {text[-EDGE:]}")
+        own = re.findall(f"[{UNSPACED}]|[^\\W{UNSPACED}]+", text)
+        words += [*map(numbers.__getitem__, own), 0]
+        lengths.append(len(own) + 1)
+    words = np.array(words)                                               # (W + 1,), of W pairs with repetitions
+    pairs = words[:-1] * (len(numbers) + 1) + words[1:]                   # (W,), one number for both words
+    entry_of_pair = np.repeat(np.arange(len(entries)), lengths)           # (W,)
+    # Number the pairs from 0: in sorted order, a pair that differs from the one before has the next number.
     in_order = np.argsort(pairs, kind="stable")
     pairs[in_order] = np.cumsum(np.diff(pairs[in_order], prepend=-1) > 0) - 1
-    numbered = np.sort(owners * (len(pairs) + 1) + pairs)
-    numbered = numbered[np.diff(numbered, prepend=-1) > 0]
-    return np.divmod(numbered, len(pairs) + 1)
+    # One number for an entry and a pair, sorted by entry. What equals the one before is a repetition.
+    both = np.sort(entry_of_pair * (len(pairs) + 1) + pairs)
+    both = both[np.diff(both, prepend=-1) > 0]                            # (M,)
+    return np.divmod(both, len(pairs) + 1)
 
 
 def missing_tasks(parts):
@@ -86,8 +107,8 @@ def missing_tasks(parts):
 
 
 def describe_overlap(parts):
-    """The number of repetitions in each of the `parts`, as in `near_repetitions`, the three most similar pairs of
-    entries, and the missing tasks, in lines of text."""
+    """The overlap of the `parts`, as `near_repetitions` takes them, in lines of text: the number of repetitions in
+    each, the three most similar pairs of entries, and the missing tasks."""
     near, closest = near_repetitions(parts)
     training, *others = parts
     lines = [translate("{part}: {n} of {total} repeat a {training} question exactly, {near} nearly").format(

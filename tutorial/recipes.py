@@ -20,14 +20,16 @@ MINIATURE = {
 
 
 def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_rank=0):
-    """The recipe for a model, with what is given in the place of its own. Raises ValueError for an unknown model."""
+    """The recipe for a model, with the given values in place of its own. Raises ValueError for an unknown model."""
     if model not in MODELS and not model.startswith("hf:"):
-        raise ValueError(f"CHOOSE_MODEL is {model!r}: want {', '.join(MODELS)}, or hf:<owner>/<name>")
+        raise ValueError(f"unknown model {model!r}: expected {', '.join(MODELS)}, or hf:<owner>/<name>")
     recipe = dict(MINIATURE if model == "gpt2-mini (7M)" else PUBLISHED)
     if data_file:
         recipe |= {"data_file": data_file, "urls": (), "sha256": None}
     if num_epochs is not None:
         recipe["num_epochs"] = num_epochs
-    recipe["learning_rate"] *= 10 if lora_rank else 1  # adapters need larger steps
-    recipe["learning_rate"] = learning_rate or recipe["learning_rate"]
+    if learning_rate is not None:
+        recipe["learning_rate"] = learning_rate
+    elif lora_rank:
+        recipe["learning_rate"] *= 10  # adapters need larger steps
     return recipe

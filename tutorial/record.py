@@ -46,7 +46,7 @@ def write_record(path, settings, hashes, losses, scores):
 
 
 def compare(ours, other):
-    """How two records differ: lines of text."""
+    """Yields how two records differ, in lines of text."""
     for kind in ("settings", "hashes", "versions"):
         for name in ours[kind] | other[kind]:
             values = ours[kind].get(name), other[kind].get(name)

@@ -1,9 +1,8 @@
-"""Scores of a model's answers, and the tables that show them.
+"""Scores of a model's answers.
 
 A record is an entry with the answers `before` and `after` fine-tuning.
 """
 
-import html
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -25,13 +24,13 @@ def normalize(text):
 
 
 def exact_match(answer, wanted):
-    """1.0 if the texts are equal but for case, whitespace and the encoding of composed characters, else 0.0."""
-    return float(normalize(answer) == normalize(wanted))
+    """Whether the texts are equal except for case, whitespace and the encoding of composed characters."""
+    return normalize(answer) == normalize(wanted)
 
 
 def token_f1(answer, wanted):
-    """The harmonic mean of precision and recall over the words of two texts, 0 to 1. A repeated word counts each
-    time."""
+    """The harmonic mean of precision and recall over the words of two texts, 0 to 1, as in SQuAD (Rajpurkar et al.,
+    2016), but punctuation and articles count. A repeated word counts each time."""
     answer, wanted = words(normalize(answer)), words(normalize(wanted))
     common = (Counter(answer) & Counter(wanted)).total()
     return 2 * common / (len(answer) + len(wanted)) if common else 0.0
@@ -40,15 +39,16 @@ def token_f1(answer, wanted):
 def score_table(records):
     """Mean scores of each task and of "all": {task: (entries, exact before, exact after, F1 before, F1 after)}.
 
-    Tasks with few entries come first. Records whose `task` isn't a text count in "all" only.
+    Tasks with few entries come first, "all" comes last. Records whose `task` isn't a text count in "all" only.
     """
     groups = defaultdict(list)
     for record in records:
         scores = [score(record[when], record["output"])
                   for score in (exact_match, token_f1) for when in ("before", "after")]
-        for group in ({record["task"]} if isinstance(record.get("task"), str) else set()) | {"all"}:
+        task = record.get("task")
+        for group in {"all", task} if isinstance(task, str) else {"all"}:
             groups[group].append(scores)
-    by_size = sorted(groups.items(), key=lambda group: len(group[1]))
+    by_size = sorted(groups.items(), key=lambda group: (group[0] == "all", len(group[1])))
     return {task: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for task, rows in by_size}
 
 
@@ -60,26 +60,17 @@ def by_wording(records):
             for task in tables[0] if task in tables[1] and task != "all"}
 
 
-def markdown_table(header, rows):
-    """A table in Markdown. Markup in its cells is escaped, and each cell stands on one line."""
-    def cell(text):
-        text = html.escape(" ".join(text.split()), quote=False)
-        return re.sub(r"([\\`*_{}\[\]#|~$!+-])", lambda sign: f"&#{ord(sign[1])};", text)
-    lines = [header, ["---"] * len(header), *(map(cell, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def question(entry):
-    """What an entry asks, but for case and whitespace: (instruction, input)."""
+    """What an entry asks, without differences in case and whitespace: (instruction, input)."""
     return normalize(entry["instruction"]), normalize(entry["input"])
 
 
 def count_known(entries, train_entries):
-    """How many of the entries ask the same as a training entry, but for case and whitespace."""
+    """How many of the entries ask the same as a training entry, except for case and whitespace."""
     known = set(map(question, train_entries))
     return sum(question(entry) in known for entry in entries)
 
 
 def count_right(answers, entries):
     """How many of the entries are answered exactly as wanted."""
-    return sum(exact_match(answer, entry["output"]) == 1 for answer, entry in zip(answers, entries, strict=True))
+    return sum(exact_match(answer, entry["output"]) for answer, entry in zip(answers, entries, strict=True))

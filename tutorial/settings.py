@@ -18,7 +18,7 @@ def setting(name, default):
         value = type(default)(text)
     except ValueError as error:
         kind = "a whole number" if type(default) is int else "a number"
-        raise ValueError(f"the environment variable {name} is {text!r}: want {kind}, such as {default}") from error
+        raise ValueError(f"the environment variable {name} is {text!r}: expected {kind}, such as {default}") from error
     if value != default:
         print(translate("{} = {!r} (from the environment)").format(name, value))
     return value

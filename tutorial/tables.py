@@ -1,10 +1,23 @@
-"""The notebook's tables, as Markdown. Entries, and records with answers, are dictionaries as in `scores`."""
+"""The notebook's tables, as Markdown, and the choice of what they show. Entries, and records with answers, are
+dictionaries as in `scores`.
+"""
 
+import html
+import re
 from collections import Counter
 
 from engine.texts import translate
-from tutorial.data_files import shorten
-from tutorial.scores import exact_match, markdown_table
+from tutorial.messages import shorten
+from tutorial.scores import exact_match
+
+
+def markdown_table(header, rows):
+    """A table in Markdown. Markup in its cells is escaped, and each cell is one line."""
+    def cell(text):
+        text = html.escape(" ".join(text.split()), quote=False)
+        return re.sub(r"([\\`*_{}\[\]#|~$!+-])", lambda sign: f"&#{ord(sign[1])};", text)
+    lines = [header, ["---"] * len(header), *(map(cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def task_of(entry):
@@ -56,5 +69,5 @@ def improved(records, n, without=()):
     """The first n records, each of another task and none of the tasks `without`, whose answers fine-tuning made right;
     of all records, if it made none right."""
     better = [record for record in records if exact_match(record["after"], record["output"])
-              > exact_match(record["before"], record["output"])] or records
-    return [record for task, record in one_of_each(better).items() if task not in without][:n]
+              and not exact_match(record["before"], record["output"])]
+    return [record for task, record in one_of_each(better or records).items() if task not in without][:n]

@@ -5,8 +5,9 @@
     tf_checkpoint   TensorFlow's checkpoint format, read by memory map
     huggingface     GPT-2 from and to Hugging Face's format
     tokenizer       GPT-2's tokenizer, from OpenAI's two files
-    saved           our own file of a model
+    saved           this project's model file
     files           writing a file whole or not at all
+    errors          the errors of files and downloads
 
 Of this project, these modules import only each other and the textbook, `previous_chapters.py`.
 """

@@ -25,7 +25,7 @@ def atomic_write(path):
     Each writer has an unfinished file of its own, `<path>.<8 random hex digits>.part`; with several writers, the whole
     file of the last to finish is at `path`. The unfinished file is locked while it is written, so that the next writer
     can tell that a file without a lock is a dead writer's, and deletes it. (So the block must write into this file, and
-    not replace it.) Raises OSError if the disk is full, whatever error the block raises then.
+    not replace it.) Raises OSError if the disk is full, also when the block raised something else because of it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from weights.errors import CheckpointError
 from weights.files import atomic_write
 from weights.sizes import VOCAB_SIZE
-from weights.transfer import CheckpointError, network
+from weights.transfer import network
 
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", "vocab.json", "merges.txt", WEIGHTS)
@@ -29,7 +30,7 @@ ARCHITECTURE = {  # what config.json may say; the first is the default, which a 
     "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
     "tie_word_embeddings": (True,), "vocab_size": (VOCAB_SIZE,),
 }
-NEEDED = (f"needed are {', '.join(FILES)} ({TOKENIZER} will do for vocab.json and merges.txt). If its weights are in "
+NEEDED = (f"it needs {', '.join(FILES)} ({TOKENIZER} can replace vocab.json and merges.txt). If its weights are in "
           "several files or in another format, save them as one such file first, for instance with transformers' "
           "save_pretrained(folder, max_shard_size='99GB')")
 MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older versions of transformers stored, too
@@ -55,7 +56,7 @@ def download_from_hub(repository, folder=None):
     downloaded, or the weights aren't the published ones.
     """
     from huggingface_hub import snapshot_download  # only here: importing it takes a while
-    from huggingface_hub.utils import httpx  # the HTTP library that it uses, whose errors it passes on
+    from huggingface_hub.utils import httpx  # the HTTP library that this version uses, whose errors it passes on
     try:
         folder = Path(snapshot_download(repository, allow_patterns=[*FILES, TOKENIZER], local_dir=folder))
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
@@ -237,5 +238,5 @@ def check_folder(folder, ours):
     """Raise FileExistsError if a folder has files of another model, besides `ours`, a set of names."""
     others = {path.name for pattern in OTHER_MODELS_FILES for path in folder.glob(pattern)} - ours
     if others:
-        raise FileExistsError("it holds files of another model, which would be mixed up with this one: "
+        raise FileExistsError(f"{folder} holds files of another model, which would be mixed up with this one: "
                               f"{', '.join(sorted(others))}. Move them away, or name another folder")

@@ -1,4 +1,4 @@
-"""Our own file of a model, which holds its config and its weights."""
+"""This project's model file, which holds a model's config and its weights."""
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -24,7 +24,8 @@ def plain(value, of_tensor=torch.Tensor.tolist):
 
 
 def bytes_of(tensor):
-    """The bytes of a tensor, row by row, as a NumPy array, also for number formats that NumPy doesn't have."""
+    """The bytes of a tensor in row-major order, as a NumPy array of uint8. It works for number formats that NumPy
+    lacks, such as bfloat16."""
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
@@ -77,7 +78,7 @@ def load_model(path):
     with open(path, "rb") as file:
         try:
             saved = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # foreign bytes make PyTorch's unpickler raise errors of any kind
+        except Exception as error:  # on foreign bytes, PyTorch's unpickler can raise anything
             raise ValueError(f"{path} is not a file that save_model wrote: it is damaged, or holds more than weights, "
                              "which weights_only=True refuses to read") from error
     config, weights = (saved.get("config"), saved.get("weights")) if isinstance(saved, dict) else (None, None)
@@ -90,7 +91,7 @@ def load_model(path):
         raise ValueError(f"{path} is not a file that save_model wrote: its config lacks {', '.join(sorted(missing))}")
     try:
         model = empty_model(config)
-    except Exception as error:  # as many kinds as there are wrong values
+    except Exception as error:  # a bad value can raise anything
         raise ValueError(f"{path} is not a file that save_model wrote: its config {config} makes no GPTModel "
                          f"({error})") from error
     if wrong := gpt_mismatch(weights, model):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 VOCAB_SIZE = 50257
-SIZE_NAMES = {  # in a GPTModel's config: in OpenAI's hparams.json
+SIZE_NAMES = {  # {key of a GPTModel's config: key of OpenAI's hparams.json}
     "vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head", "n_layers": "n_layer",
 }
 
@@ -20,8 +20,8 @@ class Model(NamedTuple):
 
     def config(self, drop_rate=0.0):
         """The config of this model, as GPTModel takes it."""
-        return {"vocab_size": VOCAB_SIZE, "context_length": self.context_length, "emb_dim": self.emb_dim,
-                "n_heads": self.n_heads, "n_layers": self.n_layers, "drop_rate": drop_rate, "qkv_bias": True}
+        return gpt_config({"n_vocab": VOCAB_SIZE, "n_ctx": self.context_length, "n_embd": self.emb_dim,
+                           "n_head": self.n_heads, "n_layer": self.n_layers}, drop_rate)
 
 
 MODELS = {

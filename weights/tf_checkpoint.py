@@ -1,4 +1,4 @@
-"""TensorFlow's V2 checkpoints, read by memory map: `<path>.index` says which tensor lies where, and
+"""TensorFlow's V2 checkpoints, read by memory map: `<path>.index` says where each tensor is stored, and
 `<path>.data-00000-of-00001` has the tensors' bytes, one after another.
 
 The index is a table of sorted keys (tensorflow/core/lib/io/format.cc, table/block.cc) whose values are protocol buffers
@@ -18,7 +18,7 @@ import google_crc32c
 import numpy as np
 from tqdm import tqdm
 
-from weights.transfer import CheckpointError
+from weights.errors import CheckpointError
 
 INDEX, DATA = ".index", ".data-00000-of-00001"  # the endings of the two files
 MAGIC = 0xDB4775248B80FB57
@@ -38,15 +38,15 @@ class Entry(NamedTuple):
 # --- The table ---
 
 
-def read_varint(data, at):
+def read_varint(data, pos):
     """Decode the number at a position of `data`: (value, position after it). Each byte holds 7 bits, the lowest first;
     its top bit says that another byte follows."""
     value = 0
     for shift in range(0, 64, 7):
-        value |= (data[at] & 0x7F) << shift
-        at += 1
-        if data[at - 1] < 0x80:
-            return value, at
+        value |= (data[pos] & 0x7F) << shift
+        pos += 1
+        if data[pos - 1] < 0x80:
+            return value, pos
     raise ValueError("a number longer than 64 bits")
 
 
@@ -62,8 +62,8 @@ def read_block(data, handle):
     A key is stored as the number of leading bytes it shares with the key before it, and the remaining bytes. Raises
     ValueError for a damaged block.
     """
-    offset, at = read_varint(handle, 0)
-    size, _ = read_varint(handle, at)
+    offset, pos = read_varint(handle, 0)
+    size, _ = read_varint(handle, pos)
     block, trailer = data[offset:offset + size], data[offset + size:offset + size + 5]
     compression, checksum = struct.unpack("<BI", trailer)
     if masked_crc32c(data[offset:offset + size + 1]) != checksum:
@@ -73,16 +73,16 @@ def read_block(data, handle):
     end = len(block) - 4 * (1 + struct.unpack_from("<I", block, len(block) - 4)[0])  # restart points, then their number
     if end < 0:
         raise ValueError("a block without its restart points")
-    key, at = b"", 0
-    while at < end:
-        shared, at = read_varint(block, at)
-        rest, at = read_varint(block, at)
-        length, at = read_varint(block, at)
-        if shared > len(key) or at + rest + length > end:
+    key, pos = b"", 0
+    while pos < end:
+        shared, pos = read_varint(block, pos)
+        rest, pos = read_varint(block, pos)
+        length, pos = read_varint(block, pos)
+        if shared > len(key) or pos + rest + length > end:
             raise ValueError("a key or value that is cut off")
-        key = key[:shared] + block[at:at + rest]
-        yield key, block[at + rest:at + rest + length]
-        at += rest + length
+        key = key[:shared] + block[pos:pos + rest]
+        yield key, block[pos + rest:pos + rest + length]
+        pos += rest + length
 
 
 def read_table(data):
@@ -90,10 +90,10 @@ def read_table(data):
     index block, which lists the handles of the data blocks, then a magic number."""
     if len(data) < 48 or data[-8:] != struct.pack("<Q", MAGIC):
         raise ValueError("it doesn't end in the magic number of a TensorFlow index")
-    footer, at = data[-48:-8], 0
+    footer, pos = data[-48:-8], 0
     for _ in range(2):  # skip the handle of the metaindex block
-        _, at = read_varint(footer, at)
-    return [pair for _, handle in read_block(data, footer[at:]) for pair in read_block(data, handle)]
+        _, pos = read_varint(footer, pos)
+    return [pair for _, handle in read_block(data, footer[pos:]) for pair in read_block(data, handle)]
 
 
 # --- Its values ---
@@ -102,20 +102,20 @@ def read_table(data):
 def read_message(data):
     """The fields of a protocol buffer: {field number: [values]}. Varint and fixed32 fields have numbers as values,
     others bytes."""
-    fields, at = {}, 0
-    while at < len(data):
-        key, at = read_varint(data, at)
+    fields, pos = {}, 0
+    while pos < len(data):
+        key, pos = read_varint(data, pos)
         number, kind = key >> 3, key & 7
         if kind == 0:
-            value, at = read_varint(data, at)
+            value, pos = read_varint(data, pos)
         elif kind == 2:
-            size, at = read_varint(data, at)
-            value, at = data[at:at + size], at + size
+            size, pos = read_varint(data, pos)
+            value, pos = data[pos:pos + size], pos + size
         elif kind == 5:
-            value, at = struct.unpack_from("<I", data, at)[0], at + 4
+            value, pos = struct.unpack_from("<I", data, pos)[0], pos + 4
         else:
             raise ValueError(f"a field of the unknown wire type {kind}")
-        if at > len(data):
+        if pos > len(data):
             raise ValueError("a field that is cut off")
         fields.setdefault(number, []).append(value)
     return fields
@@ -169,7 +169,7 @@ def check_places(entries, index_path, data_path):
 
 def verify_once(ckpt_path, entries, data):
     """Compare every tensor with its checksum. Files that passed aren't verified again: `<ckpt_path>.verified` records
-    their sizes and dates. Raises CheckpointError for a damaged tensor."""
+    their sizes and modification times. Raises CheckpointError for a damaged tensor."""
     files = [Path(f"{ckpt_path}{ending}").stat() for ending in (INDEX, DATA)]
     stamp, passed = Path(f"{ckpt_path}.verified"), repr([(file.st_size, file.st_mtime_ns) for file in files])
     if stamp.exists() and stamp.read_bytes() == passed.encode():

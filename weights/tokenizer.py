@@ -1,4 +1,4 @@
-"""GPT-2's tokenizer, read from the two files that lie beside OpenAI's weights: `encoder.json` and `vocab.bpe`."""
+"""GPT-2's tokenizer, read from the two files beside OpenAI's weights: `encoder.json` and `vocab.bpe`."""
 
 import hashlib
 import json
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import tiktoken
 
-from weights.transfer import CheckpointError
+from weights.errors import CheckpointError
 
 TOKENIZER_SHA256 = {  # the same for every size; tiktoken pins the same two
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
 }
-END_OF_TEXT = 50256  # GPT-2's only special token, which stands between the documents of its pretraining text
+END_OF_TEXT = 50256  # GPT-2's only special token, which separates the documents of its pretraining text
 # How GPT-2 splits a text before it merges bytes: contractions; words, numbers and punctuation, each with the space
 # before it; other white space. Source: OpenAI's gpt-2, src/encoder.py.
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -32,7 +32,7 @@ def load_tokenizer(model_dir):
             raise CheckpointError(f"can't read {path}: {error}") from error
         if hashlib.sha256(contents[name]).hexdigest() != sha256:
             raise CheckpointError(f"{path} is damaged (wrong sha256): delete it to download it again")
-    # encoder.json numbers the tokens in the order of vocab.bpe's merges: these ids are the ranks that tiktoken wants.
+    # encoder.json numbers the tokens in the order of vocab.bpe's merges: these ids are the ranks that tiktoken expects.
     # (tiktoken's function for these two files isn't used, as it leaves copies of them in a cache folder.)
     byte_of = bytes_of_characters()
     ranks = {bytes(byte_of[character] for character in token): rank
@@ -43,7 +43,8 @@ def load_tokenizer(model_dir):
 
 def bytes_of_characters():
     """The byte that each character of a token in `encoder.json` stands for: {character: byte}. A byte is written as the
-    character with its number, if that is printable in Latin-1, else as the next one from 256 on."""
+    character with its number, if that is printable in Latin-1, else as the next one from 256 on. Source:
+    bytes_to_unicode in OpenAI's gpt-2, src/encoder.py."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)).difference(printable))
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -13,20 +13,13 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.response import HTTPResponse
 from urllib3.util import Retry
 
+from weights.errors import CheckpointError, SourceError
 from weights.files import lock
 
 BUSY = (429, 500, 502, 503, 504)  # status codes after which a request is sent again
 ATTEMPTS = 5  # to transfer a file; each resumes where the one before broke off
 NETWORK_SETTINGS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",  # the environment variables of requests, and of httpx
                     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-
-
-class CheckpointError(RuntimeError):
-    """A file can't be downloaded, or isn't what it should be. The message says what to do."""
-
-
-class SourceError(CheckpointError):
-    """A file can't be downloaded from one address. Another one may have it."""
 
 
 def download_file(url, destination):
@@ -55,9 +48,9 @@ def download_file(url, destination):
 
 @contextmanager
 def one_at_a_time(folder):
-    """Inside the `with` block no other process is in such a block for the same folder: this waits for it. On Windows,
-    and on file systems without locks, nothing waits."""
-    if os.name == "nt":  # it opens no folders
+    """Lock a folder for the `with` block, after its present holder has released it. On Windows, and on file systems
+    without locks, this does nothing."""
+    if os.name == "nt":  # Windows can't open a folder
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -95,20 +88,22 @@ def transfer(url, destination):
 
 
 def network():
-    """What to check when nobody answers, in words: the network, and the settings for it that the environment has."""
+    """What to check when no server answers, in words: the network, and the environment variables that configure it."""
     names = [name for name in NETWORK_SETTINGS if os.environ.get(name) or os.environ.get(name.lower())]
-    return "the network" + f" and the environment variable{'s' * (len(names) > 1)} {', '.join(names)}" * bool(names)
+    if not names:
+        return "the network"
+    return f"the network and the environment variable{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def broken_off(error):
-    """Whether a transfer broke off in the middle. (A MaxRetryError says that none of six requests was answered.)"""
+    """Whether a transfer broke off in the middle. (A MaxRetryError means that none of six requests was answered.)"""
     return (isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.ConnectionError))
             and not isinstance(error.args[0], MaxRetryError))
 
 
 def fetch_rest(session, url, unfinished, version_file):
-    """Append the missing bytes of `url` to the file `unfinished`. Returns whether it is complete now. If not, its bytes
-    were of no use and have been deleted, so that the next attempt starts over."""
+    """Append the missing bytes of `url` to the file `unfinished`. Returns False if the partial file was useless and has
+    been deleted, so that the next attempt starts over."""
     version = version_file.read_text() if unfinished.exists() and version_file.exists() else ""
     have = unfinished.stat().st_size if version else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-", "If-Range": version} if have else {})

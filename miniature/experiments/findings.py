@@ -12,7 +12,7 @@ from miniature.experiments import catalog, results
 from miniature.experiments.faults import FINGERPRINTS
 from miniature.experiments.tables import over_tasks
 from miniature.recipe import TEST
-from tutorial.scores import markdown_table
+from tutorial.tables import markdown_table
 
 TUNED = "control", "pretrained"  # the runs of the notebook's recipe
 WORDINGS = {kind: [entry["wording"] == kind for entry in TEST] for kind in ("known", "new")}

@@ -13,9 +13,8 @@ import nbformat
 
 from miniature import recipe
 from tutorial import ROOT
-
-from . import models
-from .html import HERE, LANGUAGES, page
+from tutorial.page import models
+from tutorial.page.html import HERE, LANGUAGES, Site, page
 
 
 def main():
@@ -27,24 +26,23 @@ def main():
     parser.add_argument("--source", help="the address of the project's files, for links (default: this folder's)")
     parser.add_argument("--address", default="", help="the site's own address, with / at its end, for shared links")
     arguments = parser.parse_args()
-    site = arguments.site
-    site.mkdir(parents=True, exist_ok=True)
+    folder = arguments.site
+    folder.mkdir(parents=True, exist_ok=True)
 
     tuned, other = models.fine_tuned(arguments.tuned)
     base = recipe.pretrained()
     tokens = models.world_tokens(base)
     for name, model in (("base", base), ("tuned", tuned)):
-        (site / f"{name}.js").write_text(models.model_file(name, model, tokens), encoding="utf-8")
-    shutil.copy(HERE / "share.png", site)
+        (folder / f"{name}.js").write_text(models.model_file(name, model, tokens), encoding="utf-8")
+    shutil.copy(HERE / "share.png", folder)
 
     notebooks = {"zh" if path.name.endswith(".zh.ipynb") else "en": path for path in arguments.notebooks}
-    source = arguments.source or Path(os.path.relpath(ROOT, site.resolve())).as_posix()
-    merges, words = models.merges(), models.world_words()
+    source = arguments.source or Path(os.path.relpath(ROOT, folder.resolve())).as_posix()
+    site = Site(list(notebooks), models.merges(), models.world_words(), other, source, arguments.address)
     for language, path in notebooks.items():
-        text = page(nbformat.read(path, as_version=4), language, list(notebooks), merges, words, other, source,
-                    arguments.address)
-        (site / LANGUAGES[language]).write_text(text, encoding="utf-8")
-    print(f"The site: {site}/{LANGUAGES[min(notebooks)]}")
+        text = page(nbformat.read(path, as_version=4), language, site)
+        (folder / LANGUAGES[language]).write_text(text, encoding="utf-8")
+    print(f"The site: {folder}/{LANGUAGES[min(notebooks)]}")
 
 
 if __name__ == "__main__":

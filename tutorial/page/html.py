@@ -7,6 +7,7 @@ import re
 import struct
 from copy import copy
 from pathlib import Path
+from typing import NamedTuple
 
 from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
@@ -16,14 +17,29 @@ from pygments.lexers import PythonLexer
 from traitlets.config import Config
 
 from tutorial.instructions import format_prompt
-
-from .live import MIME
+from tutorial.page.live import MIME
 
 HERE = Path(__file__).parent
 LANGUAGES = {"en": "index.html", "zh": "index.zh.html"}
 SCRIPTS = ("tokenizer", "gpt2", "models", "widgets", "ask", "token", "training", "batch", "attention", "reading")
 FOLDED = ("plot", "check", "setup")
 CJK = "[\u3400-\u9fff]"
+
+# How fast a section is read.
+WORDS_PER_MINUTE, CHINESE_CHARACTERS_PER_MINUTE, CODE_LINES_PER_MINUTE = 220, 400, 30
+MINUTES_PER_FIGURE = 0.3
+CHINESE_CHARACTERS_PER_RUN = 20  # between blanks, on average: `split` counts such a run as one word
+
+
+class Site(NamedTuple):
+    """What all pages of a site share."""
+
+    languages: list      # those that have a page, keys of LANGUAGES
+    merges: str = ""     # the tokenizer's, in base64
+    words: list = ()     # those that the miniature has read
+    other: bool = False  # whether the run had another model than the miniature
+    source: str = ".."   # the address of the files that the notebook links to
+    address: str = ""    # the site's own, with / at its end
 
 
 def read(name):
@@ -71,24 +87,19 @@ def looks_like_a_table(text):
     return re.search(r"\S {3,}\S", text) is not None
 
 
-def page(notebook, language, languages, merges, words, other, source, address):
-    """A notebook as an HTML text.
-
-    language: a key of LANGUAGES; languages: those that have a page in the site. merges: the tokenizer's, in base64;
-    words: those of the miniature's world. other: whether the run had another model than the miniature. source: the
-    address of the files that the notebook links to. address: the site's, or "".
-    """
+def page(notebook, language, site):
+    """A notebook as an HTML text. language: a key of LANGUAGES; site: the Site with this page."""
     texts = strings(language)
     entry = {"instruction": "{instruction}", "input": ""}
     style, script = read("page.css"), "".join(read(f"{name}.js") for name in SCRIPTS)
-    data = {"strings": texts, "merges": merges, "words": " ".join(words), "other": other,
+    data = {"strings": texts, "merges": site.merges, "words": " ".join(site.words), "other": site.other,
             "prompt": format_prompt(entry), "promptWithInput": format_prompt(entry | {"input": "{input}"})}
     resources = {"page": {
         "language": language, "texts": texts, "style": style, "script": script, "data": as_json(data),
         "policy": f"default-src 'none'; img-src data:; style-src {fingerprint(style)}; "
                   f"script-src 'self' {fingerprint(script)}; base-uri 'none'; form-action 'none'",
-        "title": re.search(r"^# (.+)$", notebook.cells[0].source, re.MULTILINE)[1], "address": address,
-        "others": {name: (LANGUAGES[name], strings(name)["language"]) for name in languages if name != language}}}
+        "title": re.search(r"^# (.+)$", notebook.cells[0].source, re.MULTILINE)[1], "address": site.address,
+        "others": {name: (LANGUAGES[name], strings(name)["language"]) for name in site.languages if name != language}}}
     kinds = [MIME, "text/html", "text/markdown", "image/png", "text/plain"]  # of outputs, the best first
     exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(HERE / "templates")],
                             config=Config({"NbConvertBase": {"display_data_priority": kinds}}))
@@ -98,7 +109,7 @@ def page(notebook, language, languages, merges, words, other, source, address):
     main = soup.main
     set_top(soup, main)
     set_captions(main)
-    point_links_at(main, source)
+    point_links_at(main, site.source)
     set_tables(soup, main)
     set_margin_notes(main)
     set_glossary_notes(soup, main)
@@ -106,7 +117,7 @@ def page(notebook, language, languages, merges, words, other, source, address):
     return str(soup)
 
 
-# --- What the template can't see ---
+# --- What the template can't see: it knows one cell at a time ---
 
 
 def set_top(soup, main):
@@ -118,14 +129,19 @@ def set_top(soup, main):
         demonstration.append(ask.script.extract())
         main.p.insert_after(demonstration)
     for paragraph in main.find_all("p"):
-        between = "".join(paragraph.find_all(string=True, recursive=False))
-        if len(paragraph.find_all("a", href=re.compile("^#"))) > 5 and not re.search(r"\w", between):
+        if is_contents(paragraph):
             paragraph.decompose()
 
 
+def is_contents(paragraph):
+    """Whether a paragraph is a list of contents: many links to headings, and no words between them."""
+    between = "".join(paragraph.find_all(string=True, recursive=False))
+    return len(paragraph.find_all("a", href=re.compile("^#"))) > 5 and not re.search(r"\w", between)
+
+
 def set_captions(main):
-    """Delete the captions that the notebook shows below its pictures: the page makes captions of the alternative texts,
-    which are the same."""
+    """Delete the captions that the notebook shows below its pictures. A caption is the output after a figure with the
+    text of the picture's alternative text, of which the page makes its own caption."""
     for figure in main.find_all("figure"):
         after = figure.find_next_sibling()
         if figure.img and after and "result" in after.get("class", ()) and after.text.strip() == figure.img["alt"]:
@@ -133,9 +149,9 @@ def set_captions(main):
 
 
 def point_links_at(main, source):
-    """Point links to the project's files at the address `source`."""
+    """Point links to the project's files at the address `source`. Such a link has no scheme and isn't to a heading."""
     for link in main.find_all("a", href=re.compile(r"^(?!\w+:|#)")):
-        link["href"] = f"{source}/{link['href'].removeprefix('../')}"  # which the Chinese edition's have
+        link["href"] = f"{source}/{link['href'].removeprefix('../')}"  # the Chinese edition is in a folder
 
 
 def set_tables(soup, main):
@@ -150,7 +166,8 @@ def set_tables(soup, main):
 
 
 def set_margin_notes(main):
-    """Move short quotations that begin with "In the article" to the margin, beside the paragraph before them."""
+    """Move quotations that begin with "In the article" to the margin, beside the paragraph before them, unless they
+    have a list or code."""
     for note in main.find_all("blockquote"):
         if re.match(r"\s*(In the article|对照原文)", note.text) and not note.find(["ul", "ol", "pre"]):
             note.name, note["class"], note["role"] = "div", "margin", "note"
@@ -161,16 +178,13 @@ def set_margin_notes(main):
 
 def set_glossary_notes(soup, main):
     """Attach the glossary's meanings as notes to the first use of each term in every section. One Chinese character is
-    a term only where it stands alone; elsewhere it is part of a word."""
-    title = next((tag for tag in main.find_all(["h2", "h3", "strong"]) if tag.text in ("Glossary", "术语表")), None)
-    rows = title.find_next("table").find_all("tr")[1:] if title else ()
-    meanings = {}
-    for term, *_, meaning in ([cell.text for cell in row.find_all("td")] for row in rows):
-        meanings |= {name.lower(): meaning for name in re.split(r", |[、（）]", term) if name}
+    a term only where it is alone; elsewhere it is part of a word."""
+    meanings = glossary_meanings(main)
     if not meanings:
         return
     longest_first = "|".join(rf"(?<!{CJK}){name}(?!{CJK})" if re.fullmatch(CJK, name) else re.escape(name)
                              for name in sorted(meanings, key=len, reverse=True))
+    # A term or its plural with -s. Latin letters may not touch it; around Chinese terms there are no blanks.
     names = re.compile(rf"(?<![A-Za-z])({longest_first})(?:s?(?![A-Za-z]))", re.IGNORECASE)
     seen, number = set(), 0
     for tag in main.find_all(["h2", "p", "li"]):
@@ -184,24 +198,42 @@ def set_glossary_notes(soup, main):
                 continue
             seen.add(match[1].lower())
             number += 1
-            term = soup.new_tag("span", attrs={"class": "term", "tabindex": "0", "aria-describedby": f"note-{number}"})
-            note = soup.new_tag("span", attrs={"class": "note", "role": "tooltip", "id": f"note-{number}"})
-            note.string = meanings[match[1].lower()]
-            term.extend([match[0], note])
+            term = term_with_note(soup, match[0], meanings[match[1].lower()], f"note-{number}")
             text.replace_with(text[:match.start()], term, text[match.end():])
 
 
+def glossary_meanings(main):
+    """The terms of the glossary, in lower case, and what they mean: {term: text}. The glossary is the table after the
+    heading or bold text "Glossary"; the first column has terms and their other names, the last column meanings."""
+    title = next((tag for tag in main.find_all(["h2", "h3", "strong"]) if tag.text in ("Glossary", "术语表")), None)
+    rows = title.find_next("table").find_all("tr")[1:] if title else ()
+    meanings = {}
+    for term, *_, meaning in ([cell.text for cell in row.find_all("td")] for row in rows):
+        meanings |= {name.lower(): meaning for name in re.split(r", |[、（）]", term) if name}
+    return meanings
+
+
+def term_with_note(soup, name, meaning, identifier):
+    """The element of a term with its note, which the page shows when the term has the focus or the pointer."""
+    term = soup.new_tag("span", attrs={"class": "term", "tabindex": "0", "aria-describedby": identifier})
+    note = soup.new_tag("span", attrs={"class": "note", "role": "tooltip", "id": identifier})
+    note.string = meaning
+    term.extend([name, note])
+    return term
+
+
 def minutes(elements):
-    """How long it takes to read a section, in minutes."""
+    """How long it takes to read a section, in whole minutes, at least 1. Folded code and printed texts don't count."""
     time = 0.0
     for element in elements:
         if element.name == "figure":
-            time += 0.3
+            time += MINUTES_PER_FIGURE
         elif "code" in element.get("class", ()):
-            time += element.text.count("\n") / 30
+            time += element.text.count("\n") / CODE_LINES_PER_MINUTE
         elif element.name not in ("details", "pre"):
             chinese = len(re.findall(CJK, element.text))
-            time += chinese / 400 + (len(element.text.split()) - chinese / 20) / 220
+            words = len(element.text.split()) - chinese / CHINESE_CHARACTERS_PER_RUN
+            time += chinese / CHINESE_CHARACTERS_PER_MINUTE + words / WORDS_PER_MINUTE
     return max(1, round(time))
 
 

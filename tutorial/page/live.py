@@ -9,7 +9,7 @@ picture there may be "text/markdown", such as a table. The alternative text is t
 The data of each figure, all of it JSON:
 
     ask         {"questions": [{"task": str, "instruction": str, "input": str}, ...]}
-                Questions to choose from; a button shows the task. The first is asked at once. This figure stands at the
+                Questions to choose from; a button shows the task. The first is asked at once. This figure is at the
                 top of the page, and the picture stays where it is.
 
     token       {"prompt": str, "ids": [int, ...]}
@@ -19,9 +19,9 @@ The data of each figure, all of it JSON:
     training    {"steps": [int, ...],
                  "losses": {"train": [[step, loss], ...], "val": [[step, loss], ...]},
                  "answers": [{"question": str, "answer": str, "said": [[[token, probability], ...], ...]}, ...]}
-                A watched training. `steps`, from 0 upwards, are where one can stop; losses may be noted at other steps,
-                too. `said` has for each of the steps the tokens of the model's answer, as texts, with the probability
-                of each when it was chosen; the last is "<|endoftext|>" if the answer ended. `answer` is the wanted one.
+                A watched training run. `steps`, from 0 upwards, are where a reader can stop; losses may be of other
+                steps, too. `said` has for each of the steps the tokens of the model's answer, as texts, each with the
+                probability that it had; the last is "<|endoftext|>" if the answer ended. `answer` is the wanted one.
 
     batch       {"texts": [[question, answer], ...]}
                 Three short texts, strings; an answer begins with its space.
@@ -36,10 +36,10 @@ KEYS = {"ask": {"questions"}, "token": {"prompt", "ids"}, "training": {"steps", 
 
 
 def live(figure, data):
-    """The bundle for one figure: {MIME: data}. Raises ValueError for a figure that the page hasn't, or for other keys
-    than the figure's."""
+    """The bundle for one figure: {MIME: data}. Raises ValueError for a figure that the page doesn't have, and for keys
+    other than the figure's."""
     if figure not in KEYS:
         raise ValueError(f"the page has no figure {figure!r}, only {', '.join(KEYS)}")
     if set(data) != KEYS[figure]:
-        raise ValueError(f"the figure {figure!r} wants {sorted(KEYS[figure])}, not {sorted(data)}")
+        raise ValueError(f"the figure {figure!r} expects {sorted(KEYS[figure])}, not {sorted(data)}")
     return {MIME: {"figure": figure, **data}}

@@ -1,4 +1,4 @@
-"""The miniature as files for the browser: the base model and a fine-tuned one, cut down to the tokens of its world.
+"""The miniature as files for the browser: the base model and a fine-tuned one, restricted to the tokens it uses.
 
 A file is a script that gives the page one object (`models.js` reads it):
 
@@ -26,26 +26,27 @@ from weights.saved import load_model
 from weights.sizes import is_miniature
 
 ENTRIES = [*recipe.TRAIN, *recipe.TEST, *recipe.VALIDATION]
+DOCUMENTS = 20_000  # of the pretraining text, the first third: it has all words of the rest
 
 
 def world_tokens(base):
-    """GPT-2's ids of the tokens in the miniature's world, in order: those it was pretrained on, those of its entries,
-    and all 256 bytes, of which every other token can be made."""
+    """GPT-2's ids of the tokens that the miniature uses, in order: those of its pretraining, those of its entries, and
+    all 256 bytes, of which every other token can be made."""
     texts = chain.from_iterable((format_prompt(entry), entry["output"]) for entry in ENTRIES)
     ids = chain.from_iterable(recipe.TOKENIZER.encode_ordinary_batch(list(texts)))
     return sorted({*range(256), END_OF_TEXT, *read_in_pretraining(base.tok_emb.weight), *ids})
 
 
 def world_words():
-    """The words that the miniature has read, in lower case, sorted. The first third of its pretraining text already has
-    all of them."""
-    texts = chain(islice(documents(), 20_000), (" ".join((e["instruction"], e["input"], e["output"])) for e in ENTRIES))
+    """The words that the miniature has read, in lower case, sorted."""
+    entries = (" ".join((e["instruction"], e["input"], e["output"])) for e in ENTRIES)
+    texts = chain(islice(documents(), DOCUMENTS), entries)
     return sorted(set(chain.from_iterable(re.findall(r"[a-z]+|\d+", text.lower()) for text in texts)))
 
 
 def tensors(model, tokens):
-    """A GPTModel's weights with the embedding's rows of these tokens, in the order in which a text meets them.
-    Matrices are input-first, as OpenAI's are: x @ w + b."""
+    """A GPTModel's weights in forward order, with the embedding's rows of these tokens. Matrices are input-first, as
+    OpenAI's are: x @ w + b."""
     yield from (model.tok_emb.weight[tokens], model.pos_emb.weight)
     for block in model.trf_blocks:
         for norm, linears in ((block.norm1, (block.att.qkv, block.att.out_proj)),
@@ -58,7 +59,7 @@ def tensors(model, tokens):
 
 @torch.no_grad()
 def model_file(name, model, tokens):
-    """The script that gives the page a GPTModel, cut down to these tokens, under a name: a text."""
+    """The script that gives the page a GPTModel, restricted to these tokens, under a name: a text."""
     weights = torch.cat([tensor.flatten() for tensor in tensors(model, tokens)]).numpy()
     context, width = model.pos_emb.weight.shape
     content = {"width": width, "heads": model.trf_blocks[0].att.n_heads, "layers": len(model.trf_blocks),
