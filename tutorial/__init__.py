@@ -5,12 +5,14 @@
     data_files      a data file as checked entries
     file_formats    the records in a file: JSON, JSON Lines, CSV
     entries         one record, with any known keys, as an entry
+    parts           parts of a reader's own: training, test, validation
     overlap         near repetitions across the parts of the data, and tasks that a part lacks
     scores          how good answers are
     tables          the notebook's tables
     intervals       how sure shares and differences are
     record          what made a result, in a file
     figures         the tutorial's drawings
+    captions        what stands below them
     settings        settings that come from the environment
     page            the tutorial as a web page
 """

@@ -53,7 +53,7 @@ def download_from_first(urls, path):
 def load_entries(path, skip_bad=False):
     """The entries of a data file, and a line that says what was found: (list of entries, text).
 
-    With `skip_bad`, entries that can't be used are left out. The line names the keys without effect, and counts the
+    With `skip_bad`, entries that can't be used are left out. The line names other keys, and counts the
     changes and the entries left out. Raises ValueError if the file is something else, has no entries, or, without
     `skip_bad`, has entries that can't be used; the message counts them by what is wrong, with the numbers of the first
     ten, from 0.
@@ -80,7 +80,7 @@ def load_entries(path, skip_bad=False):
 
 def check_records(records):
     """The usable entries, the numbers of the other records by what is wrong with them, and a text that names formats
-    and keys without effect, and counts the changes: (list, {reason: numbers}, text)."""
+    and other keys, and counts the changes: (list, {reason: numbers}, text)."""
     entries, bad, formats, ignored, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:

@@ -58,7 +58,7 @@ def format_of(record):
 
 
 def to_entry(record):
-    """A record as an entry: (entry, the format's name, keys that have no effect, changes). `changes` is a dictionary
+    """A record as an entry: (entry, the format's name, other keys, changes). `changes` is a dictionary
     whose keys say what was changed. Raises BadEntry."""
     if isinstance(record, BadEntry):
         raise record
@@ -90,7 +90,7 @@ def to_entry(record):
              "input": "".join(contexts), "output": output.strip()}
     others = {key: value for key, value in record.items()
               if key not in (*keys, *inputs, "system", "history") and has_value(value)}
-    unused = [key for key in others if key != "task"] + [f"{keys[0]}[].{key}" for key in unused]
+    unused = [*others] + [f"{keys[0]}[].{key}" for key in unused]
     return entry | {key: value for key, value in others.items() if key not in entry}, format_name, unused, changed
 
 

@@ -137,3 +137,11 @@ def batch_strips(inputs, targets, tokenizer, rows=3):
 def show_source(*things):
     """Display classes and functions as they stand in their files."""
     display(Markdown("\n".join(f"```python\n{inspect.getsource(thing)}\n```" for thing in things)))
+
+
+def fold_source(*things):
+    """Display them folded: a line with their names, which opens when it is clicked."""
+    names = ", ".join(f"<code>{thing.__name__}</code>" for thing in things)
+    file = Path(inspect.getsourcefile(things[0])).name
+    code = "\n\n\n".join(inspect.getsource(thing).rstrip() for thing in things)
+    display(Markdown(f"<details><summary>{names} ({file})</summary>\n\n```python\n{code}\n```\n\n</details>"))
