@@ -51,7 +51,7 @@ def examples():
         "cells": lambda: figures.draw_cells({"inputs": ids, "targets": [[("-100", PADDING), ("9", ANSWER)]], "": ids}),
         "tokens": lambda: figures.draw_tokens({"row 0": tokens * 5}, colours={"row 0": [PROMPT, ANSWER] * 20}),
         "values": lambda: figures.draw_tokens({"before": tokens}, values={"before": weights[0].tolist()}),
-        "probabilities": lambda: figures.draw_probabilities(tokens * 5, {"before": [0.001, 1] * 20, "after": [0.5] * 40}),
+        "probabilities": lambda: figures.draw_probabilities(tokens * 5, {"before": [0.001, 1] * 20, "after": [0] * 40}),
         "next token": lambda: figures.draw_next_token(
             {name: [(repr(t), 0.1) for t in tokens] for name in ("before", "after")}, highlight="'.'"),
         "one head": lambda: figures.draw_one_head(tokens, [-1.3, -2.5, 2.1, 0, 4.5, 4.2, 9, 1.3], weights[0].tolist()),
