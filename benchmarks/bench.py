@@ -137,7 +137,7 @@ def training():
             if not masked:
                 yield row("its peak memory", ask.peaks(), memory=True)
         calls = [("forward", number) for number in range(TURNS + 1)]
-        yield row("the loss alone, as in a validation", *in_turns(ask, names, calls, LOSS))
+        yield row("the loss alone, as in a validation", *in_turns(ask, ("ours", BOOK, HF), calls, LOSS))
 
 
 def adapters():

@@ -32,7 +32,9 @@ TOKENIZER = load_tokenizer(MINIATURE_DIR)
 
 
 def write_models():
-    """Write the models with random weights, unless they exist, and export them to Hugging Face's format."""
+    """Write the models with random weights, unless they exist, in the formats of OpenAI, Hugging Face and CTranslate2."""
+    from ctranslate2.converters import TransformersConverter
+
     from tests.helpers import write_checkpoint  # only here: it imports what no worker needs
     for size in MEASURED:
         if not (FOLDER / size / "model.ckpt.index").exists():
@@ -43,6 +45,10 @@ def write_models():
                 save_model(model, config, Path(folder, "gpt2.pt"))
                 subprocess.run(command("scripts.export", Path(folder, "gpt2.pt"), FOLDER / size / "huggingface"),
                                check=True, cwd=ROOT)
+        if not (FOLDER / size / "ctranslate2").exists():
+            with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+                TransformersConverter(str(FOLDER / size / "huggingface")).convert(f"{folder}/ctranslate2")
+                Path(folder, "ctranslate2").rename(FOLDER / size / "ctranslate2")
 
 
 @cache

@@ -244,15 +244,18 @@ class HuggingFace(Peer):
 
 
 class HuggingFaceCompiled(HuggingFace):
-    """Model and loss compiled as one; and its `generate` with a static cache, which compiles the steps after the first
-    token, on a CPU if it is told to."""
+    """Compiled for training; and its `generate` with a static cache, which compiles the steps after the first token, on
+    a CPU if it is told to."""
 
     def __init__(self, size):
         from transformers import CompileConfig
         config = CompileConfig(mode="default")
         config._compile_all_devices = True
         super().__init__(size, cache_implementation="static", compile_config=config)
-        self.loss = torch.compile(self.loss, dynamic=True)
+
+    def start_training(self):
+        super().start_training()
+        self.model.compile(dynamic=True)
 
 
 class PEFT(HuggingFace):
@@ -291,13 +294,10 @@ class TRL(HuggingFace):
 class CTranslate2(Peer):
     def __init__(self, size):
         from ctranslate2 import Generator
-        from ctranslate2.converters import TransformersConverter
         from transformers import AutoTokenizer
-        source, converted = str(FOLDER / size / "huggingface"), FOLDER / size / "ctranslate2"
-        if not converted.exists():
-            TransformersConverter(source).convert(str(converted))
-        self.tokens = AutoTokenizer.from_pretrained(source).convert_ids_to_tokens
-        self.model = Generator(str(converted), compute_type="float32", intra_threads=torch.get_num_threads())
+        self.tokens = AutoTokenizer.from_pretrained(FOLDER / size / "huggingface").convert_ids_to_tokens
+        self.model = Generator(str(FOLDER / size / "ctranslate2"), compute_type="float32",
+                               intra_threads=torch.get_num_threads())
 
     def peak(self):
         return None

@@ -12,6 +12,7 @@ from threading import Thread
 import nbformat
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from playwright.sync_api import expect, sync_playwright
@@ -451,6 +452,15 @@ def test_folding_copying_contents_and_notes(open_page):
     expect(page.get_by_role("tooltip")).to_have_text("a piece of text")
     page.keyboard.press("Escape")
     expect(page.locator(".note")).not_to_be_visible()
+
+
+def test_one_chinese_character_is_a_term_only_alone():
+    """In 默认值 and 多轮对话 it is part of a word."""
+    soup = BeautifulSoup("<main><p>取默认值；多轮对话；键有<b>值</b>；一轮（epoch）。</p><strong>术语表</strong>"
+                         "<table><tr></tr><tr><td>键、值</td><td>1</td></tr><tr><td>轮（epoch）</td><td>2</td></tr>"
+                         "</table></main>", "html.parser")
+    html.set_glossary_notes(soup, soup.main)
+    assert [term.contents[0] for term in soup.select(".term")] == ["值", "epoch"]
 
 
 def test_the_keyboard_alone_reaches_every_control(open_page):

@@ -160,7 +160,8 @@ def set_margin_notes(main):
 
 
 def set_glossary_notes(soup, main):
-    """Attach the glossary's meanings as notes to the first use of each term in every section."""
+    """Attach the glossary's meanings as notes to the first use of each term in every section. One Chinese character is
+    a term only where it stands alone; elsewhere it is part of a word."""
     title = next((tag for tag in main.find_all(["h2", "h3", "strong"]) if tag.text in ("Glossary", "术语表")), None)
     rows = title.find_next("table").find_all("tr")[1:] if title else ()
     meanings = {}
@@ -168,7 +169,8 @@ def set_glossary_notes(soup, main):
         meanings |= {name.lower(): meaning for name in re.split(r", |[、（）]", term) if name}
     if not meanings:
         return
-    longest_first = "|".join(sorted(map(re.escape, meanings), key=len, reverse=True))
+    longest_first = "|".join(rf"(?<!{CJK}){name}(?!{CJK})" if re.fullmatch(CJK, name) else re.escape(name)
+                             for name in sorted(meanings, key=len, reverse=True))
     names = re.compile(rf"(?<![A-Za-z])({longest_first})(?:s?(?![A-Za-z]))", re.IGNORECASE)
     seen, number = set(), 0
     for tag in main.find_all(["h2", "p", "li"]):
