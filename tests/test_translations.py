@@ -196,6 +196,7 @@ def test_without_a_font_figures_stay_english(english, chinese, monkeypatch, in_c
     ('show(answers(r, {"after": "after"}))', {"after": "后"}, 'show(answers(r, {"后": "after"}))'),
     ('raise ValueError("rows")', {"rows": "行"}, 'raise ValueError("rows")'),
     ('figures.show(f, "rows", live("rows", {}))', {"rows": "行"}, 'figures.show(f, "行", live("rows", {}))'),
+    ('figures.show(f, caption("rows", n="rows"))', {"rows": "行"}, 'figures.show(f, caption("rows", n="rows"))'),
     ('a = "行"  # from rows to columns', {"from rows to columns": "行变列"}, 'a = "行"  # 行变列'),
     ('print(f"{n:5} of {d[\'k\']!r}\\n")', {"{n:5} of {d['k']!r}\n": "\"{d['k']!r}\" 中有 {n:5}\n"},
      'print(f"\\"{d[\'k\']!r}\\" 中有 {n:5}\\n")'),
