@@ -122,6 +122,6 @@ def test_source_is_shown_as_it_stands(monkeypatch):
     assert shown[0].startswith("```python\nclass LetterTokenizer:") and "def custom_collate_fn(batch" in shown[0]
     observe.fold_source(LetterTokenizer, custom_collate_fn)
     summary, code = shown[1].split("\n\n", 1)
-    assert summary == ("<details><summary><code>LetterTokenizer</code>, <code>custom_collate_fn</code> "
+    assert summary == ('<details class="fold"><summary><code>LetterTokenizer</code>, <code>custom_collate_fn</code> '
                        "(test_observe.py)</summary>")
     assert code.startswith("```python\nclass LetterTokenizer:") and code.endswith("\n```\n\n</details>")
