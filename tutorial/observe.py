@@ -144,4 +144,5 @@ def fold_source(*things):
     names = ", ".join(f"<code>{thing.__name__}</code>" for thing in things)
     file = Path(inspect.getsourcefile(things[0])).name
     code = "\n\n\n".join(inspect.getsource(thing).rstrip() for thing in things)
-    display(Markdown(f'<details class="fold"><summary>{names} ({file})</summary>\n\n```python\n{code}\n```\n\n</details>'))
+    summary = f'<details class="fold"><summary>{names} ({file})</summary>'  # the page opens it with its other folds
+    display(Markdown(f"{summary}\n\n```python\n{code}\n```\n\n</details>"))
