@@ -51,8 +51,8 @@ CAPTIONS = {
         "The right answer's tokens: the darker, the more likely. Before, the least likely had {least_before}; after, "
         "the least likely has {least_after:.2f}. The end had {end_before} and has {end_after}."),
     "control": marked(
-        "Dark: of the 70 questions whose answers have such a form. Pale: of all 110. The training was the same, or "
-        "longer where the name says so. Means over the seeds, with Wilson's intervals."),
+        "Dark: answers of the right form, of the 70 questions that have one. Pale: exact answers, of all 110. The "
+        "training was the same, or longer where the name says so. Means over the seeds, with Wilson's intervals."),
     "head": marked(
         "Where head {head} of layer {layer} looks from the end of the prompt: the darker, the more. On “{word}”: "
         "{before:.2f} before, {after:.2f} after."),
