@@ -36,7 +36,7 @@ VARIANTS = {  # the recipes that were tried: what differs from the notebook's
 BATCH_SIZE, MAX_NEW_TOKENS = 8, 64  # as in the notebook
 RECIPE = {"drop_rate": 0.0, **MINIATURE}
 TOKENIZER = load_tokenizer(MINIATURE_DIR)
-TRAIN, TEST, VALIDATION = split(load_entries(FILE)[0], BATCH_SIZE)
+TRAIN, TEST, VALIDATION = split(load_entries(FILE)[0])
 
 
 def pretrained(drop_rate=0.0):

@@ -26,6 +26,7 @@ from engine.precision import DTYPES, resolve_precision
 from gpt_download import load_gpt2, load_tokenizer
 from tutorial import MINIATURE_DIR, ROOT, instructions
 from tutorial.data_files import check_lengths, download_and_load_file
+from tutorial.parts import with_own_parts
 from tutorial.recipes import recipe_for
 from weights.saved import empty_model, save_model
 from weights.sizes import MODELS
@@ -70,7 +71,7 @@ def read_run(options):
     model, config = load_gpt2(options.model, ROOT / "gpt2")
     tokenizer = load_tokenizer(MINIATURE_DIR)
     entries = download_and_load_file(options.data_file, options.urls, options.sha256, options.skip_bad_entries)
-    train_data, _, val_data = instructions.split(entries, options.batch_size)
+    train_data, _, val_data = with_own_parts(instructions.split(entries), options.batch_size)
 
     def encoded(part):
         items = instructions.InstructionDataset(part, tokenizer, options.mask_instruction)

@@ -134,7 +134,7 @@ class Texts(ast.NodeVisitor):
 
     def visit_Call(self, node):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if name != "live":  # data for the page
+        if name not in ("live", "caption"):  # data for the page, and the name of a caption
             self.calls.append(name)
             self.generic_visit(node)
             self.calls.pop()

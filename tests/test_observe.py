@@ -129,3 +129,13 @@ def test_only_in_long_lines_of_source_comments_move_to_the_left(monkeypatch):
     monkeypatch.setattr(observe.inspect, "getsource", lambda thing: "\n".join(source))
     observe.show_source(None)
     assert shown[0].split("\n")[1:-1] == [line, f"    {'y' * 9} = '#   #'  # (B, T)", source[2]]
+
+
+def test_folded_source_has_a_summary(monkeypatch):
+    shown = []
+    monkeypatch.setattr(observe, "display", lambda markdown: shown.append(markdown.data))
+    observe.fold_source(LetterTokenizer, custom_collate_fn)
+    summary, code = shown[0].split("\n\n", 1)
+    assert summary == ('<details class="fold"><summary><code>LetterTokenizer</code>, <code>custom_collate_fn</code> '
+                       "(test_observe.py)</summary>")
+    assert code.startswith("```python\nclass LetterTokenizer:") and code.endswith("\n```\n\n</details>")

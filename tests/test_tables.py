@@ -36,7 +36,10 @@ def test_only_changed_answers_are_shown():
 
 
 def test_scores_are_counts_and_means():
-    assert rows(tables.scores({"plural": (4, 0.25, 0.75, 0.5, 1.0)}))[1] == ["plural", "4", "1", "3", "0.50", "1.00"]
+    scores = {"plural": (4, 0.25, 0.75, 0.5, 1.0), "all": (4, 0.25, 0.75, 0.5, 1.0)}
+    assert rows(tables.scores(scores))[1:] == [["plural", "4", "1", "3"], ["all", "4", "1", "3"]]
+    del scores["plural"]
+    assert rows(tables.scores(scores))[1] == ["all", "4", "1", "3", "0.50", "1.00"], "F1 for data without tasks"
 
 
 def test_improved_answers_are_of_different_tasks():

@@ -89,12 +89,12 @@ def replace(chinese, context, old, new):
     (lambda en, zh: replace(zh, "split", "85%", "58%"), "split: numbers that the English doesn't have: 58"),
     (lambda en, zh: replace(zh, "split", "85%", "大部分"), "split: numbers of the English that are missing: 85"),
     (lambda en, zh: replace(zh, "dataset", "`InstructionDataset`", "这个类"), "dataset: code of the English that is"),
-    (lambda en, zh: replace(zh, "article-shapes", "> **", "**"), "article-shapes: no box"),
+    (lambda en, zh: replace(zh, "loaders", "> **", "**"), "loaders: no box"),
     (lambda en, zh: replace(zh, "takeaways", "| LoRA |", "LoRA "), "takeaways: another number of rows"),
     (lambda en, zh: change(en, "train", "minutes", "min"), "train: code: fuzzy, the English has changed: 'Fine-tuning"),
     (lambda en, zh: replace(zh, "optimizer: code", "{steps}", "{step}"), "optimizer: code: other fields: "),
     (lambda en, zh: replace(zh, "modules", "{change:.1%}", "2%"), "modules: other fields: "),
-    (lambda en, zh: replace(zh, "one-head-code: code", "弧线", "2 条弧线"), "one-head-code: code: numbers that the"),
+    (lambda en, zh: replace(zh, "modules", "弧线", "2 条弧线"), "modules: numbers that the"),
 ])
 def test_what_does_not_fit_is_named_with_its_place(english, chinese, fault, problem):
     fault(english, chinese)
@@ -196,6 +196,7 @@ def test_without_a_font_figures_stay_english(english, chinese, monkeypatch, in_c
     ('show(answers(r, {"after": "after"}))', {"after": "后"}, 'show(answers(r, {"后": "after"}))'),
     ('raise ValueError("rows")', {"rows": "行"}, 'raise ValueError("rows")'),
     ('figures.show(f, "rows", live("rows", {}))', {"rows": "行"}, 'figures.show(f, "行", live("rows", {}))'),
+    ('figures.show(f, caption("rows", n="rows"))', {"rows": "行"}, 'figures.show(f, caption("rows", n="rows"))'),
     ('a = "行"  # from rows to columns', {"from rows to columns": "行变列"}, 'a = "行"  # 行变列'),
     ('print(f"{n:5} of {d[\'k\']!r}\\n")', {"{n:5} of {d['k']!r}\n": "\"{d['k']!r}\" 中有 {n:5}\n"},
      'print(f"\\"{d[\'k\']!r}\\" 中有 {n:5}\\n")'),

@@ -8,12 +8,14 @@
     csv_tables      the records in a CSV file
     entries         one record, with any known keys, as an entry
     faults          the errors of data files
+    parts           parts of a reader's own: training, test, validation
     overlap         near repetitions across the parts of the data, and tasks that a part lacks
     observe         what a model says and expects, and where it looks
     scores          how good answers are
     intervals       how sure shares and differences are
     tables          the notebook's tables
     figures         the notebook's figures
+    captions        their captions
     messages        texts that are cut to a length
     record          what made a result, in a file
     exercises       training and checks for the exercises

@@ -56,7 +56,7 @@ def download_from_first(urls, path):
 def load_entries(path, skip_bad=False):
     """The entries of a data file, and a summary of what was found: (list of entries, line of text).
 
-    With `skip_bad`, entries that can't be used are left out. The summary names the keys without effect, and counts the
+    With `skip_bad`, entries that can't be used are left out. The summary names other keys, and counts the
     changes and the entries left out. Raises ValueError if the file is something else, has no entries, or, without
     `skip_bad`, has entries that can't be used; the message counts them by what is wrong, with the numbers of the first
     ten, from 0.
@@ -83,7 +83,7 @@ def load_entries(path, skip_bad=False):
 
 def check_records(records):
     """The usable entries, the numbers of the other records by what is wrong with them, and notes on the usable ones:
-    (list, {reason: numbers}, text). The notes name formats and keys without effect, and count the changes."""
+    (list, {reason: numbers}, text). The notes name formats and other keys, and count the changes."""
     entries, bad, formats, ignored, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:

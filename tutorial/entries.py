@@ -45,7 +45,7 @@ class Parts(NamedTuple):
 
 
 def to_entry(record):
-    """A record as an entry: (entry, the format's name, keys that have no effect, a list of what was changed). Raises
+    """A record as an entry: (entry, the format's name, other keys, a list of what was changed). Raises
     BadEntry."""
     if isinstance(record, BadEntry):
         raise record
@@ -58,8 +58,8 @@ def to_entry(record):
     reject(record)
     entry, changes = build_entry(parts)
     others = {key: value for key, value in record.items() if key not in parts.used and has_value(value)}
-    unused = [key for key in others if key != "task"] + parts.unused
-    return entry | others | entry, format_name, unused, changes  # the entry's keys first, and with its values
+    # The entry's keys come first, and with its values.
+    return entry | others | entry, format_name, [*others] + parts.unused, changes
 
 
 def format_of(record):

@@ -199,7 +199,7 @@ def draw_map():
     question, middle, right = "What is the plural of glass?", 6.4, 12.7
     stages = [(label("pretraining"), label("text of any kind"), label("learns to guess the next token")),
               (label("supervised fine-tuning"), label("questions with answers"),
-               label("learns what is asked, how to answer, when to stop")),
+               label("learns what is asked, and how to answer")),
               (label("preference tuning"), label("pairs of answers (section 10)"),
                label("learns which answer people prefer"))]
     for x, (name, reads, learns) in zip((0.1, middle, right), stages):
@@ -283,6 +283,32 @@ def draw_tokens(rows, colours=None, values=None, low=0.0, high=1.0, line=LINE):
         else:
             box(ax, x, top, width, 0.9, text, colour, family=monospaced())
     draw_key(ax, {colour for *_, colour in places})
+    return fig
+
+
+def draw_probabilities(tokens, rows):
+    """The tokens of a text and, below each, its probabilities: {name: a number for each token}, a row a name. The
+    darker, the more likely. A long text is broken into lines."""
+    names = [fitted(label(name), 24) for name in rows]
+    left = max(map(columns, names)) + 2
+    tokens = [fitted(token, LINE - left - 1) for token in tokens]
+    places, x, top, height = [], left, 0.0, len(rows) + 1.0  # (x, top, width, index) of each token
+    for i, token in enumerate(tokens):
+        width = max(columns(token), 5) + 1
+        if x + width > LINE:
+            x, top = left, top + height + 0.4
+        places.append((x, top, width, i))
+        x += width
+    total = max((x + width for x, _, width, _ in places), default=left)
+    fig, ax = empty_axes(total, top + height, (WIDTH * total / LINE, 0.28 * (top + height)))
+    for line in sorted({top for _, top, _, _ in places}):
+        for y, name in enumerate(names, 1):
+            ax.text(0, line + y + 0.5, name, va="center")
+    for x, line, width, i in places:
+        box(ax, x, line, width, 1, tokens[i], MIST, family=monospaced())
+        for y, chances in enumerate(rows.values(), 1):
+            text = "<0.01" if 0 < chances[i] < 0.005 else f"{chances[i]:.2f}"
+            box(ax, x, line + y, width, 1, text, shades()(chances[i]), family=monospaced())
     return fig
 
 
@@ -403,7 +429,7 @@ def draw_architecture(B, T, cfg):
         ("LayerNorm", f"({B}, {T}, {D})", weights),
         (label("+  add to what came in"), f"({B}, {T}, {D})", plain),
         (label("output projection"), f"({B}, {T}, {D})", weights),
-        (label("weights · values"), f"({B}, {nh}, {T}, {D // nh})", plain),
+        (label("attention weights · values"), f"({B}, {nh}, {T}, {D // nh})", plain),
         (label("mask, softmax"), f"({B}, {nh}, {T}, {T})", plain),
         (label("queries · keys / √(D/nh)"), f"({B}, {nh}, {T}, {T})", plain),
         (label("queries, keys, values"), f"3 × ({B}, {nh}, {T}, {D // nh})", weights),
@@ -421,7 +447,7 @@ def draw_architecture(B, T, cfg):
         ax.plot([10, 9.5, 9.5, 12.45], [top, top, bottom, bottom], color=SLATE, linewidth=1)
     for end in (0.3, 12.6):  # a block, enlarged
         ax.plot([8, 9.1, 9.1, 9.25], [7.53, 7.53, end, end], color=SLATE, linewidth=1, linestyle=":")
-    draw_key(ax, {weights}, {weights: marked("has weights")})
+    draw_key(ax, {weights}, {weights: marked("has learned weights")})
     ax.text(12.45, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
     return fig
 
@@ -577,6 +603,8 @@ def draw_curves(curves):
         ax.set(xscale="log", yscale="log")
         ax.xaxis.set(major_locator=LogLocator(), major_formatter="{x:g}", minor_formatter="")
         ax.yaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter="{x:g}", minor_formatter="")
+        ax.grid(color=MIST, linewidth=0.8)
+        ax.set_axisbelow(True)
     fig.supxlabel(label("training steps, logarithmic"), fontsize=9)
     fig.supylabel(label("loss per token (nats)"), fontsize=9)
     return fig

@@ -12,22 +12,12 @@ from tqdm import tqdm
 from engine import generation
 
 
-def split(data, batch_size=8, test_data=(), val_data=()):
-    """The entries for training (85%), the test (10%) and validation (the rest), in the
-    order of the data. A part that is given is taken as it is, and its share of the data
-    goes to training. Raises ValueError if one part would be empty, or training would
-    have less than one batch.
-    """
-    n_test = int(len(data) * 0.1)
-    n_val = len(data) - int(len(data) * 0.85) - n_test
-    train_end = len(data) - (0 if test_data else n_test) - (0 if val_data else n_val)
-    train_data, rest = data[:train_end], data[train_end:]
-    test_data = test_data or rest[:n_test]
-    val_data = val_data or rest[-n_val:]
-    if len(train_data) < batch_size or not test_data or not val_data:
-        raise ValueError(f"{len(data)} entries are too few: want {batch_size} for "
-                         "training, and at least one each to test and validate")
-    return train_data, test_data, val_data
+def split(data):
+    """The entries for training (85%), for the test (10%) and for validation (the rest),
+    in the order of the data."""
+    train_end = int(len(data) * 0.85)
+    test_end = train_end + int(len(data) * 0.1)
+    return data[:train_end], data[train_end:test_end], data[test_end:]
 
 
 def format_input(entry):
@@ -81,6 +71,7 @@ def custom_collate_fn(batch, pad_token_id=50256, ignore_index=-100,
         padding = longest - len(ids)
         start = max(answer_start, 1)  # the first token is never a target
         inputs.append(ids + [pad_token_id] * padding)
+        # Targets stand one place to the left of the inputs, so start - 1.
         targets.append([ignore_index] * (start - 1) + ids[start:] + [pad_token_id]
                        + [ignore_index] * padding)
     return torch.tensor(inputs, device=device), torch.tensor(targets, device=device)

@@ -136,7 +136,21 @@ def batch_strips(inputs, targets, tokenizer, rows=3):
 
 
 def show_source(*things):
-    """Display the source of classes and functions. In lines of more than 88 columns, which would be wrapped, a trailing
-    comment is moved to the left."""
-    lines = "\n".join(f"```python\n{inspect.getsource(thing)}\n```" for thing in things).split("\n")
-    display(Markdown("\n".join(re.sub(r"(?<=\S) {3,}# ", "  # ", line) if len(line) > 88 else line for line in lines)))
+    """Display classes and functions as they stand in their files."""
+    display(Markdown(code_block(*things)))
+
+
+def fold_source(*things):
+    """Display them folded: a line with their names, which opens when it is clicked."""
+    names = ", ".join(f"<code>{thing.__name__}</code>" for thing in things)
+    file = Path(inspect.getsourcefile(things[0])).name
+    summary = f'<details class="fold"><summary>{names} ({file})</summary>'  # the page opens it with its other folds
+    display(Markdown(f"{summary}\n\n{code_block(*things)}\n\n</details>"))
+
+
+def code_block(*things):
+    """Their source as Markdown. In lines of more than 88 columns, which would wrap, a trailing comment moves to the
+    left."""
+    lines = "\n\n\n".join(inspect.getsource(thing).rstrip() for thing in things).split("\n")
+    code = "\n".join(re.sub(r"(?<=\S) {3,}# ", "  # ", line) if len(line) > 88 else line for line in lines)
+    return f"```python\n{code}\n```"

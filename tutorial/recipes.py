@@ -1,5 +1,8 @@
 """Recipes: which data fit a model, and with which settings it is fine-tuned."""
 
+import torch
+
+from engine.lora import add_lora
 from weights.sizes import MODELS
 
 PUBLISHED = {  # the book's data and recipe, for OpenAI's models
@@ -33,3 +36,12 @@ def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_
     elif lora_rank:
         recipe["learning_rate"] *= 10  # adapters need larger steps
     return recipe
+
+
+def trainable_parameters(model, lora_rank=0):
+    """The parameters that an optimiser trains: all of the model's, or with a rank above 0 those of adapters, which the
+    model gets here."""
+    if lora_rank:
+        torch.manual_seed(123)
+        add_lora(model, lora_rank)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

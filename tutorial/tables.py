@@ -56,13 +56,14 @@ def changes(answer_at):
 
 
 def scores(by_task):
-    """What `score_table` gives, with exact answers as counts."""
-    return markdown_table(
-        [translate("task"), translate("entries"), translate("exact before"), translate("exact after"),
-         translate("F1 before"), translate("F1 after")],
-        [[shorten(translate(task) if task == "all" else task, 30), str(n), f"{exact_before * n:.0f}",
-          f"{exact_after * n:.0f}", f"{f1_before:.2f}", f"{f1_after:.2f}"]
-         for task, (n, exact_before, exact_after, f1_before, f1_after) in by_task.items()])
+    """What `score_table` gives, with exact answers as counts; F1 only of data without tasks."""
+    header = [translate("task"), translate("entries"), translate("exact before"), translate("exact after")]
+    rows = [[shorten(translate(task) if task == "all" else task, 30), str(n), f"{exact_before * n:.0f}",
+             f"{exact_after * n:.0f}"] for task, (n, exact_before, exact_after, *_) in by_task.items()]
+    if list(by_task) == ["all"]:
+        header += [translate("F1 before"), translate("F1 after")]
+        rows[0] += [f"{f1:.2f}" for f1 in by_task["all"][3:]]
+    return markdown_table(header, rows)
 
 
 def improved(records, n, without=()):

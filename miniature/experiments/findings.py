@@ -15,6 +15,8 @@ from miniature.recipe import TEST
 from tutorial.tables import markdown_table
 
 TUNED = "control", "pretrained"  # the runs of the notebook's recipe
+REWRITTEN = [entry["task"] in ("passive voice", "negation", "question") or entry["task"].endswith("rewriting")
+             for entry in TEST]
 WORDINGS = {kind: [entry["wording"] == kind for entry in TEST] for kind in ("known", "new")}
 
 
@@ -51,7 +53,7 @@ START = {  # the weights before fine-tuning: the control's condition
     marked("random"): "random",
     marked("random, 8 epochs at 4 × the rate"): "random, 8 epochs at 1e-3",
     marked("pretrained embeddings, random blocks"): "pretrained embeddings, random blocks",
-    marked("the same, 8 epochs at 4 × the rate"): "pretrained embeddings, random blocks, 8 epochs at 1e-3",
+    marked("pretrained embeddings, 8 epochs at 4 × the rate"): "pretrained embeddings, random blocks, 8 epochs at 1e-3",
 }
 
 
@@ -94,6 +96,7 @@ def examples(found):
 
 
 NO_FINGERPRINT = marked("none"), marked("mean of means")  # conditions without one
+SHOWN_AS = {"a space for the line feed": marked("a space for the newline")}  # other names than the experiments'
 
 
 def fault_atlas(found):
@@ -105,8 +108,8 @@ def fault_atlas(found):
             [run["last loss"] for run in runs], *([run["notes"][-1][i] for run in runs] for i in (2, 3)))
                   ] if runs[0]["notes"] else ["–"] * 3
         chances = [f"{mean(run[name] for run in runs):.2f}" for name in ("P(end)", "P(first token)")]
-        rows.append([translate(fault), *losses, f"{mean_count(found, 'faults', fault)[0]:.0f}", *chances,
-                     translate(FINGERPRINTS.get(fault, ("", ""))[0])])
+        rows.append([translate(SHOWN_AS.get(fault, fault)), *losses, f"{mean_count(found, 'faults', fault)[0]:.0f}",
+                     *chances, translate(FINGERPRINTS.get(fault, ("", ""))[0])])
     return markdown_table([
         translate("mistake"), translate("training"), translate("validation"), translate("true"), translate("right"),
         translate("P(end)"), translate("P(first)"), translate("look first at")], rows)
@@ -136,32 +139,44 @@ def right(found, *place, **options):
 
 def about_control(found):
     """What training from other weights gives."""
-    random, embeddings = START["random, 8 epochs at 4 × the rate"], START["the same, 8 epochs at 4 × the rate"]
+    random, embeddings = (START[f"{start}, 8 epochs at 4 × the rate"] for start in ("random", "pretrained embeddings"))
     form, of = mean_count(found, "control", random, "form")
     facts = mean_count(found, "control", embeddings, asked=[entry["task"] in FACTS for entry in TEST])
+    rewritten = mean_count(found, "control", embeddings, asked=REWRITTEN)
     return translate(
         "From random weights, after the longer run, {form:.0f} of {of} answers have the right form, and {random} of "
-        "110 are right. A thousand examples teach the form. They don't teach what to put into it. With the pretrained "
-        "embeddings {embeddings} are right, nearly all of them rewritten sentences; of the {asked} questions about "
-        "facts only {facts:.0f}. So the embeddings alone don't hold the facts. They help to copy and to change "
-        "words.").format(
+        "110 are right. A thousand examples teach the form. They don't teach what to put into it. Not even the "
+        "{sentences} rewritten sentences, which need no fact, are right: skills, too, come from pretraining. With the "
+        "pretrained embeddings, after the longer run, {embeddings} answers are right, {rewritten:.0f} of them "
+        "rewritten sentences. Of the {asked} questions about facts only {facts:.0f} are. So the embeddings alone don't "
+        "hold the facts. They help to copy and to change words.").format(
         form=form, of=of, random=right(found, "control", random), embeddings=right(found, "control", embeddings),
-        asked=facts[1], facts=facts[0])
+        asked=facts[1], facts=facts[0], sentences=rewritten[1], rewritten=rewritten[0])
 
 
 def about_facts(found):
-    """What is known before, and answered after."""
+    """What is known before, and answered after, with a table."""
     base, runs = results.of(found, "facts", "base")[0], results.of(found, "facts", "fine-tuned")
     facts = [(ways, base["ways"][task]) for task, all_ways in base["right ways"].items() for ways in all_ways]
-    known, new = (mean(run[kind].count("1") / len(run[kind]) for run in runs) for kind in ("known", "new"))
-    return translate(
-        "**Known before, answered after.** The pretraining text tells {facts:,} facts, each in a dozen ways or more. "
-        "In more than half of these ways the base model knows {half:,} of them, in every way {every:,}. The fine-tuned "
-        "model is asked about {asked:,} of them that no training entry has. It answers {known:.0%} in known wordings "
-        "and {new:.0%} in new ones. So most of what it gets wrong isn't missing knowledge. The errors in section 7 "
-        "show misread questions.").format(
-        facts=len(facts), half=sum(2 * ways > of for ways, of in facts), every=sum(ways == of for ways, of in facts),
-        asked=len(runs[0]["known"]), known=known, new=new)
+    share = {kind: mean(run[kind].count("1") / len(run[kind]) for run in runs) for kind in ("known", "new")}
+    some, every = sum(2 * ways > of for ways, of in facts), sum(ways == of for ways, of in facts)
+    table = markdown_table([translate("model"), translate("asked in"), translate("right")], [
+        [translate("base model"), translate("more than half of the text's ways to tell a fact"),
+         translate("{} of {}").format(f"{some:,}", f"{len(facts):,}")],
+        [translate("base model"), translate("all of these ways"),
+         translate("{} of {}").format(f"{every:,}", f"{len(facts):,}")],
+        *([translate("fine-tuned"), translate(text), translate("{} of {}").format(
+            f"{share[kind]:.0%}", f"{len(runs[0][kind]):,}")] for kind, text in (
+                ("known", marked("a known wording")), ("new", marked("a new wording"))))])
+    return "\n\n".join([
+        translate(
+            "**Known before, answered after.** We ask for every fact of the pretraining text. The base model completes "
+            "the text's own sentences, a dozen or more for each fact. The fine-tuned model is asked about facts that "
+            "no training entry has."),
+        table,
+        translate(
+            "So most of what the fine-tuned model gets wrong isn't missing knowledge. Most of its errors in section 7 "
+            "are misread questions; a wrong sum isn't.")])
 
 
 def about_never_shown(found):
@@ -169,10 +184,12 @@ def about_never_shown(found):
     base, without, shown = (sum(of[model][0] for of in never_shown(found).values())
                             for model in ("base model", "without this task", "with it"))
     return translate(
-        "What is asked for is said by the base model {base:.0f} times of 110, by the model trained without the task "
-        "{without:.0f} times, by the model trained with it {shown:.0f} times. Facts often come out untrained: "
-        "opposites, past tenses, plurals, categories. Questions and definitions never do. There the model does "
-        "another task, one that it was shown. So fine-tuning teaches more than a form: it also teaches which task is "
+        "In all, the base model says what is asked for {base:.0f} times of 110, the model trained without the task "
+        "{without:.0f} times, the model trained with it {shown:.0f} times. (The rows are rounded.) Facts often come "
+        "out untrained: opposites, past tenses, plurals, categories. Questions and definitions never do: there the "
+        "model does another task, one that it was shown. In three rewriting tasks, and by one answer in *definition*, "
+        "the base model is ahead of the model trained without the task: it often recites several forms of a sentence, "
+        "the right one among them. So fine-tuning teaches more than a form: it also teaches which task is "
         "meant.").format(
         base=base, without=without, shown=shown)
 
@@ -189,8 +206,9 @@ def about_parts(found):
         eight=mean_ones(run["ranks"]["8"]["right"] for run in runs))
 
 
-def about_heads(found):
-    """Which head looks at the word of the task, and what is lost without it."""
+def about_heads(found, fetching=None):
+    """Which head looks at the word of the task, and what is lost without it. fetching: the name of the head that
+    section 5 shows, such as "4.1" for head 1 of layer 4."""
     base, runs = over_tasks(results.of(found, "heads", "base")[0]["looks"]["task"]), results.of(found, "heads",
                                                                                                "fine-tuned")
     weights = [over_tasks(run["looks"]["task"])["weight"] for run in runs]
@@ -198,15 +216,20 @@ def about_heads(found):
     layer, number = head.split(".")
     whole = mean_ones(run["all heads"] for run in runs)
     without = {name: mean_ones(run["without"][name] for run in runs) for name in runs[0]["without"]}
-    return translate(
+    worst = min(without, key=without.get)
+    about = translate(
         "In {times} of {seeds} seeds the head that looks most at the word that names the task is head {number} of "
         "layer {layer}. Over all questions of the test with such a word, its weight there goes from {before:.2f} to "
         "{after:.2f}. Is it needed? Switched off, {without:.0f} of 110 answers are right instead of {whole:.0f}. "
-        "Switch off any one of the 16: {worst:.0f} to {best:.0f} are right, the median is {middle:.0f}. So one head "
-        "matters even more.").format(
+        "Switch off any one of the 16: {worst:.0f} to {best:.0f} are right, the median is {middle:.0f}. One head "
+        "matters even more, head {worst_number} of layer {worst_layer}.").format(
         times=times, seeds=len(runs), number=number, layer=layer, before=base["weight"][head],
-        after=mean(of[head] for of in weights), without=without[head], whole=whole, worst=min(without.values()),
-        best=max(without.values()), middle=median(without.values()))
+        after=mean(of[head] for of in weights), without=without[head], whole=whole, worst=without[worst],
+        best=max(without.values()), middle=median(without.values()), worst_number=worst.split(".")[1],
+        worst_layer=worst.split(".")[0])
+    if worst != fetching:
+        return about
+    return f"{about} {translate('It is the one of section 5, which fetches *glass*.')}"
 
 
 def about_refusals(found):
@@ -230,6 +253,6 @@ def about_refusals(found):
 def about_lora(found):
     """What adapters reach."""
     return translate(
-        "The whole training with adapters of rank 8 gives {eight} of 110 exact answers, with all weights {whole}; rank "
-        "1 gives {one} (means over the seeds).").format(
+        "The whole training with adapters of rank 8, at ten times the learning rate, gives {eight} of 110 exact "
+        "answers; with all weights it gives {whole}. Rank 1 gives {one}. (Means over the seeds.)").format(
         eight=right(found, "lora", "8"), whole=right(found, *TUNED), one=right(found, "lora", "1"))
