@@ -129,15 +129,15 @@ def row(what, amounts, first_call=None, memory=False):
 
 
 def training():
-    names = "ours", OURS_COMPILED, BOOK, HF, HF_COMPILED
+    names = "ours", BOOK, HF, OURS_COMPILED, HF_COMPILED
     with workers(*names) as ask:
-        for masked, what in ((False, "loss on all tokens"), (True, "loss on answers only")):
-            calls = [("data_step", masked, number) for number in range(TURNS + 1)]
-            yield row(f"one training step, {what}", *in_turns(ask, names, calls, LOSS))
-            if not masked:
-                yield row("its peak memory", ask.peaks(), memory=True)
-        calls = [("forward", number) for number in range(TURNS + 1)]
-        yield row("the loss alone, as in a validation", *in_turns(ask, ("ours", BOOK, HF), calls, LOSS))
+        calls = [("data_step", False, number) for number in range(TURNS + 1)]
+        yield row("one training step, loss on all tokens", *in_turns(ask, names, calls, LOSS))
+        yield row("its peak memory", ask.peaks(), memory=True)
+        for what, method in (("one training step, loss on answers only", ("data_step", True)),
+                             ("the loss alone, as in a validation", ("forward",))):
+            calls = [(*method, number) for number in range(TURNS + 1)]
+            yield row(what, *in_turns(ask, names[:3], calls, LOSS))
 
 
 def adapters():

@@ -14,6 +14,7 @@ next one: this is all that a step waits for.
 """
 
 import codecs
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
 
@@ -23,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from engine.comparison import computes_the_same, repeated_to, with_other_end
 from engine.fast import Packing, on_device
-from engine.layers import fast_layers, reference_layers
+from engine.layers import fast_layers, reference_layers, single_thread
 from engine.memory import lay_out_in_rows
 from engine.models import context_length, device_of, evaluation_mode
 from engine.texts import marked
@@ -149,7 +150,8 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             # values.
             logits = prefill(model, tokens[active], length[active], context_size, cache)
         else:
-            logits = decode_step(model, tokens[active], length[active], cache)
+            with single_thread() if len(active) == 1 else nullcontext():
+                logits = decode_step(model, tokens[active], length[active], cache)
         picked = pick(logits).cpu()                                             # (active rows,)
         if eos_id is not None:
             unfinished &= picked != eos_id

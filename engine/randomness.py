@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from weights.saved import plain
+from weights.saved import bytes_of, plain
 
 
 class Randomness:
@@ -18,21 +18,25 @@ class Randomness:
         self.generators = [torch.default_generator, *held.values(), *torch.cuda.default_generators]
 
     def states(self):
-        """The states of all generators, as tensors, Python's numbers and lists."""
+        """The states of all generators, as tensors and Python's numbers. The long lists of numbers are tensors, which
+        are saved faster."""
+        version, numbers, gauss = random.getstate()
+        numpy_state = np.random.get_state(legacy=False)
+        numpy_state["state"]["key"] = torch.from_numpy(numpy_state["state"]["key"])
         return {"torch": [generator.get_state() for generator in self.generators],
-                "python": plain(random.getstate()), "numpy": plain(np.random.get_state(legacy=False))}
+                "python": (version, torch.tensor(numbers), gauss), "numpy": numpy_state}
 
     def restore(self, states):
         """Put back what `states` gave."""
         for generator, state in zip(self.generators, states["torch"], strict=True):
             generator.set_state(state)
         version, numbers, gauss = states["python"]
-        random.setstate((version, tuple(numbers), gauss))
+        random.setstate((version, tuple(numbers.tolist()), gauss))
         np.random.set_state(states["numpy"])
 
     def fingerprint(self):
         """The states of all generators as one text, which changes whenever something is drawn."""
-        return repr(plain(self.states()))
+        return repr(plain(self.states(), lambda tensor: bytes_of(tensor).tobytes()))
 
     @contextmanager
     def fixed(self):
