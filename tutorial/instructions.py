@@ -25,8 +25,8 @@ def split(data, batch_size=8, test_data=(), val_data=()):
     test_data = test_data or rest[:n_test]
     val_data = val_data or rest[-n_val:]
     if len(train_data) < batch_size or not test_data or not val_data:
-        raise ValueError(f"{len(data)} entries are too few: want {batch_size} for "
-                         "training, and at least one each to test and validate")
+        raise ValueError(f"{len(data)} entries are too few: expected {batch_size} "
+                         "for training, and at least one each to test and validate")
     return train_data, test_data, val_data
 
 
