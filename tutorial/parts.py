@@ -12,6 +12,6 @@ def with_own_parts(parts, batch_size, test_data=(), val_data=()):
     if val_data:
         train, val = train + val, val_data
     if len(train) < batch_size or not test or not val:
-        raise ValueError(f"{total} entries are too few: expected {batch_size} for training, and at least one each to test "
-                         "and validate")
+        raise ValueError(f"{total} entries are too few: expected {batch_size} for training, and at least one each to "
+                         "test and validate")
     return train, test, val
