@@ -83,7 +83,8 @@ def notebook():
     printed = [new_output("stream", text="a    table\n"), new_output("stream", text=f"{ATTACK}\n")]
     cells = [new_markdown_cell(PROSE), new_code_cell("x = 1\n" * 14, outputs=plain, metadata={"tags": ["plot"]}),
              new_code_cell(f"print('{ATTACK}')\nif x:\n    y = 2", outputs=printed), new_markdown_cell("## 2. Second")]
-    return new_notebook(cells=[*cells, *(new_code_cell("", outputs=[picture(figure)]) for figure in KEYS)])
+    last = new_markdown_cell("## 3. Third\n\n" + "A line.\n\n" * 40)
+    return new_notebook(cells=[*cells, *(new_code_cell("", outputs=[picture(figure)]) for figure in KEYS), last])
 
 
 @pytest.fixture(scope="module")
@@ -421,7 +422,7 @@ def test_without_scripts_pictures_captions_and_contents_are_there(open_page):
     for name in KEYS:
         expect(page.get_by_alt_text(f"What {name} shows.")).to_be_visible()
         expect(page.locator("figcaption", has_text=f"What {name} shows.")).to_be_visible()
-    assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second2 min"]
+    assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second2 min", "3. Third1 min"]
     expect(page.locator("details.fold summary")).to_have_text("14 lines: draws the figure")
     page.locator("details.fold summary").click()
     expect(page.locator("details.fold .code")).to_be_visible()
@@ -452,6 +453,17 @@ def test_folding_copying_contents_and_notes(open_page):
     expect(page.get_by_role("tooltip")).to_have_text("a piece of text")
     page.keyboard.press("Escape")
     expect(page.locator(".note")).not_to_be_visible()
+
+
+def test_links_lead_to_their_headings_whatever_grows_on_the_way(open_page, site):
+    page = open_page()
+    page.locator("nav").get_by_role("link", name="3. Third").click()
+    expect(page.locator("nav [aria-current]")).to_have_text("3. Third")
+    direct = open_page((site / "index.html").as_uri() + "#3.-Third")
+    for opened in (page, direct):
+        expect(opened.locator("figure[data-figure=attention]")).to_have_class("live")
+        opened.wait_for_timeout(500)
+        assert opened.get_by_role("heading", name="3. Third").bounding_box()["y"] == pytest.approx(28, abs=2)
 
 
 def test_one_chinese_character_is_a_term_only_alone():
