@@ -382,6 +382,15 @@ def test_pointing_at_attention(open_page, two_models):
             "nodes => nodes.map(node => Number(node.style.getPropertyValue('--p')))")
         assert shown == pytest.approx(looks[name][-1, -len(shown):].tolist(), abs=2e-3)
     expect(attention.locator(".says")).to_contain_text("head 1 of layer 4 looked most at")
+    attention.get_by_role("radio", name="layer 1, head 1").click()
+    for token in attention.locator(".tokens button").all():  # the sentence says what the picture shows
+        token.hover()
+        shown = attention.locator(".tokens .t").evaluate_all(
+            "nodes => nodes.map(node => [Number(node.style.getPropertyValue('--p')), node.textContent, node.title])")
+        _, most, weight = max(shown)
+        says = attention.locator(".says")
+        expect(says.locator("q").last).to_have_text(most)
+        expect(says).to_contain_text(f"{most} ({weight}) after it")
 
 
 # --- The page itself ---
