@@ -352,6 +352,11 @@ def test_building_a_batch(open_page):
     expect(batch.locator(".says")).to_have_text("It reads Past of see? and should guess saw.")
     guesses.nth(0).focus()
     expect(batch.locator(".says")).to_have_text("It reads Past. Next comes of, part of the question: it doesn’t count.")
+    batch.get_by_label("Question of row 2").fill("What is the past tense of see?")
+    batch.get_by_label("Answer of row 2").fill("The past tense of see is saw.")
+    expect(batch.locator(".says")).to_have_text("Row 2 has 16 tokens; this table shows 14. Shorten it.")
+    batch.get_by_label("Answer of row 2").fill("It is saw.")
+    expect(batch.locator(".says")).to_contain_text("The question’s own tokens don’t count")
 
 
 def test_pointing_at_attention(open_page, two_models):
