@@ -266,6 +266,9 @@ def test_words_from_outside_the_world_are_marked_before_they_are_asked(open_page
     ask.get_by_label("Instruction").fill("Who is Hamlet, the prince of Denmark?")
     expect(ask.locator(".strangers")).to_contain_text("Hamlet, Denmark")
     assert ask.locator(".mirror u").all_text_contents() == ["Hamlet", "Denmark"]
+    ask.get_by_label("Instruction").fill("Please tell me: What is the PLURAL of Dog in France? How? And of dog?")
+    expect(ask.locator(".strangers")).to_contain_text("PLURAL, Dog")  # it has read "plural" and "dog"
+    assert ask.locator(".mirror u").all_text_contents() == ["PLURAL", "Dog"]
 
 
 def test_typed_text_and_data_are_never_markup(open_page):

@@ -3,7 +3,7 @@
 
 figures.ask = async (stage, {questions}) => {
   const known = new Set(page.words.split(' ')), WORD = /([\p{L}\p{N}]+)/u;
-  const stranger = word => word.split(/(\d+)/).some(part => part && !known.has(part.toLowerCase()));
+  const stranger = word => word.split(/(\d+)/).some(part => part && !known.has(part));
   const SHOWN = 40;  // tokens of an answer
   let turn = 0;
 
