@@ -492,6 +492,18 @@ def test_one_chinese_character_is_a_term_only_alone():
     assert [term.contents[0] for term in soup.select(".term")] == ["值", "epoch"]
 
 
+def test_terms_that_share_a_row_of_the_glossary_have_their_own_meanings():
+    rows = {"validation set, test set": "to choose by; for the score", "贪心解码、温度": "取最大；抽取",
+            "query, key, value": "what a token looks for, has, passes on", "logits": "scores; not probabilities"}
+    terms = "</p><p>".join(re.split(", |、", "、".join(rows)))
+    soup = BeautifulSoup(f"<main><p>{terms}</p><strong>Glossary</strong><table><tr></tr>" + "".join(
+        f"<tr><td>{term}</td><td>{meaning}</td></tr>" for term, meaning in rows.items()) + "</table></main>", "html.parser")
+    html.set_glossary_notes(soup, soup.main)
+    assert [note.text for note in soup.select(".note")] == [
+        "to choose by", "for the score", "取最大", "抽取", *["what a token looks for, has, passes on"] * 3,
+        "scores; not probabilities"]
+
+
 def test_the_keyboard_alone_reaches_every_control(open_page):
     page = open_page()
     answers(page)

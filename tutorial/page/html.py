@@ -161,12 +161,14 @@ def set_margin_notes(main):
 
 def set_glossary_notes(soup, main):
     """Attach the glossary's meanings as notes to the first use of each term in every section. One Chinese character is
-    a term only where it stands alone; elsewhere it is part of a word."""
+    a term only where it stands alone; elsewhere it is part of a word. Two terms in a row have a meaning each, or share
+    one."""
     title = next((tag for tag in main.find_all(["h2", "h3", "strong"]) if tag.text in ("Glossary", "术语表")), None)
     rows = title.find_next("table").find_all("tr")[1:] if title else ()
     meanings = {}
     for term, *_, meaning in ([cell.text for cell in row.find_all("td")] for row in rows):
-        meanings |= {name.lower(): meaning for name in re.split(r", |[、（）]", term) if name}
+        names, parts = [name for name in re.split(r", |[、（）]", term) if name], re.split("; |；", meaning)
+        meanings |= zip(map(str.lower, names), parts if len(parts) == len(names) else [meaning] * len(names))
     if not meanings:
         return
     longest_first = "|".join(rf"(?<!{CJK}){name}(?!{CJK})" if re.fullmatch(CJK, name) else re.escape(name)
