@@ -58,7 +58,7 @@ figures.attention = async (stage, {prompt}) => {
 
   const columns = Array.from({length: layers}, (_, i) => h('span', {}, plain('layer', {layer: i + 1})));
   stage.append(
-    h('p', {class: 'how'}, say('how attention')),
+    h('p', {class: 'how'}, say('how attention', {n: layers * heads, heads, layers})),
     h('div', {class: 'row'},
       radios(plain('model'), MODELS.map(name => plain(name)), model, k => { model = k; draw(); }),
       button(plain('most changed'), () => { head = mostChanged(); draw(); })),

@@ -110,9 +110,12 @@ def page(notebook, language, languages, merges, words, other, source, address):
 
 
 def set_top(soup, main):
-    """Move the demonstration below the first paragraph; its picture stays where the notebook has it. Delete the
-    notebook's own line of contents: the page has one beside the text."""
+    """Move the demonstration below the first paragraph, whence it leads to the other figures that can be touched; its
+    picture stays where the notebook has it. Delete the notebook's own line of contents: the page has one beside the
+    text."""
     main.h1.string = main.h1.get_text().rstrip("¶").replace("-", "\u2011")  # never break in "GPT-2"
+    for figure in main.find_all("figure", {"data-figure": ["token", "training", "batch", "attention"]}):
+        figure["id"] = f"try-{figure['data-figure']}"
     if ask := main.find("figure", {"data-figure": "ask"}):
         demonstration = soup.new_tag("figure", attrs={"data-figure": ask.attrs.pop("data-figure")})
         demonstration.append(ask.script.extract())
