@@ -83,7 +83,8 @@ def notebook():
     printed = [new_output("stream", text="a    table\n"), new_output("stream", text=f"{ATTACK}\n")]
     cells = [new_markdown_cell(PROSE), new_code_cell("x = 1\n" * 14, outputs=plain, metadata={"tags": ["plot"]}),
              new_code_cell(f"print('{ATTACK}')\nif x:\n    y = 2", outputs=printed), new_markdown_cell("## 2. Second")]
-    return new_notebook(cells=[*cells, *(new_code_cell("", outputs=[picture(figure)]) for figure in KEYS)])
+    last = new_markdown_cell("## 3. Third\n\n" + "A line.\n\n" * 40)
+    return new_notebook(cells=[*cells, *(new_code_cell("", outputs=[picture(figure)]) for figure in KEYS), last])
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +266,9 @@ def test_words_from_outside_the_world_are_marked_before_they_are_asked(open_page
     ask.get_by_label("Instruction").fill("Who is Hamlet, the prince of Denmark?")
     expect(ask.locator(".strangers")).to_contain_text("Hamlet, Denmark")
     assert ask.locator(".mirror u").all_text_contents() == ["Hamlet", "Denmark"]
+    ask.get_by_label("Instruction").fill("Please tell me: What is the PLURAL of Dog in France? How? And of dog?")
+    expect(ask.locator(".strangers")).to_contain_text("PLURAL, Dog")  # it has read "plural" and "dog"
+    assert ask.locator(".mirror u").all_text_contents() == ["PLURAL", "Dog"]
 
 
 def test_typed_text_and_data_are_never_markup(open_page):
@@ -308,21 +312,36 @@ def test_opening_a_token(open_page, two_models):
     expect(line.first).to_have_text(expected.split()[0])
     line.first.press("ArrowRight")
     expect(line.nth(1)).to_be_focused()
+    slider.fill("0.2")
+    page.evaluate("Math.random = () => 0.5")  # the likeliest, where it has more than half of the probability
+    token.get_by_role("button", name="Draw").click()
+    expect(token.get_by_role("status")).to_have_text("Drawn: the likeliest one again.")
+    page.evaluate("Math.random = () => 0")  # the first token of all
+    token.get_by_role("button", name="Draw").click()
+    expect(line.first).to_have_text("!")
+    expect(token.get_by_role("status")).to_be_empty()
+    assert page.evaluate("[0, 3e-6, 0.0006, 0.5].map(percent)") == [
+        f"{number}\u202f%" for number in ("0", "<\u202f0.1", "0.1", "50")]
 
 
 def test_dragging_the_training(open_page):
     page = open_page()
     training = figure(page, "training")
     expect(training.locator(".says")).to_have_text(
-        "Step 0: training loss 2.50, validation loss 2.25; 0 of these 1 answers are exact.")
+        "Step 0: training loss 2.50, validation loss 2.25; exact answers: 0 of 1.")
     expect(training.locator(".said")).to_have_text("The bridge↵ …")
     mark = training.locator("line.mark")
     at_first = float(mark.get_attribute("x1"))
     training.get_by_role("slider").press("ArrowRight")
     expect(training.locator(".said")).to_have_text("✓ A bridge■")
-    expect(training.locator(".says")).to_contain_text("Step 8: training loss 0.50, validation loss 0.75; 1 of")
+    expect(training.locator(".says")).to_have_text(
+        "Step 8: training loss 0.50, validation loss 0.75; exact answers: 1 of 1.")
     assert float(mark.get_attribute("x1")) > at_first
     assert training.locator(".said .filled").first.evaluate("node => node.style.getPropertyValue('--p')") == "0.9"
+    chart = training.locator("svg")
+    for x, step in ((45, 0), (chart.bounding_box()["width"] - 20, 8)):
+        chart.click(position={"x": x, "y": 60})
+        expect(training.locator(".says")).to_contain_text(f"Step {step}")
     training.get_by_role("button", name="Play").click()
     expect(training.locator(".says")).to_contain_text("Step 0")
 
@@ -351,6 +370,11 @@ def test_building_a_batch(open_page):
     expect(batch.locator(".says")).to_have_text("It reads Past of see? and should guess saw.")
     guesses.nth(0).focus()
     expect(batch.locator(".says")).to_have_text("It reads Past. Next comes of, part of the question: it doesn’t count.")
+    batch.get_by_label("Question of row 2").fill("What is the past tense of see?")
+    batch.get_by_label("Answer of row 2").fill("The past tense of see is saw.")
+    expect(batch.locator(".says")).to_have_text("Row 2 has 16 tokens; this table shows 14. Shorten it.")
+    batch.get_by_label("Answer of row 2").fill("It is saw.")
+    expect(batch.locator(".says")).to_contain_text("The question’s own tokens don’t count")
 
 
 def test_pointing_at_attention(open_page, two_models):
@@ -381,6 +405,72 @@ def test_pointing_at_attention(open_page, two_models):
             "nodes => nodes.map(node => Number(node.style.getPropertyValue('--p')))")
         assert shown == pytest.approx(looks[name][-1, -len(shown):].tolist(), abs=2e-3)
     expect(attention.locator(".says")).to_contain_text("head 1 of layer 4 looked most at")
+    attention.get_by_role("radio", name="layer 1, head 1").click()
+    for token in attention.locator(".tokens button").all():  # the sentence says what the picture shows
+        token.hover()
+        shown = attention.locator(".tokens .t").evaluate_all(
+            "nodes => nodes.map(node => [Number(node.style.getPropertyValue('--p')), node.textContent, node.title])")
+        _, most, weight = max(shown)
+        says = attention.locator(".says")
+        expect(says.locator("q").last).to_have_text(most)
+        expect(says).to_contain_text(f"{most} ({weight}) after it")
+
+
+def test_opening_a_token_of_an_answer_to_ones_own_question(open_page, two_models):
+    page = open_page()
+    ask, hen = figure(page, "ask"), {"instruction": "What is a hen?", "input": ""}
+    ask.get_by_label("Instruction").fill(hen["instruction"])
+    ask.get_by_label("Instruction").press("Enter")
+    answers(page)
+    ask.get_by_role("button", name="What else could it have said?").click()
+    expected = [recipe.TOKENIZER.decode([i]).strip() for i in answer(two_models["tuned"], hen)]
+    expect(ask.locator(".token .t")).to_have_text([text.replace("<|endoftext|>", "■ end") for text in expected])
+    expect(ask.locator(".token .asked")).to_have_text("What is a hen?")
+    expect(ask.locator(".token .bars")).to_be_in_viewport()
+    ask.get_by_label("Instruction").fill("What is the plural of leaf?")
+    ask.get_by_label("Instruction").press("Enter")
+    expect(ask.locator(".token")).to_be_empty()
+
+
+def test_an_empty_question_clears_the_answers_and_one_that_is_too_long_is_said(open_page):
+    page = open_page()
+    answers(page)
+    ask = figure(page, "ask")
+    instruction, said = ask.get_by_label("Instruction"), ask.locator(".said")
+    instruction.fill(" ")
+    ask.get_by_role("button", name="Ask", exact=True).click()
+    expect(said).to_have_text(["", ""])
+    expect(instruction).to_be_focused()
+    instruction.fill("word " * 300)
+    instruction.press("Enter")
+    expect(said.last).to_contain_text("The question is too long")
+
+
+def test_while_a_model_is_loaded_the_page_says_so(chromium, address):
+    page, held = chromium.new_page(), []
+    page.route("**/tuned.js", lambda route: held.append(route))
+    page.goto(address)
+    before, after = page.locator(".said").all()
+    expect(before).to_contain_text(re.compile("end of text|stopped after 40"))
+    expect(after).to_have_text("The model is on its way: 4 MB, once.")
+    expect(after.locator(".late")).to_have_css("opacity", "1")
+    held[0].continue_()
+    answers(page)
+    expect(after).not_to_contain_text("on its way")
+    page.close()
+
+
+def test_on_a_phone_the_answers_come_into_view_when_the_reader_asks(open_page):
+    page = open_page(viewport={"width": 390, "height": 664})
+    expect(page.locator(".said").last).to_contain_text("What else")
+    assert page.evaluate("scrollY") == 0  # not before
+    ask = figure(page, "ask")
+    ask.get_by_label("Instruction").fill("What is a hen?")
+    ask.get_by_label("Instruction").press("Enter")
+    answers(page)
+    expect(ask.get_by_label("Instruction")).not_to_be_focused()
+    for said in ask.locator(".said").all():
+        expect(said).to_be_in_viewport(ratio=1)
 
 
 # --- The page itself ---
@@ -421,7 +511,7 @@ def test_without_scripts_pictures_captions_and_contents_are_there(open_page):
     for name in KEYS:
         expect(page.get_by_alt_text(f"What {name} shows.")).to_be_visible()
         expect(page.locator("figcaption", has_text=f"What {name} shows.")).to_be_visible()
-    assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second2 min"]
+    assert page.locator("nav li").all_text_contents() == ["1. First1 min", "2. Second2 min", "3. Third1 min"]
     expect(page.locator("details.fold summary")).to_have_text("14 lines: draws the figure")
     page.locator("details.fold summary").click()
     expect(page.locator("details.fold .code")).to_be_visible()
@@ -446,12 +536,34 @@ def test_folding_copying_contents_and_notes(open_page):
     page.keyboard.press("Enter")
     expect(page.locator(".code", has_text="if x").get_by_role("button")).to_have_text("copied")
     assert page.evaluate("navigator.clipboard.readText()") == f"print('{ATTACK}')\nif x:\n    y = 2\n"
+    page.locator("nav").get_by_role("button", name="Text only").click()
+    for hidden in (".code", ".out"):
+        expect(page.locator(f"main > {hidden}").first).not_to_be_visible()
+    expect(page.get_by_alt_text("A dot.")).to_be_visible()
+    page.locator("nav").get_by_role("button", name="Text and code").click()
+    expect(page.locator("main > .code").first).to_be_visible()
     page.locator("nav").get_by_role("link", name="2. Second").click()
     expect(page.locator("nav [aria-current]")).to_have_text("2. Second")
     page.locator(".term").focus()
     expect(page.get_by_role("tooltip")).to_have_text("a piece of text")
     page.keyboard.press("Escape")
     expect(page.locator(".note")).not_to_be_visible()
+
+
+def test_links_lead_to_their_headings_whatever_grows_on_the_way(open_page, site):
+    page = open_page()
+    page.locator("nav").get_by_role("link", name="3. Third").click()
+    expect(page.locator("nav [aria-current]")).to_have_text("3. Third")
+    figure(page, "ask").get_by_role("link", name="open a token").click()
+    expect(page.locator("#try-token")).to_have_class("live")
+    page.wait_for_timeout(500)
+    assert page.locator("#try-token").bounding_box()["y"] == pytest.approx(28, abs=2)
+    page.locator("nav").get_by_role("link", name="3. Third").click()
+    direct = open_page((site / "index.html").as_uri() + "#3.-Third")
+    for opened in (page, direct):
+        expect(opened.locator("figure[data-figure=attention]")).to_have_class("live")
+        opened.wait_for_timeout(500)
+        assert opened.get_by_role("heading", name="3. Third").bounding_box()["y"] == pytest.approx(28, abs=2)
 
 
 def test_one_chinese_character_is_a_term_only_alone():
@@ -463,6 +575,19 @@ def test_one_chinese_character_is_a_term_only_alone():
     assert [term.contents[0] for term in soup.select(".term")] == ["值", "epoch"]
 
 
+def test_terms_that_share_a_row_of_the_glossary_have_their_own_meanings():
+    rows = {"validation set, test set": "to choose by; for the score", "贪心解码、温度": "取最大；抽取",
+            "query, key, value": "what a token looks for, has, passes on", "logits": "scores; not probabilities"}
+    terms = "</p><p>".join(re.split(", |、", "、".join(rows)))
+    soup = BeautifulSoup(f"<main><p>{terms}</p><strong>Glossary</strong><table><tr></tr>" + "".join(
+        f"<tr><td>{term}</td><td>{meaning}</td></tr>" for term, meaning in rows.items()) + "</table></main>",
+        "html.parser")
+    html.set_glossary_notes(soup, soup.main)
+    assert [note.text for note in soup.select(".note")] == [
+        "to choose by", "for the score", "取最大", "抽取", *["what a token looks for, has, passes on"] * 3,
+        "scores; not probabilities"]
+
+
 def test_the_keyboard_alone_reaches_every_control(open_page):
     page = open_page()
     answers(page)
@@ -470,14 +595,14 @@ def test_the_keyboard_alone_reaches_every_control(open_page):
         figure(page, name)
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     reached = set()
-    for _ in range(100):
+    for _ in range(120):
         page.keyboard.press("Tab")
         where = page.evaluate("""() => { const node = document.activeElement, style = getComputedStyle(node);
             return [node.closest('figure')?.dataset.figure ?? node.className ?? node.tagName,
                     node === document.body || node.matches('.grow textarea') || style.outlineStyle !== 'none']; }""")
         assert where[1], f"the focus isn't seen in {where[0]}"
         reached.add(where[0])
-    assert {"skip", "unfold", "term", "copy", *KEYS} <= reached
+    assert {"skip", "unfold", "prose", "term", "copy", *KEYS} <= reached
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -532,6 +657,7 @@ def test_after_another_models_run_the_page_says_so_and_keeps_its_pictures(notebo
     other.write_text(html.page(notebook, "en", html.Site(["en"], merges, words, other=True)), encoding="utf-8")
     page = open_page(other.as_uri())
     expect(figure(page, "ask")).to_contain_text("This demonstration is the miniature’s")
+    expect(figure(page, "ask").get_by_role("link")).to_have_text(["drag the training", "build a batch"])
     for name in ("token", "attention"):
         page.get_by_alt_text(f"What {name} shows.").scroll_into_view_if_needed()
     figure(page, "training")

@@ -3,14 +3,16 @@
 
 figures.ask = async (stage, {questions}) => {
   const known = new Set(page.words.split(' ')), WORD = /([\p{L}\p{N}]+)/u;
-  const stranger = word => word.split(/(\d+)/).some(part => part && !known.has(part.toLowerCase()));
+  const stranger = word => word.split(/(\d+)/).some(part => part && !known.has(part));
   const SHOWN = 40;  // tokens of an answer
   let turn = 0;
+  const opened = h('div', {class: 'token'});  // the answer's tokens, when the reader wants them
 
-  // A text area lies over a mirror of its text, which grows with it and underlines words that the models never read.
+  // A text area lies over a mirror of its text, which grows with it and underlines words that the models never read. It
+  // takes more than a model can read, which the model then says.
   function field(key) {
     const mirror = h('span', {class: 'mirror', 'aria-hidden': 'true'});
-    const area = h('textarea', {rows: 1, maxlength: 300, spellcheck: 'false', enterkeyhint: 'go', oninput: edited,
+    const area = h('textarea', {rows: 1, maxlength: 2000, spellcheck: 'false', enterkeyhint: 'go', oninput: edited,
       placeholder: plain(`${key} hint`), onkeydown: event => {
         if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
         event.preventDefault();
@@ -53,24 +55,39 @@ figures.ask = async (stage, {questions}) => {
 
   async function run({name, said}, ids, mine) {
     const answer = await (await load(name)).read(ids), start = performance.now();
+    if (mine === turn) said.replaceChildren();
     while (mine === turn && !answer.done && answer.ids.length < SHOWN) {
       const id = answer.next();
       if (!answer.ended) said.append(h('span', {class: 'new'}, tokenizer.decode([id])));
       if (answer.ids.length % 2 === 0) await frame();  // two tokens a frame: fast, and one can still see them come
     }
-    if (mine === turn) said.append(answer.ended ? h('span', {class: 'stop'}, plain('stop'))
-      : h('span', {class: 'fine'}, plain('cut', {n: answer.ids.length})));
+    if (mine === turn) said.append(...answer.ended
+      ? [' ', h('span', {class: 'stop', title: plain('stopped')}, plain('stop'))]
+      : [h('span', {class: 'fine'}, plain('cut', {n: answer.ids.length}))]);
     return {answer, start, end: performance.now()};
   }
 
-  async function ask() {
-    const mine = ++turn, texts = fields.map(({area}) => area.value.trim());
-    if (!texts[0]) return instruction.area.focus();
-    columns.forEach(({said}) => { said.replaceChildren(); said.setAttribute('aria-busy', 'true'); });
+  async function ask(byReader = true) {
+    const mine = ++turn, texts = fields.map(({area}) => area.value.trim()), empty = !texts[0];
+    opened.replaceChildren();
+    columns.forEach(({said}) => {
+      said.replaceChildren(...empty ? [] : [h('span', {class: 'fine late'}, plain('loading'))]);
+      said.setAttribute('aria-busy', !empty);
+    });
+    if (empty) return instruction.area.focus();
+    if (byReader && matchMedia('(max-width: 640px)').matches) {  // the keyboard goes, the answers come into view
+      fields.forEach(({area}) => area.blur());
+      warning.scrollIntoView();
+    }
     try {
-      const ids = tokenizer.encode(promptOf(...texts));
+      const prompt = promptOf(...texts), ids = tokenizer.encode(prompt);
       const runs = await Promise.all(columns.map(column => run(column, ids, mine)));
       if (mine !== turn) return;
+      columns[1].said.append(button(plain('what else'), async () => {
+        opened.replaceChildren();
+        await figures.token(opened, {prompt, ids: runs[1].answer.ids});
+        opened.scrollIntoView({block: 'nearest'});
+      }));
       underline(...runs.map(({answer}) => tokenizer.decode(answer.ids)));
       const time = Math.max(...runs.map(({end}) => end)) - Math.min(...runs.map(({start}) => start));
       const tokens = runs.reduce((sum, {answer}) => sum + answer.ids.length + answer.ended, 0);
@@ -78,7 +95,7 @@ figures.ask = async (stage, {questions}) => {
     } catch (error) {
       if (mine === turn) columns.forEach(({said}) => said.replaceChildren(h('span', {class: 'fine'}, error.message)));
     }
-    if (mine === turn) columns.forEach(({said}) => said.removeAttribute('aria-busy'));
+    if (mine === turn) columns.forEach(({said}) => said.setAttribute('aria-busy', false));
   }
 
   // Often the base model writes the right answer among others: it knew.
@@ -93,11 +110,15 @@ figures.ask = async (stage, {questions}) => {
     said.append(h('span', {class: 'fine known'}, plain('it knew')));
   }
 
+  const more = [...document.querySelectorAll('figure[id^=try]')].filter(comesAlive).flatMap(({id}) =>
+    [' · ', h('a', {href: `#${id}`}, plain(id))]).slice(1);
   stage.append(
     h('form', {autocomplete: 'off', onsubmit: event => { event.preventDefault(); ask(); }},
       instruction.node, input.node, h('button', {class: 'go'}, plain('ask'))),
-    warning, chips, h('div', {class: 'pair'}, columns.map(column => column.node)), state,
-    page.other ? h('p', {class: 'fine'}, plain('other')) : '');
+    warning, chips, h('p', {class: 'fine'}, plain('it knows some')),
+    h('div', {class: 'pair'}, columns.map(column => column.node)), opened, state,
+    page.other ? h('p', {class: 'fine'}, plain('other')) : '',
+    more.length ? h('p', {class: 'fine'}, h('strong', {}, plain('more')), ' ', more) : '');
   set(questions[0]);
-  ask();
+  ask(false);
 };

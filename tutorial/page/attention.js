@@ -31,9 +31,9 @@ figures.attention = async (stage, {prompt}) => {
   walk(grid, '.head', strip => strip.click());
 
   const before = weights => weights.slice(0, first).reduce((sum, p) => sum + p, 0);
-  function farthest(weights) {  // what a head looks at most, and with which weight
-    const t = likeliest(weights);
-    return {token: quote('read', t < first - 1 ? plain('preamble') : bare(raw(ids[t]))), p: percent(weights[t])};
+  function farthest(weights) {  // what a head looks at most, and with which weight, as the line of tokens shows it
+    const shown = [before(weights), ...weights.slice(first)], t = likeliest(shown);
+    return {token: quote('read', t ? bare(raw(ids[first + t - 1])) : plain('preamble')), p: percent(shown[t])};
   }
 
   function draw() {
@@ -58,7 +58,7 @@ figures.attention = async (stage, {prompt}) => {
 
   const columns = Array.from({length: layers}, (_, i) => h('span', {}, plain('layer', {layer: i + 1})));
   stage.append(
-    h('p', {class: 'how'}, say('how attention')),
+    h('p', {class: 'how'}, say('how attention', {n: layers * heads, heads, layers})),
     h('div', {class: 'row'},
       radios(plain('model'), MODELS.map(name => plain(name)), model, k => { model = k; draw(); }),
       button(plain('most changed'), () => { head = mostChanged(); draw(); })),

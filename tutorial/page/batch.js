@@ -4,7 +4,7 @@
 figures.batch = async (stage, {texts}) => {
   const STEPS = ['tokenize', 'pad', 'shift', 'mask', 'answers only'], [PAD, SHIFT, MASK, ANSWERS] = [1, 2, 3, 4];
   const MOST = 14;  // tokens in a row
-  let step = SHIFT, rows = [], at = null;
+  let step = 0, rows = [], at = null;
   const sentence = says(), lines = texts.map(() => h('div', {class: 'lines'})), pairs = texts.map(pair => [...pair]);
 
   const counts = ({ids, start}, j) => !(step >= MASK && j + 1 > ids.length) && !(step >= ANSWERS && j + 1 < start);
@@ -32,8 +32,8 @@ figures.batch = async (stage, {texts}) => {
 
   function draw() {
     rows = pairs.map(([question, answer]) => {
-      const asked = tokenizer.encode(question);
-      return {ids: [...asked, ...tokenizer.encode(answer)].slice(0, MOST), start: asked.length};
+      const asked = tokenizer.encode(question), ids = [...asked, ...tokenizer.encode(answer)];
+      return {ids: ids.slice(0, MOST), start: asked.length, n: ids.length};
     });
     const longest = Math.max(...rows.map(({ids}) => ids.length));
     rows.forEach((row, r) => {
@@ -55,7 +55,10 @@ figures.batch = async (stage, {texts}) => {
       node.classList.toggle('at', pointed);
       node.classList.toggle('faint', at !== null && step >= SHIFT && !pointed && !read);
     });
-    sentence.replaceChildren(...at ? about(rows[at.r], at.j) : say(`about ${STEPS[step]}`));
+    const cut = rows.findIndex(({n}) => n > MOST);
+    sentence.replaceChildren(...cut >= 0
+      ? [h('span', {class: 'strangers'}, say('too many', {row: cut + 1, n: rows[cut].n, most: MOST}))]
+      : at ? about(rows[at.r], at.j) : say(`about ${STEPS[step]}`));
   }
 
   function about(row, j) {

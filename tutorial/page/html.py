@@ -121,9 +121,12 @@ def page(notebook, language, site):
 
 
 def set_top(soup, main):
-    """Move the demonstration below the first paragraph; its picture stays where the notebook has it. Delete the
-    notebook's own line of contents: the page has one beside the text."""
+    """Move the demonstration below the first paragraph, whence it leads to the other figures that can be touched; its
+    picture stays where the notebook has it. Delete the notebook's own line of contents: the page has one beside the
+    text."""
     main.h1.string = main.h1.get_text().rstrip("¶").replace("-", "\u2011")  # never break in "GPT-2"
+    for figure in main.find_all("figure", {"data-figure": ["token", "training", "batch", "attention"]}):
+        figure["id"] = f"try-{figure['data-figure']}"
     if ask := main.find("figure", {"data-figure": "ask"}):
         demonstration = soup.new_tag("figure", attrs={"data-figure": ask.attrs.pop("data-figure")})
         demonstration.append(ask.script.extract())
@@ -204,12 +207,14 @@ def set_glossary_notes(soup, main):
 
 def glossary_meanings(main):
     """The terms of the glossary, in lower case, and what they mean: {term: text}. The glossary is the table after the
-    heading or bold text "Glossary"; the first column has terms and their other names, the last column meanings."""
+    heading or bold text "Glossary"; the first column has terms and their other names, the last column meanings. Two
+    terms in a row have a meaning each, or share one."""
     title = next((tag for tag in main.find_all(["h2", "h3", "strong"]) if tag.text in ("Glossary", "术语表")), None)
     rows = title.find_next("table").find_all("tr")[1:] if title else ()
     meanings = {}
     for term, *_, meaning in ([cell.text for cell in row.find_all("td")] for row in rows):
-        meanings |= {name.lower(): meaning for name in re.split(r", |[、（）]", term) if name}
+        names, parts = [name for name in re.split(r", |[、（）]", term) if name], re.split("; |；", meaning)
+        meanings |= zip(map(str.lower, names), parts if len(parts) == len(names) else [meaning] * len(names))
     return meanings
 
 

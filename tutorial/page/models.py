@@ -38,10 +38,10 @@ def world_tokens(base):
 
 
 def world_words():
-    """The words that the miniature has read, in lower case, sorted."""
+    """The words that the miniature has read, as they were written, sorted: "Dog" has other tokens than "dog"."""
     entries = (" ".join((e["instruction"], e["input"], e["output"])) for e in ENTRIES)
     texts = chain(islice(documents(), DOCUMENTS), entries)
-    return sorted(set(chain.from_iterable(re.findall(r"[a-z]+|\d+", text.lower()) for text in texts)))
+    return sorted(set(chain.from_iterable(re.findall(r"[A-Za-z]+|\d+", text) for text in texts)))
 
 
 def tensors(model, tokens):

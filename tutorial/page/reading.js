@@ -20,9 +20,8 @@ const near = new IntersectionObserver(seen => seen.filter(entry => entry.isInter
   enliven(target);
 }), {rootMargin: '600px'});
 const OF_THE_MINIATURE = ['token', 'attention'];  // after another model's run, its pictures stay
-document.querySelectorAll('figure[data-figure]').forEach(figure => {
-  if (!page.other || !OF_THE_MINIATURE.includes(figure.dataset.figure)) near.observe(figure);
-});
+const comesAlive = ({dataset}) => !page.other || !OF_THE_MINIATURE.includes(dataset.figure);
+[...document.querySelectorAll('figure[data-figure]')].filter(comesAlive).forEach(figure => near.observe(figure));
 
 document.querySelectorAll('.code').forEach(cell => {
   // A line that is too long for a phone goes on with its own indent.
@@ -37,15 +36,23 @@ document.querySelectorAll('.code').forEach(cell => {
   cell.append(copy);
 });
 
-const folds = [...document.querySelectorAll('details.fold')];
-document.querySelectorAll('.unfold').forEach((toggle, _, toggles) => {
-  toggle.hidden = false;
-  toggle.addEventListener('click', () => {
-    const open = folds.some(fold => !fold.open);
-    folds.forEach(fold => { fold.open = open; });
-    toggles.forEach(each => { each.textContent = plain(open ? 'fold' : 'unfold'); });
+// Two buttons of the contents, which say what they will do. `change` returns whether there is now something to undo.
+function toggle(name, undo, change) {
+  document.querySelectorAll(`.${name}`).forEach((node, _, both) => {
+    node.hidden = false;
+    node.addEventListener('click', () => {
+      const changed = change();
+      both.forEach(each => { each.textContent = plain(changed ? undo : name); });
+    });
   });
+}
+const folds = [...document.querySelectorAll('details.fold')];
+toggle('unfold', 'fold', () => {
+  const open = folds.some(fold => !fold.open);
+  folds.forEach(fold => { fold.open = open; });
+  return open;
 });
+toggle('prose', 'with code', () => document.body.classList.toggle('without-code'));
 
 addEventListener('keydown', event => {  // a glossary note goes away
   if (event.key === 'Escape') document.activeElement.closest('.term')?.blur();

@@ -6,6 +6,7 @@ figures.token = async (stage, {prompt, ids}) => {
   let steps = [], at = 0, turn = 0;  // a step: the token that was taken, and both models' scores when it was
   const slider = h('input', {type: 'range', min: 0.2, max: 2, step: 0.1, value: 1, oninput: bars});
   const shown = h('output', {}, '1.0'), answer = h('div'), sentence = says(), table = h('div', {class: 'bars'});
+  const drawn = h('span', {class: 'fine', role: 'status'});
 
   // Both models read `begin`, then the fine-tuned one goes on: to its end, or to the longest answer. The token whose
   // probability fine-tuning has raised most is opened, unless the reader has chosen a place.
@@ -21,6 +22,8 @@ figures.token = async (stage, {prompt, ids}) => {
       await breathe();
     }
     if (mine !== turn) return;
+    const again = temperature && made.every(({id, after}) => id === tuned.ids[likeliest(after)]);
+    drawn.replaceChildren(again ? h('span', {class: 'new'}, plain('drawn again')) : '');
     [steps, at] = [made, place ?? likeliest(made.map(step => step.q - step.p))];
     draw();
   }
@@ -70,6 +73,6 @@ figures.token = async (stage, {prompt, ids}) => {
     legend(MODELS), table,
     h('div', {class: 'row'}, h('label', {class: 'temperature'}, plain('temperature'), slider, shown),
       h('span', {class: 'choices'}, button(plain('draw'), () => goOn([], Number(slider.value))),
-        button(plain('greedy'), () => goOn([])))));
+        button(plain('greedy'), () => goOn([]))), drawn));
   await goOn(ids);
 };

@@ -6,7 +6,8 @@ figures.training = async (stage, {steps, losses, answers}) => {
   let k = 0, timer = null;
   const slider = h('input', {type: 'range', min: 0, max: last, step: 1, value: 0, 'aria-label': plain('step slider'),
     oninput: () => { stop(); show(Number(slider.value)); }});
-  const play = button('', start, {class: 'play'}), sentence = says(), curves = h('div', {class: 'curves'});
+  const play = button('', start, {class: 'play'}), sentence = says();
+  const curves = h('div', {class: 'curves', onclick: point});
 
   // Stops stand at equal distances, though their steps double; between two of them the axis is linear.
   function place(step) {
@@ -44,6 +45,12 @@ figures.training = async (stage, {steps, losses, answers}) => {
         svg('circle', {class: name, cx: x(step), cy: y(loss), r: 4.5}));
     }
     curves.replaceChildren(picture);
+  }
+
+  function point({clientX}) {  // the chart can be clicked, too
+    const {left, width} = curves.getBoundingClientRect(), way = (clientX - left - LEFT) / (width - LEFT - RIGHT);
+    stop();
+    show(Math.round(last * Math.min(1, Math.max(0, way))));
   }
 
   const items = answers.map(({question}) => ({said: h('p', {class: 'said'}), question}));
