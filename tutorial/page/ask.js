@@ -22,7 +22,7 @@ figures.ask = async (stage, {questions}) => {
   const instruction = field('instruction'), input = field('input'), fields = [instruction, input];
   const warning = h('p', {class: 'strangers', role: 'status'}), state = h('p', {class: 'fine'}, say('ask state'));
   const chips = h('div', {class: 'choices', role: 'group', 'aria-label': plain('examples')}, questions.map(q =>
-    button(q.task, () => { set(q); ask(); })));
+    button(page.strings[`task ${q.task}`] ?? q.task, () => { set(q); ask(); })));
 
   function set(question) {
     instruction.area.value = question.instruction;
@@ -74,7 +74,8 @@ figures.ask = async (stage, {questions}) => {
       underline(...runs.map(({answer}) => tokenizer.decode(answer.ids)));
       const time = Math.max(...runs.map(({end}) => end)) - Math.min(...runs.map(({start}) => start));
       const tokens = runs.reduce((sum, {answer}) => sum + answer.ids.length + answer.ended, 0);
-      state.replaceChildren(...say('ask state'), ' ', ...say('speed', {n: Math.round(1000 * tokens / time)}));
+      state.replaceChildren(...say('ask state'), ...say('ask ran', {
+        n: Math.round(1000 * tokens / time), tokens: number(runs[0].answer.model.ids.length)}));
     } catch (error) {
       if (mine === turn) columns.forEach(({said}) => said.replaceChildren(h('span', {class: 'fine'}, error.message)));
     }

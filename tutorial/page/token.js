@@ -70,6 +70,7 @@ figures.token = async (stage, {prompt, ids}) => {
     legend(MODELS), table,
     h('div', {class: 'row'}, h('label', {class: 'temperature'}, plain('temperature'), slider, shown),
       h('span', {class: 'choices'}, button(plain('draw'), () => goOn([], Number(slider.value))),
-        button(plain('greedy'), () => goOn([])))));
+        button(plain('greedy'), () => goOn([])))),
+    h('p', {class: 'fine'}, say('caption token')));
   await goOn(ids);
 };
