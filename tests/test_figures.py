@@ -19,7 +19,7 @@ from matplotlib.text import Text
 
 from previous_chapters import plot_losses
 from tutorial import figures
-from tutorial.figures import ANSWER, END, INK, MIST, PADDING, PROMPT, SLATE, drawable, set_up_figures
+from tutorial.figures import ANSWER, END, INK, PADDING, PROMPT, SILVER, SLATE, drawable, set_up_figures
 from tutorial.intervals import wilson
 
 CONFIG = {"vocab_size": 50257, "emb_dim": 768, "n_heads": 12, "n_layers": 12}
@@ -42,7 +42,7 @@ SEEN = {step: {"chances": [0.1] * 8, "right": [True] * 8, "exact": 0.5, "stop": 
 
 def examples():
     """{name: one of each figure, not yet made}."""
-    tokens = ["\\n", " The", " opposite", " of", " weak", " is", " strong", "."]
+    tokens = ["\n", " The", " opposite", " of", " weak", " is", " strong", "."]
     weights = torch.rand(8, 8).softmax(dim=-1)
     losses = {step: 3 * 0.9**step for step in range(1, 20)}
     ids = [[(str(i), END if i == 50256 else PROMPT) for i in (7, 8, 50256, 50256, 50256)]] * 3
@@ -179,7 +179,7 @@ def test_shades_are_even():
 def test_any_text_is_drawn_as_it_is_or_replaced(set_up, text):
     shown = drawable(text, 1234)
     assert shown != "1234" or not text.isascii() or "\x00" in text
-    assert shown == "1234" or shown == text.replace("\n", "\\n").replace("\t", "\\t")[:len(shown) - 1] + shown[-1:]
+    assert shown == "1234" or shown == text.replace("\n", "↵").replace("\t", "\\t")[:len(shown) - 1] + shown[-1:]
     assert len(shown) <= 40
     fig, ax = plt.subplots(figsize=(10, 3.2))
     ax.barh([shown], [1])
@@ -304,8 +304,8 @@ def test_the_next_token_and_the_rest(set_up):
                                    "after": [("end", 0.875), ("a", 0.125)]}, highlight="end", n=2)
     bars = [[(label.get_text(), patch.get_width(), to_hex(patch.get_facecolor()))
              for label, patch in zip(ax.get_yticklabels(), ax.patches)] for ax in fig.axes]
-    assert bars[0] == [("a", 0.5, SLATE), ("b", 0.25, SLATE), ("end", 0.0625, END), ("the rest", 0.1875, MIST)]
-    assert bars[1] == [("end", 0.875, END), ("a", 0.125, SLATE), ("the rest", 0, MIST)]
+    assert bars[0] == [("a", 0.5, SLATE), ("b", 0.25, SLATE), ("end", 0.0625, END), ("the rest", 0.1875, SILVER)]
+    assert bars[1] == [("end", 0.875, END), ("a", 0.125, SLATE), ("the rest", 0, SILVER)]
     assert texts(fig) == ["50%", "25%", "6.2%", "19%", "88%", "12%", "0%"]
 
 
@@ -378,11 +378,11 @@ def test_answers_by_step(set_up):
     fig = figures.draw_answers_by_step(["one", "two"], {0: {"chances": [0.01, 0.25], "right": [False, False]},
                                                         116: {"chances": [0.99, 0.5], "right": [True, False]}})
     found = cells(fig)
-    assert set(found) == {"0.01  ", "0.99 ✓", "0.25  ", "0.50  "}
+    assert set(found) == {"0.01 ", "0.99✓", "0.25 ", "0.50 "}
     for text, colour in found.items():
         assert colour == to_hex(figures.shades()(float(text[:4])))
     places = {text.get_text(): text.get_position() for text in fig.axes[0].texts}
-    assert places["0.99 ✓"][0] == places["116"][0] and places["0.99 ✓"][1] == places["one"][1]
+    assert places["0.99✓"][0] == places["116"][0] and places["0.99✓"][1] == places["one"][1]
 
 
 def test_wordings_are_points_and_their_sum_has_intervals(set_up):

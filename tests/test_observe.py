@@ -24,7 +24,7 @@ class LetterTokenizer:
         return [LETTERS.index(letter) for letter in text if letter in LETTERS]
 
     def decode(self, ids):
-        return "".join("*" if i >= len(LETTERS) else LETTERS[i] for i in ids)
+        return "".join("<|endoftext|>" if i == EOT else "*" if i >= len(LETTERS) else LETTERS[i] for i in ids)
 
 
 TOKENIZER = LetterTokenizer()
@@ -74,7 +74,7 @@ def test_probabilities_of_an_answer_are_those_of_transformers():
         probabilities = transformers_model().float()(torch.tensor([ids])).logits[0].softmax(dim=-1)
     expected = [probabilities[place - 1, ids[place]].item() for place in range(len(ids) - 4, len(ids))]
     texts, found = zip(*observe.answer_probabilities(float32_model(), entry, answer, TOKENIZER))
-    assert texts == ("S", "o", ".", "<end>") and found == pytest.approx(expected, rel=1e-4)
+    assert texts == ("S", "o", ".", "<|endoftext|>") and found == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_likeliest_tokens():
@@ -93,25 +93,26 @@ def test_a_snapshot_of_a_model_in_training(monkeypatch):
             for entry in entries]
     assert seen["chances"] == pytest.approx([torch.tensor(row).prod().item() ** (1 / len(row)) for row in rows[:2]])
     assert seen["stop"] == pytest.approx(sum(row[-1] for row in rows) / 3)
-    assert [text for text, _ in seen["said"][0]] == ["s", "o", ".", "<end>"]
+    assert [text for text, _ in seen["said"][0]] == ["s", "o", ".", "<|endoftext|>"]
     tokens = torch.tensor([p for row in rows for p in row])
     assert seen["loss"] == pytest.approx(-tokens.log().mean().item(), rel=1e-4)
 
 
 def test_a_watched_training_for_the_page():
-    seen = {0: {"said": [[("a", 0.5), ("<end>", 0.9)]], "loss": 2.0}, 4: {"said": [[("b", 0.25)]], "loss": 1.5}}
+    seen = {0: {"said": [[("a\n", 0.5), ("<|endoftext|>", 0.9)]], "loss": 2.0},
+            4: {"said": [[("b", 0.25)]], "loss": 1.5}}
     entry = {"instruction": "Say b.", "input": "", "output": "b"}
     data = observe.training_for_page(seen, [entry], [(0, 2.5), (1, 2.0)])
     assert live("training", data)
     assert data == {"steps": [0, 4], "losses": {"train": [(0, 2.5), (1, 2.0)], "val": [[0, 2.0], [4, 1.5]]},
                     "answers": [{"question": "Say b.", "answer": "b",
-                                 "said": [[["a", 0.5], ["<|endoftext|>", 0.9]], [["b", 0.25]]]}]}
+                                 "said": [[("a\n", 0.5), ("<|endoftext|>", 0.9)], [("b", 0.25)]]}]}
 
 
 def test_strips_of_a_batch_by_hand():
     inputs, targets = custom_collate_fn([([0, 1, 2, 3], 2), ([4, 5], 1)], pad_token_id=EOT)
     assert observe.batch_strips(inputs, targets, TOKENIZER) == (
-        {"row 0": ["a", "b", "c", "d", "<end>", "0 × padding"], "row 1": ["e", "f", "<end>", "2 × padding"]},
+        {"row 0": ["a", "b", "c", "d", "■", "0 × padding"], "row 1": ["e", "f", "■", "2 × padding"]},
         {"row 0": [PROMPT, PROMPT, ANSWER, ANSWER, END, PADDING], "row 1": [PROMPT, ANSWER, END, PADDING]})
 
 

@@ -23,7 +23,7 @@ from gpt_download import END_OF_TEXT
 from miniature import recipe
 from miniature.corpus import documents
 from previous_chapters import GPTModel
-from tutorial import ROOT
+from tutorial import ROOT, figures
 from tutorial.instructions import format_prompt
 from tutorial.page import html, models
 from tutorial.page.__main__ import main
@@ -295,7 +295,7 @@ def test_opening_a_token(open_page, two_models):
     with torch.no_grad():
         before, after = (float(model(prompt)[0, -1].softmax(-1)[hen]) for model in two_models.values())
     label = token.get_by_role("button", pressed=True).get_attribute("aria-label")
-    shown = [float(number) / 100 for number in re.findall(r"([\d.]+)\u202f%", label)]
+    shown = [float(number) / 100 for number in re.findall(r"([\d.]+)%", label)]
     assert label.startswith("·hen") and shown == pytest.approx([before, after], abs=0.011)
     other = bars.filter(has_not_text="hen").first
     word = other.locator(".what").text_content().strip("·")
@@ -363,9 +363,9 @@ def test_building_a_batch(open_page):
     guesses = rows.nth(1).locator(".line").nth(1).locator(".cell")
     expect(guesses.locator("small").nth(6)).to_have_text("50256")
     batch.get_by_role("radio", name="mask").click()
-    expect(guesses.locator("small").nth(6)).to_have_text("−100")
+    expect(guesses.locator("small").nth(6)).to_have_text("-100")
     batch.get_by_role("radio", name="answers only").click()
-    expect(guesses.locator("small")).to_have_text(["−100"] * 3 + ["2497", "50256", "−100", "−100"])
+    expect(guesses.locator("small")).to_have_text(["-100"] * 3 + ["2497", "50256", "-100", "-100"])
     guesses.nth(3).hover()
     expect(batch.locator(".says")).to_have_text("It reads Past of see? and should guess saw.")
     guesses.nth(0).focus()
@@ -526,6 +526,18 @@ def test_nothing_is_wider_than_the_screen(open_page, width):
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_a_living_figure_has_a_caption_of_its_own_and_on_paper_its_picture(open_page):
+    page = open_page()
+    batch = figure(page, "batch")
+    expect(batch.locator(".fine")).to_contain_text("Three texts become one batch.")
+    expect(batch.locator("figcaption")).to_be_hidden()
+    page.emulate_media(media="print")
+    expect(batch.get_by_alt_text("What batch shows.")).to_be_visible()
+    expect(batch.locator("figcaption")).to_be_visible()
+    expect(batch.locator(".stage")).to_be_hidden()
+    expect(figure(page, "ask").locator(".answer").first).to_be_visible()
+
+
 def test_folding_copying_contents_and_notes(open_page):
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     page.locator("nav").get_by_role("button", name="Show all code").click()
@@ -628,6 +640,12 @@ def test_files_are_small_and_the_head_is_for_sharing(site):
     assert "unsafe" not in head
 
 
+def test_the_page_and_the_figures_have_the_same_colours():
+    for name, colour in (("read", figures.PROMPT), ("counts", figures.ANSWER), ("end", figures.END),
+                         ("pad", figures.PADDING)):
+        assert f"--{name}-fill: {colour};" in html.read("page.css")
+
+
 def test_links_of_the_chinese_edition_point_at_the_same_files(notebook):
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
@@ -649,6 +667,26 @@ def test_what_the_template_makes_of_a_notebook(notebook):
     assert dot.parent.name == "figcaption" and dot.find_previous("img")["width"] == "9"
     assert soup.main.find_all(True)[1].text == "The first paragraph."
     assert soup.main.p.find_next_sibling().name == "figure"  # the demonstration
+
+
+def test_code_in_markdown_is_shown_as_that_of_cells():
+    """Its lines keep their indent where they are broken, which they can be after brackets that aren't text."""
+    cell = new_markdown_cell("# A title\n\n```python\ndef f(x):\n    return g([x], '(')  # [1]\n```")
+    text = html.page(new_notebook(cells=[cell]), "en", ["en"], "", [], False, "", "")
+    code = html.BeautifulSoup(text, "html.parser").select_one("div.code code")
+    assert code.text == "def f(x):\n    return g([x], '(')  # [1]\n"
+    assert [line.find(class_="in") and line.find(class_="in").text for line in code.select(".l")] == [None, "    "]
+    assert [wbr.find_previous(string=True) for wbr in code.select("wbr")] == ["(", "(", "["]
+
+
+def test_what_would_be_broken_or_torn_apart_is_not():
+    cells = [new_markdown_cell("# A title\n\n用GPT-2和 `run -m x`，得 **-100** ，如此。"),
+             new_code_cell("1", outputs=[new_output("stream", text="\r   \r")], metadata={"tags": ["setup"]})]
+    soup = html.BeautifulSoup(html.page(new_notebook(cells=cells), "zh", ["zh"], "", [], False, "", ""), "html.parser")
+    assert [part.text for part in soup.main.select(".nb")] == ["GPT-2", "-m", "-100"]
+    assert "-100，如此" in soup.main.p.text
+    assert not soup.select(".out"), "an erased progress bar isn't shown"
+    assert soup.select_one("details.fold summary").text.startswith("1 行：")
 
 
 def test_after_another_models_run_the_page_says_so_and_keeps_its_pictures(notebook, site, open_page, tmp_path):

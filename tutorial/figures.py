@@ -19,26 +19,23 @@ from tutorial.intervals import wilson
 from tutorial.messages import shorten
 from weights.tokenizer import END_OF_TEXT
 
-PROMPT = "#9fc1ee"   # blue: only read
-ANSWER = "#bfe69f"   # green: counts in the loss
-END = "#f7a64a"      # orange: the end of the text
-PADDING = "#e2e2e2"  # grey: ignored
-WRONG = "#cf4a45"    # red: wrong
-BEFORE = "#3f9c9a"   # teal: the base model, before fine-tuning
-AFTER = "#6f3fa0"    # purple: the fine-tuned model
+PROMPT = "#abcbf3"   # blue: only read; these four are the page's, too
+ANSWER = "#bfe7aa"   # green: counts in the loss
+END = "#f9b766"      # orange: the end of the text
+PADDING = "#e4e4e2"  # grey: ignored
+WRONG = "#dd7f78"    # red: wrong
 INK, SLATE, SILVER, MIST = "#26323f", "#8797a8", "#c3ced9", "#e6ebf0"  # without a meaning, from dark to light
 SHADES = "#f3f6f8", "#8397ab", "#23405c"  # a number, from low to high
 MEANINGS = {PROMPT: marked("only read"), ANSWER: marked("counts in the loss"), END: marked("end of text"),
-            PADDING: marked("ignored"), WRONG: marked("wrong"), BEFORE: marked("before fine-tuning"),
-            AFTER: marked("after fine-tuning")}
+            PADDING: marked("ignored"), WRONG: marked("wrong")}
 TEXTBOOK = [marked("training"), marked("validation"), marked("epochs"), marked("loss per token (nats)"),
             marked("tokens read, without padding")]  # what the textbook's `plot_losses` writes
 NAMES = [marked("before"), marked("after"), marked("any")]  # names that the notebook gives to rows, or prints
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
              "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
-WIDTH = 9         # inches, at 100 dots each: what fits a page of 1,000 pixels
-LINE = 115        # characters of a monospaced text of 9 points, the smallest, that fit this width
+WIDTH = 7         # inches, at 100 dots each: what fits beside the contents of a page of 1,000 pixels
+LINE = 89         # characters of a monospaced text of 9 points, the smallest, that fit this width
 
 
 def set_up_figures(translation=None):
@@ -107,12 +104,12 @@ def show(fig, caption, live=None):
 
 
 def drawable(text, otherwise, longest=40):
-    """A text as one short line for a figure, with line ends and tabs as \\n and \\t; `otherwise` if no font has all of
+    """A text as one short line for a figure, with line ends and tabs as ↵ and \\t; `otherwise` if no font has all of
     its characters."""
     import matplotlib.pyplot as plt
     from matplotlib import font_manager
     fonts = [font_manager.get_font(font_manager.findfont(name)) for name in plt.rcParams["font.family"]]
-    text = text.replace("\n", "\\n").replace("\t", "\\t")
+    text = text.replace("\n", "↵").replace("\t", "\\t")
     known = (any(font.get_char_index(ord(character)) for font in fonts) for character in text)
     if "\ufffd" in text or not text.isprintable() or not all(known):
         text = str(otherwise)
@@ -196,28 +193,28 @@ def arrow(ax, start, end):
 def draw_map():
     """The three stages of training a language model, with an example text each; this tutorial is the second."""
     fig, ax = empty_axes(18, 5.6, (WIDTH, 2.8))
-    question, middle, right = "What is the plural of glass?", 6.4, 12.7
+    question, middle, right = "What is the plural of glass?", 6.2, 12.3
     stages = [(label("pretraining"), label("text of any kind"), label("learns to guess the next token")),
               (label("supervised fine-tuning"), label("questions with answers"),
                label("learns what is asked, and how to answer")),
               (label("preference tuning"), label("pairs of answers (section 10)"),
                label("learns which answer people prefer"))]
     for x, (name, reads, learns) in zip((0.1, middle, right), stages):
-        box(ax, x, 0.7, 5.2, 4.9, "", MIST)
-        ax.text(x + 2.6, 1.1, name, ha="center", va="center", fontsize=11, weight="bold")
-        ax.text(x + 2.6, 1.65, reads, ha="center", va="center")
-        ax.text(x + 2.6, 4.95, wrapped(learns, 36), ha="center", va="center")
+        box(ax, x, 0.7, 5.6, 4.9, "", MIST)
+        ax.text(x + 2.8, 1.1, name, ha="center", va="center", fontsize=11, weight="bold")
+        ax.text(x + 2.8, 1.65, reads, ha="center", va="center")
+        ax.text(x + 2.8, 4.95, wrapped(learns, 32), ha="center", va="center")
     for x in (middle, right):
-        arrow(ax, (x - 1, 3.1), (x - 0.1, 3.1))
-    ax.text(middle + 2.6, 0.35, "▼ " + label("you are here"), ha="center", va="center", weight="bold")
-    box(ax, 0.3, 2.1, 4.8, 2.2, "Anna has a glass. Many glasses\nare on the table. With glass in\n"
-        "the plural you write glasses. …", ANSWER)
+        arrow(ax, (x - 0.5, 3.1), (x, 3.1))
+    ax.text(middle + 2.8, 0.35, "▼ " + label("you are here"), ha="center", va="center", weight="bold")
+    box(ax, 0.3, 2.1, 5.2, 2.2, "Anna has a glass. Many\nglasses are on the table.\nWith glass in the plural\n"
+        "you write glasses. …", ANSWER)
     for x in (middle, right):
-        box(ax, x + 0.2, 2.1, 4.8, 0.8, question, PROMPT)
-    box(ax, middle + 0.2, 3, 3.6, 1.3, "The plural of glass\nis glasses.", ANSWER)
-    box(ax, middle + 3.9, 3, 1.1, 1.3, wrapped(label("end of text"), 6), END)
-    box(ax, right + 0.2, 3, 2.4, 1.3, "✓ The plural\nis glasses.", ANSWER)
-    box(ax, right + 2.6, 3, 2.4, 1.3, "✗ Look it up\nyourself.", WRONG)
+        box(ax, x + 0.2, 2.1, 5.2, 0.8, question, PROMPT)
+    box(ax, middle + 0.2, 3, 3.8, 1.3, "The plural of glass\nis glasses.", ANSWER)
+    box(ax, middle + 4, 3, 1.4, 1.3, wrapped(label("end of text"), 6), END)
+    box(ax, right + 0.2, 3, 2.6, 1.3, "✓ The plural\nis glasses.", ANSWER)
+    box(ax, right + 2.8, 3, 2.6, 1.3, "✗ Look it up\nyourself.", WRONG)
     return fig
 
 
@@ -236,7 +233,7 @@ def draw_cells(tables):
     cells = [cell for rows in tables.values() for row in rows for cell in row]
     sizes = [max(map(len, rows), default=1) for rows in tables.values()]
     longest = max([4, *(columns(fitted(text, LINE)) for text, _ in cells)])
-    width = min(longest + 1, LINE // max(sizes))  # of a cell: the widest table has to fit
+    width = min(longest + 0.6, LINE / max(sizes))  # of a cell: the widest table has to fit
     titles = [wrapped(label(title), size * width) for title, size in zip(tables, sizes)]
     head = 0.8 * max(title.count("\n") + 1 for title in titles)
     places, left, top, bottom = [], 0, 0, 0
@@ -244,14 +241,15 @@ def draw_cells(tables):
         if left > 0 and left + size * width > LINE:
             left, top = 0, bottom + 0.5
         places.append((left, top + head, size, title, rows))
-        left, bottom = left + size * width + 4, max(bottom, top + head + len(rows))
+        left, bottom = left + size * width + 2, max(bottom, top + head + len(rows))
     total = max(left + size * width for left, _, size, _, _ in places)
     fig, ax = empty_axes(total, bottom, (WIDTH * total / LINE, 0.28 * bottom))
     for left, top, size, title, rows in places:
         ax.text(left + size * width / 2, top - 0.1, title, ha="center", va="bottom", fontsize=10)
         for y, row in enumerate(rows):
             for x, (text, colour) in enumerate(row):
-                box(ax, left + x * width, top + y, width, 1, fitted(text, width - 1), colour, family=monospaced())
+                text = fitted(text, math.ceil(width) - 1)
+                box(ax, left + x * width, top + y, width, 1, text, colour, family=monospaced())
     draw_key(ax, {colour for _, colour in cells})
     return fig
 
@@ -323,15 +321,16 @@ def draw_next_token(panels, highlight=None, n=3):
     rows = max(map(len, shown)) + 1
     fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.28 * rows + 0.4), squeeze=False, layout="constrained")
     for ax, title, pairs in zip(axes[0], panels, shown):
-        names = [fitted(token, 48 // len(panels)) for token, _ in pairs] + [label("the rest")]
+        names = [fitted(token.replace("<|endoftext|>", "■"), 36 // len(panels)) for token, _ in pairs]
+        names.append(label("the rest"))
         shares = [probability for _, probability in pairs]
         shares.append(max(1 - sum(shares), 0.0))
         bars = ax.barh(range(len(shares)), shares, height=0.7,
-                       color=[END if token == highlight else SLATE for token, _ in pairs] + [MIST])
+                       color=[END if token == highlight else SLATE for token, _ in pairs] + [SILVER])
         ax.bar_label(bars, map(percent, shares), padding=4)
         ax.set_yticks(range(len(shares)), names, family=monospaced())
         ax.set(xlim=(0, 1.2), ylim=(rows - 0.4, -0.6), xticks=[])
-        ax.set_title(wrapped(label(title), 100 // len(panels)), loc="left")
+        ax.set_title(wrapped(label(title), 78 // len(panels)), loc="left")
         ax.spines["bottom"].set_visible(False)
         ax.tick_params(length=0)
     return fig
@@ -349,7 +348,7 @@ def draw_one_head(tokens, scores, weights):
 
     tokens: T texts. scores: T numbers, query · key / √(D/nh). weights: their softmax, T numbers from 0 to 1.
     """
-    name_width, sum_width, top = 18, 8, 5  # columns for the rows' names and for the sums; the arcs are above row `top`
+    name_width, sum_width, top = 17, 7, 5  # columns for the rows' names and for the sums; the arcs are above row `top`
     tokens, exps, last = [fitted(token, 20) for token in tokens], [math.exp(s) for s in scores], len(tokens) - 1
 
     def lefts(longest):  # where each column begins, and the last one ends
@@ -390,7 +389,7 @@ def draw_attention(weights, labels):
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch, Rectangle
     T, names = len(labels), [fitted(text, 16) for text in labels]
-    fig, ax = plt.subplots(figsize=(0.3 * T + 3.2, 0.3 * T + 1.8), layout="constrained")
+    fig, ax = plt.subplots(figsize=(0.24 * T + 3.1, 0.24 * T + 1.8), layout="constrained")
     image = ax.imshow(weights, cmap=shades(), vmin=0, vmax=1)
     for row in range(T):  # what is hidden gets a white cell, hatched; all cells a white edge
         ax.add_patch(Rectangle((row + 0.5, row - 0.5), T - row - 1, 1, facecolor="white", hatch="////", linewidth=0))
@@ -435,20 +434,20 @@ def draw_architecture(B, T, cfg):
         (label("queries, keys, values"), f"3 × ({B}, {nh}, {T}, {D // nh})", weights),
         ("LayerNorm", f"({B}, {T}, {D})", weights),
     ]
-    for boxes, x, step, height in ((main, 0.1, 2.16, 1.1), (inner, 10, 1.0, 0.68)):
+    for boxes, x, step, height in ((main, 0.1, 2.16, 1.1), (inner, 9.3, 1.0, 0.68)):
         for i, (name, shape, colour) in enumerate(boxes):
             y = 0.5 + i * step
-            box(ax, x, y, 4.9, height, wrapped(name, 28), colour)
-            ax.text(x + 5.05, y + height / 2, shape, va="center", family=monospaced())
+            box(ax, x, y, 4.7, height, wrapped(name, 25), colour)
+            ax.text(x + 4.85, y + height / 2, shape, va="center", family=monospaced())
             if i + 1 < len(boxes):
-                arrow(ax, (x + 2.45, y + step), (x + 2.45, y + height))
-    arrow(ax, (12.45, 12.6), (12.45, 12.18))
+                arrow(ax, (x + 2.35, y + step), (x + 2.35, y + height))
+    arrow(ax, (11.65, 12.6), (11.65, 12.18))
     for top, bottom in ((0.84, 5.37), (5.84, 12.4)):  # the two shortcuts, from what comes in
-        ax.plot([10, 9.5, 9.5, 12.45], [top, top, bottom, bottom], color=SLATE, linewidth=1)
+        ax.plot([9.3, 9, 9, 11.65], [top, top, bottom, bottom], color=SLATE, linewidth=1)
     for end in (0.3, 12.6):  # a block, enlarged
-        ax.plot([8, 9.1, 9.1, 9.25], [7.53, 7.53, end, end], color=SLATE, linewidth=1, linestyle=":")
+        ax.plot([7.9, 8.6, 8.6, 8.75], [7.53, 7.53, end, end], color=SLATE, linewidth=1, linestyle=":")
     draw_key(ax, {weights}, {weights: marked("has learned weights")})
-    ax.text(12.45, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
+    ax.text(11.65, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
     return fig
 
 
@@ -493,8 +492,8 @@ def plot_learning(seen):
     """How a model learns: the share of questions that it answers exactly, and the probability of the end after right
     answers. seen: {step: what `observe.snapshot` gives then}. The axis of the steps is logarithmic from 1."""
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(WIDTH * 0.75, 3), layout="constrained")
-    for name, text, marker, colour in (("exact", label("questions answered exactly"), "o", AFTER),
+    fig, ax = plt.subplots(figsize=(WIDTH, 3), layout="constrained")
+    for name, text, marker, colour in (("exact", label("questions answered exactly"), "o", INK),
                                        ("stop", label("probability of the end after the right answer"), "s", END)):
         ax.plot(list(seen), [snapshot[name] for snapshot in seen.values()], marker=marker, markersize=5, color=colour,
                 label=text)
@@ -513,17 +512,17 @@ def draw_answers_by_step(questions, seen):
     questions: texts. seen: {step: what `observe.snapshot` gives then}, with the chances of the right answers, 0 to 1,
     and whether the greedy answers are right.
     """
-    name = 44  # columns for a question, in two lines
+    name = 33  # columns for a question, in up to three lines
     width = min((LINE - name) / len(seen), 8)
     total = name + width * len(seen)
-    fig, ax = empty_axes(total, len(questions) + 1.4, (WIDTH * total / LINE, 0.42 * (len(questions) + 1.4)))
+    fig, ax = empty_axes(total, len(questions) + 1.4, (WIDTH * total / LINE, 0.5 * (len(questions) + 1.4)))
     ax.text(name - 1.5, 0.4, label("training step"), ha="right", va="center")
     for y, question in enumerate(questions):
-        ax.text(0, y + 1.3, wrapped(fitted(question, 80), name), va="center")
+        ax.text(0, y + 1.3, wrapped(fitted(question, 90), name + 2), va="center")
     for x, (step, snapshot) in enumerate(seen.items()):
         ax.text(name + (x + 0.5) * width, 0.4, step, ha="center", va="center")
         for y, (chance, right) in enumerate(zip(snapshot["chances"], snapshot["right"])):
-            box(ax, name + x * width, y + 0.8, width, 1, f"{chance:.2f}" + (" ✓" if right else "  "),
+            box(ax, name + x * width, y + 0.8, width, 1, f"{chance:.2f}" + ("✓" if right else " "),
                 shades()(chance), family=monospaced())
     ax.text(name, len(questions) + 1.1, "✓ " + label("the answer is exactly right"), va="center")
     return fig
@@ -535,7 +534,7 @@ def draw_wordings(tasks):
     import matplotlib.pyplot as plt
     rows = [(fitted(task, 30), pair) for task, pair in tasks.items()]
     rows.append((label("all"), [tuple(map(sum, zip(*counts))) for counts in zip(*tasks.values())]))
-    fig, ax = plt.subplots(figsize=(WIDTH * 0.85, 0.28 * len(rows) + 1), layout="constrained")
+    fig, ax = plt.subplots(figsize=(WIDTH, 0.28 * len(rows) + 1), layout="constrained")
     styles = [(label("known wordings"), {"markersize": 5, "color": INK}), (label("new wordings"), {
         "markersize": 9, "markerfacecolor": "none", "color": SLATE, "markeredgewidth": 2})]
     for y, (_, pair) in enumerate(rows):
@@ -566,7 +565,7 @@ def draw_shares(rows):
     import matplotlib.pyplot as plt
     series = list(next(iter(rows.values())))
     height = 0.8 / len(series)
-    fig, ax = plt.subplots(figsize=(WIDTH * 0.85, max(0.24 * len(series) + 0.12, 0.36) * len(rows) + 0.7),
+    fig, ax = plt.subplots(figsize=(WIDTH, max(0.24 * len(series) + 0.12, 0.36) * len(rows) + 0.7),
                            layout="constrained")
     for i, (name, colour) in enumerate(zip(series, (SLATE, SILVER, MIST))):
         places = [y + (i - (len(series) - 1) / 2) * height for y in range(len(rows))]
@@ -599,7 +598,7 @@ def draw_curves(curves):
         ax.set_visible(False)
     for ax, (name, losses) in zip(axes.flat, curves.items()):
         ax.plot(list(losses), list(losses.values()), color=INK)
-        ax.set_title(wrapped(fitted(name, 60), 110 // n_columns), loc="left")
+        ax.set_title(wrapped(fitted(name, 60), 85 // n_columns), loc="left")
         ax.set(xscale="log", yscale="log")
         ax.xaxis.set(major_locator=LogLocator(), major_formatter="{x:g}", minor_formatter="")
         ax.yaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter="{x:g}", minor_formatter="")

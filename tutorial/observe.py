@@ -23,14 +23,14 @@ from tutorial.scores import count_right, exact_match
 
 
 def token_texts(ids, tokenizer):
-    """The texts of ids for a figure; the end of text is <end>."""
-    return ["<end>" if i == tokenizer.eot_token else drawable(tokenizer.decode([i]), i) for i in ids]
+    """The texts of ids for a figure; the end of text is ■."""
+    return ["■" if i == tokenizer.eot_token else drawable(tokenizer.decode([i]), i) for i in ids]
 
 
 def likeliest(probabilities, tokenizer, n=3):
     """The n likeliest tokens of a distribution (V,): [(text in quotes, probability), ...]."""
     top = probabilities.topk(n)
-    return [(drawable(repr(tokenizer.decode([i])), i), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
+    return [(drawable(f"'{tokenizer.decode([i])}'", i), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
 
 
 def answer_losses(model, entry, answer, tokenizer):
@@ -44,7 +44,8 @@ def answer_probabilities(model, entry, answer, tokenizer):
     """The tokens of an answer and of its end, each with the probability that the model gives it after the question and
     the tokens before: [(text, probability), ...]."""
     ids = tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
-    return list(zip(token_texts(ids, tokenizer), answer_losses(model, entry, answer, tokenizer).neg().exp().tolist()))
+    texts = [tokenizer.decode([i]) for i in ids]
+    return list(zip(texts, answer_losses(model, entry, answer, tokenizer).neg().exp().tolist()))
 
 
 def exact_share(model, entries, tokenizer, max_new_tokens):
@@ -75,11 +76,9 @@ def snapshot(model, watched, entries, tokenizer, max_new_tokens):
 def training_for_page(seen, entries, losses):
     """A training run for the page, as `page.live` describes it. seen: {step: snapshot}, with `entries` as the watched
     ones; losses: the training losses, (step, loss) pairs."""
-    def said(tokens):
-        return [["<|endoftext|>" if text == "<end>" else text, p] for text, p in tokens]
     return {"steps": list(seen), "losses": {"train": losses, "val": [[step, of["loss"]] for step, of in seen.items()]},
             "answers": [{"question": f"{entry['instruction']} {entry['input']}".strip(), "answer": entry["output"],
-                         "said": [said(of["said"][i]) for of in seen.values()]} for i, entry in enumerate(entries)]}
+                         "said": [of["said"][i] for of in seen.values()]} for i, entry in enumerate(entries)]}
 
 
 def queries_and_keys(model, ids):

@@ -24,7 +24,7 @@ figures.ask = async (stage, {questions}) => {
   const instruction = field('instruction'), input = field('input'), fields = [instruction, input];
   const warning = h('p', {class: 'strangers', role: 'status'}), state = h('p', {class: 'fine'}, say('ask state'));
   const chips = h('div', {class: 'choices', role: 'group', 'aria-label': plain('examples')}, questions.map(q =>
-    button(q.task, () => { set(q); ask(); })));
+    button(page.strings[`task ${q.task}`] ?? q.task, () => { set(q); ask(); })));
 
   function set(question) {
     instruction.area.value = question.instruction;
@@ -62,7 +62,7 @@ figures.ask = async (stage, {questions}) => {
       if (answer.ids.length % 2 === 0) await frame();  // two tokens a frame: fast, and one can still see them come
     }
     if (mine === turn) said.append(...answer.ended
-      ? [' ', h('span', {class: 'stop', title: plain('stopped')}, plain('stop'))]
+      ? [h('wbr'), h('span', {class: 'stop', title: plain('stopped')}, plain('stop'))]
       : [h('span', {class: 'fine'}, plain('cut', {n: answer.ids.length}))]);
     return {answer, start, end: performance.now()};
   }
@@ -91,7 +91,8 @@ figures.ask = async (stage, {questions}) => {
       underline(...runs.map(({answer}) => tokenizer.decode(answer.ids)));
       const time = Math.max(...runs.map(({end}) => end)) - Math.min(...runs.map(({start}) => start));
       const tokens = runs.reduce((sum, {answer}) => sum + answer.ids.length + answer.ended, 0);
-      state.replaceChildren(...say('ask state'), ' ', ...say('speed', {n: Math.round(1000 * tokens / time)}));
+      state.replaceChildren(...say('ask state'), ...say('ask ran', {
+        n: Math.round(1000 * tokens / time), tokens: number(runs[0].answer.model.ids.length)}));
     } catch (error) {
       if (mine === turn) columns.forEach(({said}) => said.replaceChildren(h('span', {class: 'fine'}, error.message)));
     }

@@ -62,6 +62,7 @@ figures.attention = async (stage, {prompt}) => {
     h('div', {class: 'row'},
       radios(plain('model'), MODELS.map(name => plain(name)), model, k => { model = k; draw(); }),
       button(plain('most changed'), () => { head = mostChanged(); draw(); })),
-    line, sentence, h('p', {class: 'columns', 'aria-hidden': 'true'}, columns), grid);
+    line, sentence, h('p', {class: 'columns', 'aria-hidden': 'true'}, columns), grid,
+    h('p', {class: 'fine'}, say('caption attention')));
   draw();
 };

@@ -15,14 +15,14 @@ figures.batch = async (stage, {texts}) => {
     return [j === ids.length && step === PAD ? 'end' : 'pad', '■', tokenizer.end];
   }
   function guess(row, j) {
-    if (!counts(row, j)) return ['pad', '', '−100'];
+    if (!counts(row, j)) return ['pad', '', '-100'];
     return j + 1 < row.ids.length ? ['counts', dotted(row.ids[j + 1]), row.ids[j + 1]] : ['end', '■', tokenizer.end];
   }
 
   function cell([kind, text, id], r, j, guessed) {
     const point = () => { at = node.place; explain(); };
     const node = button(text, point, {
-      class: `cell ${kind}`, tabindex: r + j || guessed ? -1 : 0, onfocus: point,
+      class: `cell ${kind} ${text.length > 6 ? 'long' : ''}`, tabindex: r + j || guessed ? -1 : 0, onfocus: point,
       onpointerenter: event => event.pointerType === 'mouse' && point(),
       'aria-label': plain('place', {row: r + 1, place: j, text: text || id})});
     node.place = {r, j, guessed};
@@ -87,6 +87,7 @@ figures.batch = async (stage, {texts}) => {
   const names = STEPS.map((name, i) => `${i + 1} ${plain(name)}`), kinds = ['read', 'counts', 'end', 'pad'];
   stage.append(h('p', {class: 'how'}, say('how batch')),
     radios(plain('steps'), names, step, now => { step = now; draw(); }), table, sentence,
-    h('p', {class: 'key'}, kinds.map(kind => h('span', {class: kind}, plain(`key ${kind}`)))));
+    h('p', {class: 'key'}, kinds.map(kind => h('span', {class: kind}, plain(`key ${kind}`)))),
+    h('p', {class: 'fine'}, say('caption batch')));
   draw();
 };

@@ -22,7 +22,7 @@ from tutorial.page.live import MIME
 HERE = Path(__file__).parent
 LANGUAGES = {"en": "index.html", "zh": "index.zh.html"}
 SCRIPTS = ("tokenizer", "gpt2", "models", "widgets", "ask", "token", "training", "batch", "attention", "reading")
-FOLDED = ("plot", "check", "setup")
+FOLDED = ("plot", "table", "check", "record", "imports", "device", "setup")  # tags of cells, the narrower first
 CJK = "[\u3400-\u9fff]"
 
 # How fast a section is read.
@@ -66,9 +66,16 @@ def fingerprint(text):
 
 
 def code_lines(source):
-    """Python code as HTML, each line in a span, and its indent in another."""
-    lines = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n").split("\n")
-    indented = (re.sub(r'^(<span class="\w+">)?( +)', r'\1<span class="in">\2</span>', line) for line in lines)
+    """Python code as HTML, in lines."""
+    return as_lines(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
+def as_lines(html):
+    """The HTML of a text with each line in a span, and its indent in another. Code can be broken after an opening
+    bracket."""
+    html = re.sub(r'(?<=<span class="p">)[^<]+', lambda signs: re.sub(r"[(\[](?![)\]])", r"\g<0><wbr>", signs[0]), html)
+    indented = (re.sub(r'^(<span class="\w+">)?( +)', r'\1<span class="in">\2</span>', line)
+                for line in html.rstrip("\n").split("\n"))
     return "".join(f'<span class="l">{line}\n</span>' for line in indented)
 
 
@@ -83,8 +90,8 @@ def fold_of(cell):
 
 
 def looks_like_a_table(text):
-    """Whether a printed text has columns, which would fall apart if its lines were wrapped."""
-    return re.search(r"\S {3,}\S", text) is not None
+    """Whether a printed text has columns, as a training's log has, which would fall apart if its lines were wrapped."""
+    return re.search(r"\S {3,}\S|^Ep \d+ \(Step", text, re.MULTILINE) is not None
 
 
 def page(notebook, language, site):
@@ -103,17 +110,19 @@ def page(notebook, language, site):
     kinds = [MIME, "text/html", "text/markdown", "image/png", "text/plain"]  # of outputs, the best first
     exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(HERE / "templates")],
                             config=Config({"NbConvertBase": {"display_data_priority": kinds}}))
-    for function in (as_json, code_lines, png_size, fold_of, looks_like_a_table):
+    for function in (as_json, code_lines, as_lines, png_size, fold_of, looks_like_a_table):
         exporter.register_filter(function.__name__, function)
     soup = BeautifulSoup(exporter.from_notebook_node(notebook, resources)[0], "html.parser")
     main = soup.main
     set_top(soup, main)
     set_captions(main)
     point_links_at(main, site.source)
+    set_source(main)
     set_tables(soup, main)
-    set_margin_notes(main)
+    set_margin_notes(soup, main)
     set_glossary_notes(soup, main)
     set_contents(soup, main, texts)
+    set_spacing(soup)
     return str(soup)
 
 
@@ -157,6 +166,14 @@ def point_links_at(main, source):
         link["href"] = f"{source}/{link['href'].removeprefix('../')}"  # the Chinese edition is in a folder
 
 
+def set_source(main):
+    """Give code in Markdown the form that the template gives to a cell's."""
+    for box in main.select(".highlight"):
+        lines = as_lines(box.pre.decode_contents().replace("<span></span>", "", 1))
+        box.pre.replace_with(BeautifulSoup(f"<pre><code>{lines}</code></pre>", "html.parser"))
+        box["class"] = "code"
+
+
 def set_tables(soup, main):
     """Let wide tables scroll by themselves, and align columns by classes: the policy forbids style attributes."""
     for cell in main.find_all(style=re.compile("text-align")):
@@ -168,7 +185,7 @@ def set_tables(soup, main):
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
 
 
-def set_margin_notes(main):
+def set_margin_notes(soup, main):
     """Move quotations that begin with "In the article" to the margin, beside the paragraph before them, unless they
     have a list or code."""
     for note in main.find_all("blockquote"):
@@ -176,7 +193,7 @@ def set_margin_notes(main):
             note.name, note["class"], note["role"] = "div", "margin", "note"
             before = note.find_previous_sibling()
             if before.name == "p":
-                before.insert_before(note)
+                before.wrap(soup.new_tag("div", attrs={"class": "noted"})).insert(0, note)
 
 
 def set_glossary_notes(soup, main):
@@ -243,7 +260,7 @@ def minutes(elements):
 
 
 def set_contents(soup, main, texts):
-    """Fill both lists of contents, with the minutes of each section."""
+    """Fill both lists of contents, with the minutes of each section but the exercises, which are there to be done."""
     for anchor in main.find_all("a", "anchor-link"):
         anchor.decompose()
     contents = soup.select(".contents ol")
@@ -253,9 +270,24 @@ def set_contents(soup, main, texts):
             if element.name == "h2":
                 break
             section.append(element)
-        time = texts["minutes"].format(n=minutes(section))
+        time = "" if re.search("Exercises|练习", heading.text) else texts["minutes"].format(n=minutes(section))
         item, link, span = soup.new_tag("li"), soup.new_tag("a", href=f"#{heading['id']}"), soup.new_tag("span")
         link.string, span.string = heading.text, time
         item.extend([link, span])
         for place in contents:
             place.append(copy(item))
+
+
+def set_spacing(soup):
+    """Keep "GPT-2", options and negative numbers in one line, and leave out the spaces that Markdown wants between the
+    end of an emphasis and Chinese punctuation."""
+    whole = re.compile(r"((?<![A-Za-z])GPT-\d|(?<!\S)--?\w[\w-]*)")
+    for text in soup.body.find_all(string=re.compile(rf"{whole.pattern}|^ +[，。；：、！？）]")):
+        if text.find_parent(["pre", "script"]):
+            continue
+        parts = whole.split(re.sub(r"^ +(?=[，。；：、！？）])", "", text))
+        for place in range(1, len(parts), 2):
+            span = soup.new_tag("span", attrs={"class": "nb"})
+            span.string = parts[place]
+            parts[place] = span
+        text.replace_with(*parts)

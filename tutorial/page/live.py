@@ -4,7 +4,8 @@
     display(data | live("batch", {"texts": [["Opposite of big?", " small."]]}), metadata=metadata, raw=True)
 
 Jupyter, GitHub and Colab know nothing of MIME and show the picture. The page puts the figure in its place; instead of a
-picture there may be "text/markdown", such as a table. The alternative text is the picture's caption, too.
+picture there may be "text/markdown", such as a table. The alternative text is the picture's caption, too; the figure
+has one of its own.
 
 The data of each figure, all of it JSON:
 

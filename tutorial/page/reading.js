@@ -1,15 +1,14 @@
 /* The page itself: contents that follow the reading, folding, copying, notes, and figures that come to life. */
 'use strict';
 
-// A figure gets its picture's place when the reader comes near it; until then, and without scripts, the picture stands.
+// A figure gets its picture's place when the reader comes near it; until then, without scripts and on paper, the picture
+// stands.
 async function enliven(figure) {
   const name = figure.dataset.figure, stage = h('div', {class: `stage ${name}`});
   try {
     await figures[name](stage, JSON.parse(figure.querySelector('script').textContent));
-    figure.querySelector('.still')?.remove();
     figure.prepend(stage);
     figure.classList.add('live');
-    figure.querySelector('figcaption')?.removeAttribute('aria-hidden');  // it repeated the picture's alternative text
   } catch (error) {
     figure.append(h('p', {class: 'fine', role: 'status'}, error.message));
   }
@@ -23,17 +22,16 @@ const OF_THE_MINIATURE = ['token', 'attention'];  // after another model's run, 
 const comesAlive = ({dataset}) => !page.other || !OF_THE_MINIATURE.includes(dataset.figure);
 [...document.querySelectorAll('figure[data-figure]')].filter(comesAlive).forEach(figure => near.observe(figure));
 
-document.querySelectorAll('.code').forEach(cell => {
-  // A line that is too long for a phone goes on with its own indent.
-  cell.querySelectorAll('.l > .in, .l > * > .in').forEach(({parentNode, textContent}) =>
-    parentNode.closest('.l').style.setProperty('--indent', textContent.length));
-  if (!navigator.clipboard) return;
+document.querySelectorAll('.in').forEach(({parentNode, textContent}) =>  // a line that is too long goes on with its indent
+  parentNode.closest('.l').style.setProperty('--indent', textContent.length));
+
+if (navigator.clipboard) document.querySelectorAll('.code').forEach(cell => {
   const copy = button(plain('copy'), async () => {
     await navigator.clipboard.writeText(cell.querySelector('pre').textContent);
     copy.textContent = plain('copied');
     setTimeout(() => { copy.textContent = plain('copy'); }, 1500);
   }, {class: 'copy'});
-  cell.append(copy);
+  cell.prepend(copy);
 });
 
 // Two buttons of the contents, which say what they will do. `change` returns whether there is now something to undo.
@@ -54,7 +52,17 @@ toggle('unfold', 'fold', () => {
 });
 toggle('prose', 'with code', () => document.body.classList.toggle('without-code'));
 
-addEventListener('keydown', event => {  // a glossary note goes away
+document.querySelectorAll('.term').forEach(term => {  // a glossary note stays on the screen
+  const note = term.querySelector('.note');
+  const place = () => {
+    note.style.left = '';
+    const over = note.getBoundingClientRect().right + 12 - document.documentElement.clientWidth;
+    if (over > 0) note.style.left = `${-over}px`;
+  };
+  term.addEventListener('pointerenter', place);
+  term.addEventListener('focus', place);
+});
+addEventListener('keydown', event => {  // and goes away
   if (event.key === 'Escape') document.activeElement.closest('.term')?.blur();
 });
 
@@ -63,8 +71,8 @@ const links = [...document.querySelectorAll('.contents a')];
 function follow() {
   const now = places.filter(place => place.getBoundingClientRect().top < 160).pop() ?? places[0];
   links.forEach(link => {
-    const here = decodeURIComponent(link.hash.slice(1)) === now.id;
-    if (here) link.setAttribute('aria-current', 'location');
+    const hash = link.hash.slice(1);
+    if (hash === now.id || decodeURIComponent(hash) === now.id) link.setAttribute('aria-current', 'location');
     else link.removeAttribute('aria-current');
   });
   menu.querySelector('.now').textContent = links.find(link => link.hasAttribute('aria-current'))?.textContent ?? '';

@@ -73,6 +73,7 @@ figures.token = async (stage, {prompt, ids}) => {
     legend(MODELS), table,
     h('div', {class: 'row'}, h('label', {class: 'temperature'}, plain('temperature'), slider, shown),
       h('span', {class: 'choices'}, button(plain('draw'), () => goOn([], Number(slider.value))),
-        button(plain('greedy'), () => goOn([]))), drawn));
+        button(plain('greedy'), () => goOn([]))), drawn),
+    h('p', {class: 'fine'}, say('caption token')));
   await goOn(ids);
 };

@@ -62,10 +62,10 @@ figures.training = async (stage, {steps, losses, answers}) => {
       const ended = texts[texts.length - 1] === END;
       const right = ended && texts.slice(0, -1).join('').trim() === answers[i].answer;
       exact += right;
-      said.replaceChildren(...right ? [h('b', {class: 'right'}, '✓ ')] : [], ...tokens.map(([token, p]) => {
-        const node = token === END ? h('span', {class: 't end'}, '■') : h('span', {class: 't'}, visible(token));
+      said.replaceChildren(...right ? [h('b', {class: 'right'}, '✓ ')] : [], ...tokens.flatMap(([token, p]) => {
+        const node = token === END ? h('span', {class: 't end'}, '■') : h('span', {class: 't'}, bare(token));
         fill(node, p);
-        return node;
+        return spaced(token, node);
       }), ended ? '' : ' …');
     });
     slider.value = k;
@@ -95,7 +95,8 @@ figures.training = async (stage, {steps, losses, answers}) => {
     h('p', {class: 'how'}, say('how training')),
     h('div', {class: 'axis'}, legend(Object.keys(losses)), curves, h('div', {class: 'scrub'}, play, slider), sentence),
     h('div', {class: 'eight'}, items.map(({question, said}) =>
-      h('div', {}, h('p', {class: 'asked'}, question), said))));
+      h('div', {}, h('p', {class: 'asked'}, question), said))),
+    h('p', {class: 'fine'}, say('caption training')));
   stop();
   show(0);
   new ResizeObserver(plot).observe(curves);

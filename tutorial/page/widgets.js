@@ -35,6 +35,7 @@ const raw = id => id === tokenizer.end ? '■' : tokenizer.decode([id]);
 const visible = text => text.replace(/\n/g, '↵') || ' ';
 const dotted = id => visible(raw(id).replace(/^ /, '·'));
 const bare = text => visible(text.replace(/^ (?=.)/, ''));
+const spaced = (text, node) => text.includes('\n') ? [node, h('br')] : text.startsWith(' ') ? [' ', node] : [node];
 const quote = (kind, text) => h('q', {class: kind}, text);
 const says = () => h('p', {class: 'says', 'aria-live': 'polite'});
 const legend = names => h('p', {class: 'legend'}, names.map(name => h('span', {}, h('i', {class: name}), plain(name))));
@@ -80,10 +81,8 @@ function tokenLine(label, ids, point, hover = false) {
       class: `t${kind}`, onfocus: () => point(k),
       onpointerenter: event => hover && event.pointerType === 'mouse' && point(k)});
   });
-  const line = h('div', {class: 'tokens', role: 'group', 'aria-label': label}, nodes.flatMap((node, k) => {
-    const text = raw(ids[k]);
-    return text.includes('\n') ? [node, h('br')] : text.startsWith(' ') ? [' ', node] : [node];
-  }));
+  const line = h('div', {class: 'tokens', role: 'group', 'aria-label': label},
+    nodes.flatMap((node, k) => spaced(raw(ids[k]), node)));
   walk(line, '.t');
   const mark = at => nodes.forEach((node, k) => {
     node.classList.toggle('at', k === at);
