@@ -32,7 +32,7 @@ TOKENIZER = load_tokenizer(MINIATURE_DIR)
 
 
 def write_models():
-    """Write the models with random weights, unless they exist, in the formats of OpenAI, Hugging Face and CTranslate2."""
+    """Write the models with random weights, unless they exist: in the formats of OpenAI, Hugging Face, CTranslate2."""
     from ctranslate2.converters import TransformersConverter
 
     from tests.helpers import write_checkpoint  # only here: it imports what no worker needs
