@@ -160,14 +160,14 @@ def about_facts(found):
     facts = [(ways, base["ways"][task]) for task, all_ways in base["right ways"].items() for ways in all_ways]
     share = {kind: mean(run[kind].count("1") / len(run[kind]) for run in runs) for kind in ("known", "new")}
     some, every = sum(2 * ways > of for ways, of in facts), sum(ways == of for ways, of in facts)
-    table = markdown_table([translate("model"), translate("asked in"), translate("right")], [
-        [translate("base model"), translate("more than half of the text's ways to tell a fact"),
+    table = markdown_table([translate("model"), translate("asked"), translate("right")], [
+        [translate("base model"), translate("in more than half of the text's ways to tell it"),
          translate("{} of {}").format(f"{some:,}", f"{len(facts):,}")],
-        [translate("base model"), translate("all of these ways"),
+        [translate("base model"), translate("in all of these ways"),
          translate("{} of {}").format(f"{every:,}", f"{len(facts):,}")],
         *([translate("fine-tuned"), translate(text), translate("{} of {}").format(
             f"{share[kind]:.0%}", f"{len(runs[0][kind]):,}")] for kind, text in (
-                ("known", marked("a known wording")), ("new", marked("a new wording"))))])
+                ("known", marked("in a known wording")), ("new", marked("in a new wording"))))])
     return "\n\n".join([
         translate(
             "**Known before, answered after.** We ask for every fact of the pretraining text. The base model completes "
