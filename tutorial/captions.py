@@ -10,9 +10,9 @@ CAPTIONS = {
         "From left to right the training text changes: any text, then questions with answers, then pairs of answers. "
         "This notebook is the middle stage."),
     "collate": marked(
-        "The batch of three texts. Blue is only read. Green and orange count in the loss; orange is the end of text. "
-        "Grey is padding or -100. On the right the answers start at 3, 1 and 2, counted from 0: what comes before them "
-        "doesn't count."),
+        "The batch of three texts. Blue is what the model reads. Green and orange are targets that count; orange is "
+        "the end of text. Grey is padding or -100. On the right the answers start at 3, 1 and 2, counted from 0: what "
+        "comes before them doesn't count."),
     "one batch": marked(
         "Three rows of the first batch. Blue tokens are only read. Green and orange ones are also targets: the model "
         "must predict them from what comes before. That is {share:.0%} of the positions in this batch."),
@@ -30,11 +30,11 @@ CAPTIONS = {
         "column one that is looked at. The last row is the picture above. What is later is hidden."),
     "gelu": marked("GELU follows ReLU far from zero, but bends smoothly around it."),
     "before": marked(
-        "The probability of each token of the right answer, given all before it, with the base model: the darker, the "
-        "more likely. The mean loss is {loss:.2f} nats."),
+        "The probability of each token of the right answer, given all before it, with the base model: the stronger the "
+        "colour, the more likely. The mean loss is {loss:.2f} nats."),
     "answers by step": marked(
-        "How probable the right answers to eight questions are after so many steps (exp of minus the mean loss of "
-        "their tokens). A tick: the model says exactly that."),
+        "The probability per token of the right answers to eight questions, after so many steps (exp of minus the mean "
+        "loss). A tick: the model says exactly that. One unlikely token costs the tick, even when the mean is high."),
     "learning": marked(
         "All validation questions. The end is expected with {stop:.0%} before training. Exact answers take longer: "
         "after {steps} steps they are {exact:.0%}."),
@@ -48,14 +48,14 @@ CAPTIONS = {
     "temperature": marked(
         "The higher the temperature, the more the unlikely tokens have together: compare the bars of “the rest”."),
     "before and after": marked(
-        "The right answer's tokens: the darker, the more likely. Before, the least likely had {least_before}; after, "
-        "the least likely has {least_after:.2f}. The end had {end_before} and has {end_after}."),
+        "The right answer's tokens: the stronger the colour, the more likely. Before, the least likely had "
+        "{least_before}; after, the least likely has {least_after:.2f}. The end had {end_before} and has {end_after}."),
     "control": marked(
         "Dark: answers of the right form, of the 70 questions that have one. Pale: exact answers, of all 110. The "
         "training was the same, or longer where the name says so. Means over the seeds, with Wilson's intervals."),
     "head": marked(
-        "Where head {head} of layer {layer} looks from the end of the prompt: the darker, the more. On “{word}”: "
-        "{before:.2f} before, {after:.2f} after."),
+        "Where head {head} of layer {layer} looks from the end of the prompt: the stronger the colour, the more. On "
+        "“{word}”: {before:.2f} before, {after:.2f} after."),
     "quiz": marked(
         "The training losses of four runs: each point is the mean since the one before. Both axes are logarithmic."),
     "lora": marked(

@@ -186,11 +186,11 @@ def about_never_shown(found):
     return translate(
         "In all, the base model says what is asked for {base:.0f} times of 110, the model trained without the task "
         "{without:.0f} times, the model trained with it {shown:.0f} times. (The rows are rounded.) Facts often come "
-        "out untrained: opposites, past tenses, plurals, categories. Questions and definitions never do: there the "
-        "model does another task, one that it was shown. In three rewriting tasks, and by one answer in *definition*, "
-        "the base model is ahead of the model trained without the task: it often recites several forms of a sentence, "
-        "the right one among them. So fine-tuning teaches more than a form: it also teaches which task is "
-        "meant.").format(
+        "out untrained: opposites, past tenses, plurals, categories. Definitions never do, nor does the task "
+        "*question*: there the model does another task, one that it was shown. In three rewriting tasks, and by one "
+        "answer in *definition*, the base model is ahead of the model trained without the task: it often recites "
+        "several forms of a sentence, the right one among them. So fine-tuning teaches more than a form: it also "
+        "teaches which task is meant.").format(
         base=base, without=without, shown=shown)
 
 
@@ -201,7 +201,7 @@ def about_parts(found):
     return translate(
         "Over the seeds: the fine-tuned blocks in the base model answer {blocks:.0f} of 110, the fine-tuned embeddings "
         "alone {embeddings:.0f}. And the change is small. Its norm is {change:.1%} of the norm of the blocks' "
-        "weights; cut to rank 8, it still gives {eight:.0f}.").format(
+        "weights; cut to rank 8, it still gives {eight:.0f}. LoRA (section 10) uses this.").format(
         blocks=blocks, embeddings=embeddings, change=mean(run["change"]["all blocks"] for run in runs),
         eight=mean_ones(run["ranks"]["8"]["right"] for run in runs))
 
@@ -240,11 +240,11 @@ def about_refusals(found):
     [(refusal, times)] = Counter(after[0]["to unknown words"]).most_common(1)
     return translate(
         "Afterwards {known:.0f} of 40 questions about other unknown words are refused in known wordings, {new:.0f} of "
-        "40 in new ones. It costs little: {wrongly:.0f} of the test's 110 are refused wrongly, and exact answers go "
-        "from {before:.0f} to {after:.0f}. But the model hasn't learned what it knows. It has only learned to "
-        "recognise tokens that pretraining never used; it names the same few words, whichever it was asked "
-        "about: of ten refusals in one run, {times} say *{refusal}* And of ten questions "
-        "from outside its world, such as *Who wrote Hamlet?*, it refuses {outside:.0f}.").format(
+        "40 in new ones (any answer that begins *I do not know* counts). It costs little: {wrongly:.0f} of the test's "
+        "110 are refused wrongly, and exact answers go from {before:.0f} to {after:.0f}. But the model hasn't learned "
+        "what it knows. It has only learned to recognise tokens that pretraining never used, and it names the wrong "
+        "word: of ten refusals in one run, {times} say *{refusal}* And of ten questions from outside its world, such "
+        "as *Who wrote Hamlet?*, it refuses {outside:.0f}.").format(
         known=refused["unknown words, known wordings"], new=refused["unknown words, new wordings"],
         wrongly=refused["test"], before=score_before, after=score_after, outside=refused["outside"],
         refusal=refusal, times=times)
