@@ -126,10 +126,13 @@ def test_source_is_shown_as_it_stands(monkeypatch):
 def test_only_in_long_lines_of_source_comments_move_to_the_left(monkeypatch):
     shown, line = [], "    x = '#   #'" + " " * 60 + "# (B, T)"
     monkeypatch.setattr(observe, "display", lambda markdown: shown.append(markdown.data))
-    source = [line, line.replace("x", "y" * 9), f"    # {'x' * 90}"]
+    source = ["def f():", line, line.replace("x", "y" * 9), f"    # {'x' * 90}"]
     monkeypatch.setattr(observe.inspect, "getsource", lambda thing: "\n".join(source))
     observe.show_source(None)
-    assert shown[0].split("\n")[1:-1] == [line, f"    {'y' * 9} = '#   #'  # (B, T)", source[2]]
+    assert shown[0].split("\n")[1:-1] == ["def f():", line, f"    {'y' * 9} = '#   #'  # (B, T)", source[3]]
+    monkeypatch.setattr(observe.inspect, "getsource", lambda thing: "    def g(self):\n        pass\n")
+    observe.show_source(None)
+    assert shown[1].split("\n")[1:-1] == ["def g(self):", "    pass"], "a method begins at the left"
 
 
 def test_folded_source_has_a_summary(monkeypatch):

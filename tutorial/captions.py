@@ -48,8 +48,8 @@ CAPTIONS = {
     "temperature": marked(
         "The higher the temperature, the more the unlikely tokens have together: compare the bars of “the rest”."),
     "before and after": marked(
-        "The right answer's tokens: the stronger the colour, the more likely. Before, the least likely had "
-        "{least_before}; after, the least likely has {least_after:.2f}. The end had {end_before} and has {end_after}."),
+        "The probabilities of the right answer's tokens. Before, the least likely token had {least_before}; after, the "
+        "least likely has {least_after:.2f}. The end of the text had {end_before} and has {end_after}."),
     "control": marked(
         "Dark: answers of the right form, of the 70 questions that have one. Pale: exact answers, of all 110. The "
         "training was the same, or longer where the name says so. Means over the seeds, with Wilson's intervals."),

@@ -10,6 +10,7 @@ import sys
 from math import exp
 from pathlib import Path
 from statistics import mean
+from textwrap import dedent
 
 import torch
 from IPython.display import Markdown, display
@@ -150,6 +151,6 @@ def fold_source(*things):
 def code_block(*things):
     """Their source as Markdown. In lines of more than 88 columns, which would wrap, a trailing comment moves to the
     left."""
-    lines = "\n\n\n".join(inspect.getsource(thing).rstrip() for thing in things).split("\n")
+    lines = "\n\n\n".join(dedent(inspect.getsource(thing)).rstrip() for thing in things).split("\n")
     code = "\n".join(re.sub(r"(?<=\S) {3,}# ", "  # ", line) if len(line) > 88 else line for line in lines)
     return f"```python\n{code}\n```"
