@@ -22,7 +22,7 @@ from tutorial.page.live import MIME
 HERE = Path(__file__).parent
 LANGUAGES = {"en": "index.html", "zh": "index.zh.html"}
 SCRIPTS = ("tokenizer", "gpt2", "models", "widgets", "ask", "token", "training", "batch", "attention", "reading")
-FOLDED = ("plot", "table", "check", "record", "imports", "device", "setup")  # tags of cells, the narrower first
+FOLDED = ("plot", "table", "check", "record", "colab", "imports", "device", "setup")  # tags of cells
 CJK = "[\u3400-\u9fff]"
 
 # How fast a section is read.
