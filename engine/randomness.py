@@ -22,7 +22,7 @@ class Randomness:
         are saved faster."""
         version, numbers, gauss = random.getstate()
         numpy_state = np.random.get_state(legacy=False)
-        numpy_state["state"]["key"] = torch.from_numpy(numpy_state["state"]["key"])
+        numpy_state["state"]["key"] = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
         return {"torch": [generator.get_state() for generator in self.generators],
                 "python": (version, torch.tensor(numbers), gauss), "numpy": numpy_state}
 

@@ -674,7 +674,7 @@ def test_what_the_template_makes_of_a_notebook(notebook):
 def test_code_in_markdown_is_shown_as_that_of_cells():
     """Its lines keep their indent where they are broken, which they can be after brackets that aren't text."""
     cell = new_markdown_cell("# A title\n\n```python\ndef f(x):\n    return g([x], '(')  # [1]\n```")
-    text = html.page(new_notebook(cells=[cell]), "en", ["en"], "", [], False, "", "")
+    text = html.page(new_notebook(cells=[cell]), "en", html.Site(["en"]))
     code = html.BeautifulSoup(text, "html.parser").select_one("div.code code")
     assert code.text == "def f(x):\n    return g([x], '(')  # [1]\n"
     assert [line.find(class_="in") and line.find(class_="in").text for line in code.select(".l")] == [None, "    "]
@@ -684,7 +684,7 @@ def test_code_in_markdown_is_shown_as_that_of_cells():
 def test_what_would_be_broken_or_torn_apart_is_not():
     cells = [new_markdown_cell("# A title\n\n用GPT-2和 `run -m x`，得 **-100** ，如此。"),
              new_code_cell("1", outputs=[new_output("stream", text="\r   \r")], metadata={"tags": ["setup"]})]
-    soup = html.BeautifulSoup(html.page(new_notebook(cells=cells), "zh", ["zh"], "", [], False, "", ""), "html.parser")
+    soup = html.BeautifulSoup(html.page(new_notebook(cells=cells), "zh", html.Site(["zh"])), "html.parser")
     assert [part.text for part in soup.main.select(".nb")] == ["GPT-2", "-m", "-100"]
     assert "-100，如此" in soup.main.p.text
     assert not soup.select(".out"), "an erased progress bar isn't shown"

@@ -389,7 +389,7 @@ def draw_attention(weights, labels):
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch, Rectangle
     T, names = len(labels), [fitted(text, 16) for text in labels]
-    fig, ax = plt.subplots(figsize=(0.24 * T + 3.1, 0.24 * T + 1.8), layout="constrained")
+    fig, ax = plt.subplots(figsize=(0.24 * T + 3.1, 0.24 * max(T, 4) + 1.8), layout="constrained")
     image = ax.imshow(weights, cmap=shades(), vmin=0, vmax=1)
     for row in range(T):  # what is hidden gets a white cell, hatched; all cells a white edge
         ax.add_patch(Rectangle((row + 0.5, row - 0.5), T - row - 1, 1, facecolor="white", hatch="////", linewidth=0))

@@ -77,7 +77,7 @@ figures.ask = async (stage, {questions}) => {
     if (empty) return instruction.area.focus();
     if (byReader && matchMedia('(max-width: 640px)').matches) {  // the keyboard goes, the answers come into view
       fields.forEach(({area}) => area.blur());
-      warning.scrollIntoView();
+      columns[0].node.scrollIntoView();
     }
     try {
       const prompt = promptOf(...texts), ids = tokenizer.encode(prompt);
