@@ -518,7 +518,7 @@ def draw_answers_by_step(questions, seen):
     fig, ax = empty_axes(total, len(questions) + 1.4, (WIDTH * total / LINE, 0.5 * (len(questions) + 1.4)))
     ax.text(name - 1.5, 0.4, label("training step"), ha="right", va="center")
     for y, question in enumerate(questions):
-        ax.text(0, y + 1.3, wrapped(fitted(question, 90), name + 2), va="center")
+        ax.text(0, y + 1.3, wrapped(fitted(question, 90), name), va="center")
     for x, (step, snapshot) in enumerate(seen.items()):
         ax.text(name + (x + 0.5) * width, 0.4, step, ha="center", va="center")
         for y, (chance, right) in enumerate(zip(snapshot["chances"], snapshot["right"])):
