@@ -21,7 +21,17 @@ from statistics import median
 from time import perf_counter
 
 from benchmarks import growth
-from benchmarks.common import DEVICE, FOLDER, ROOT, command, data_name, in_own_process, machine, write_models
+from benchmarks.common import (
+    DEVICE,
+    FOLDER,
+    ROOT,
+    command,
+    data_name,
+    in_own_process,
+    machine,
+    write_for_ctranslate2,
+    write_models,
+)
 from benchmarks.peers import RANK
 
 TURNS, SLOW = 5, 20  # times that each runs; seconds
@@ -150,6 +160,8 @@ def adapters():
 
 def generation():
     names = "ours", HF, STATIC, "CTranslate2", MKL, BOOK, HF_COMPILED, OURS_COMPILED
+    if can_run("CTranslate2"):
+        write_for_ctranslate2("124M")
     with workers(*names) as ask:
         one = 110  # every so-manieth prompt
         yield row("one prompt, the first token",

@@ -32,9 +32,7 @@ TOKENIZER = load_tokenizer(MINIATURE_DIR)
 
 
 def write_models():
-    """Write the models with random weights, unless they exist: in the formats of OpenAI, Hugging Face, CTranslate2."""
-    from ctranslate2.converters import TransformersConverter
-
+    """Write the models with random weights, unless they exist, and export them to Hugging Face's format."""
     from tests.helpers import write_checkpoint  # only here: it imports what no worker needs
     for size in MEASURED:
         if not (FOLDER / size / "model.ckpt.index").exists():
@@ -45,10 +43,16 @@ def write_models():
                 save_model(model, config, Path(folder, "gpt2.pt"))
                 subprocess.run(command("scripts.export", Path(folder, "gpt2.pt"), FOLDER / size / "huggingface"),
                                check=True, cwd=ROOT)
-        if not (FOLDER / size / "ctranslate2").exists():
-            with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-                TransformersConverter(str(FOLDER / size / "huggingface")).convert(f"{folder}/ctranslate2")
-                Path(folder, "ctranslate2").rename(FOLDER / size / "ctranslate2")
+
+
+def write_for_ctranslate2(size):
+    """Convert a model to CTranslate2's format, unless that exists. Its workers, which start together, only read it."""
+    from ctranslate2.converters import TransformersConverter
+    converted = FOLDER / size / "ctranslate2"
+    if not converted.exists():
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            TransformersConverter(str(FOLDER / size / "huggingface")).convert(f"{folder}/ctranslate2")
+            Path(folder, "ctranslate2").rename(converted)
 
 
 @cache
