@@ -151,7 +151,7 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             # values.
             logits = prefill(model, tokens[active], length[active], context_size, cache)
         else:
-            with single_thread() if len(active) == 1 else nullcontext():
+            with single_thread(model) if len(active) == 1 else nullcontext():
                 logits = decode_step(model, tokens[active], length[active], cache)
         picked = pick(logits).cpu()                                             # (active rows,)
         if eos_id is not None:

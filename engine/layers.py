@@ -46,7 +46,7 @@ class FastLinear(nn.Linear):
 
     def forward(self, x):
         """x (..., D_in) -> (..., D_out)."""
-        if not self.can_use_onednn(x):
+        if not self.can_multiply(x):
             return super().forward(x)
         if torch.is_grad_enabled():
             return OneDNNLinear.apply(x, self.weight, self.bias)
@@ -54,16 +54,21 @@ class FastLinear(nn.Linear):
             return self.by_numpy(x)
         return onednn_linear(x, self.weight, self.bias)
 
-    def can_use_onednn(self, x):
-        """Whether oneDNN's product computes for x (..., D_in) what nn.Linear computes."""
+    def can_multiply(self, x):
+        """Whether oneDNN's and NumPy's products compute for x (..., D_in) what nn.Linear computes."""
         return (
             not torch.compiler.is_compiling()                               # the compiler chooses the product
+            and self.has_plain_weight()
             and x.is_cpu
-            and x.dtype == self.weight.dtype == torch.float32
-            and x.dim() > 1                                               # `backward` needs rows
-            and not torch.is_autocast_enabled("cpu")                        # which doesn't know this operator
-            and type(self.weight) in (torch.Tensor, nn.Parameter)           # other types have products of their own
+            and x.dtype == torch.float32
+            and x.dim() > 1                                                 # `backward` needs rows
+            and not torch.is_autocast_enabled("cpu")                        # which doesn't know oneDNN's operator
         )
+
+    def has_plain_weight(self):
+        """Whether the weight is a tensor of float32 on a CPU. Tensors of other types have products of their own."""
+        return (self.weight.is_cpu and self.weight.dtype == torch.float32
+                and type(self.weight) in (torch.Tensor, nn.Parameter))
 
     def by_numpy(self, x):
         """One row (..., D_in) -> (..., D_out) by NumPy's product of a matrix and a vector.
@@ -77,11 +82,12 @@ class FastLinear(nn.Linear):
 
 
 @contextmanager
-def single_thread():
-    """PyTorch has one thread inside the `with` block. Between its loops its other threads keep their cores busy for a
-    while, and would hinder NumPy's."""
+def single_thread(model):
+    """Inside the `with` block, in which the model reads one row, PyTorch has one thread if NumPy multiplies the row.
+    Between PyTorch's loops its other threads keep their cores busy for a while, and would hinder NumPy's."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if any(type(layer) is FastLinear and layer.has_plain_weight() for layer in model.modules()):
+        torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -220,3 +220,13 @@ def test_generate_errors(idx, changes, message):
         return
     with pytest.raises(ValueError, match=message):
         next(stream(GPTModel(CFG), idx[0], **({"max_new_tokens": 2, "context_size": CONTEXT} | changes)))
+
+
+@pytest.mark.parametrize("dtype, threads", [(torch.float32, 1), (torch.float64, 2)])
+def test_pytorch_leaves_the_threads_to_numpy_only_where_numpy_multiplies(one_thread, dtype, threads):
+    """With another dtype, PyTorch multiplies a row itself, with all of its threads."""
+    torch.set_num_threads(2)
+    model, seen = our_model().to(dtype), []
+    model.final_norm.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    generate(model, [[1, 2, 3]], 4, CONTEXT)
+    assert seen[-3:] == [threads] * 3 and torch.get_num_threads() == 2
