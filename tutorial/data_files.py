@@ -84,21 +84,21 @@ def load_entries(path, skip_bad=False):
 def check_records(records):
     """The usable entries, the numbers of the other records by what is wrong with them, and notes on the usable ones:
     (list, {reason: numbers}, text). The notes name formats and other keys, and count the changes."""
-    entries, bad, formats, ignored, changes = [], defaultdict(list), Counter(), Counter(), Counter()
+    entries, bad, formats, other_keys, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:
-            entry, format_name, unused, changed = to_entry(record)
+            entry, format_name, others, changed = to_entry(record)
             check_text(entry)
         except BadEntry as reason:
             bad[str(reason)].append(number)
             continue
         entries.append(entry)
         formats[format_name] += 1
-        ignored.update(unused)
+        other_keys.update(others)
         changes.update(changed)
     notes = translate(" and ").join(map(translate, formats))
-    if ignored:
-        notes += translate("; other keys: {}").format(shorten(", ".join(map(printable, ignored)), 200))
+    if other_keys:
+        notes += translate("; other keys: {}").format(shorten(", ".join(map(printable, other_keys)), 200))
     return entries, dict(bad), notes + "".join(f"; {translate(what)}: {n:,}" for what, n in changes.items())
 
 

@@ -45,8 +45,7 @@ class Parts(NamedTuple):
 
 
 def to_entry(record):
-    """A record as an entry: (entry, the format's name, other keys, a list of what was changed). Raises
-    BadEntry."""
+    """A record as an entry: (entry, the format's name, other keys, a list of what was changed). Raises BadEntry."""
     if isinstance(record, BadEntry):
         raise record
     if not isinstance(record, dict):

@@ -16,7 +16,7 @@ import torch
 from IPython.display import Markdown, display
 
 from engine.models import evaluation_mode
-from previous_chapters import causal_attention
+from previous_chapters import IGNORE_INDEX, causal_attention
 from tutorial import ROOT
 from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable, label
 from tutorial.instructions import format_prompt, generate_responses, token_losses
@@ -128,7 +128,7 @@ def batch_strips(inputs, targets, tokenizer, rows=3):
     for number, (read, wanted) in enumerate(zip(inputs[:rows].tolist(), targets[:rows].tolist())):
         end = wanted.index(tokenizer.eot_token)                                 # the position of the last token
         ids = read[:end + 1] + [tokenizer.eot_token]
-        counts = [False] + [target != -100 for target in wanted[:end]]
+        counts = [False] + [target != IGNORE_INDEX for target in wanted[:end]]
         name, padding = label("row {}").format(number), label("{} × padding").format(len(read) - end - 1)
         texts[name] = token_texts(ids, tokenizer) + [padding]
         colours[name] = [ANSWER if count else PROMPT for count in counts] + [END, PADDING]
