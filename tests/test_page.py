@@ -322,7 +322,7 @@ def test_opening_a_token(open_page, two_models):
     expect(line.first).to_have_text("!")
     expect(drawn).to_be_empty()
     assert page.evaluate("[0, 3e-6, 0.0006, 0.5].map(percent)") == [
-        f"{number}%" for number in ("0", "<\u202f0.1", "0.1", "50")]
+        "0%", "<0.1%", "0.1%", "50%"]
 
 
 def test_dragging_the_training(open_page):

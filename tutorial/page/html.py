@@ -167,18 +167,24 @@ def point_links_at(main, source):
 
 
 def set_source(main):
-    """Give code in Markdown the form that the template gives to a cell's."""
+    """Give code in Markdown the form that the template gives to a cell's. Comments move near to the code: those of the
+    modules, whose lines are longer than a cell's, would have no room in their column."""
     for box in main.select(".highlight"):
-        lines = as_lines(box.pre.decode_contents().replace("<span></span>", "", 1))
+        html = box.pre.decode_contents().replace("<span></span>", "", 1)
+        lines = as_lines(re.sub(r'(?<=\S) {3,}(?=<span class="c1">)', "  ", html))
         box.pre.replace_with(BeautifulSoup(f"<pre><code>{lines}</code></pre>", "html.parser"))
         box["class"] = "code"
 
 
 def set_tables(soup, main):
-    """Let wide tables scroll by themselves, and align columns by classes: the policy forbids style attributes."""
+    """Let wide tables scroll by themselves, note which cells have more than a few words, and align columns by classes:
+    the policy forbids style attributes."""
     for cell in main.find_all(style=re.compile("text-align")):
         cell["class"] = cell["style"].split(":")[1].strip(" ;")
         del cell["style"]
+    for cell in main.find_all("td"):
+        if len(cell.text.encode()) > 24:  # a Chinese character is three bytes, and two columns wide
+            cell["class"] = f"{cell.get('class', '')} words".strip()
     for heading in main.find_all("th"):
         heading.name = "th" if heading.text else "td"  # an empty heading says nothing
     for table in main.find_all("table"):
@@ -279,9 +285,9 @@ def set_contents(soup, main, texts):
 
 
 def set_spacing(soup):
-    """Keep "GPT-2", options and negative numbers in one line, and leave out the spaces that Markdown wants between the
-    end of an emphasis and Chinese punctuation."""
-    whole = re.compile(r"((?<![A-Za-z])GPT-\d|(?<!\S)--?\w[\w-]*)")
+    """Keep "GPT-2", options and numbers such as -100 and 5e-5 in one line, and leave out the spaces that Markdown wants
+    between the end of an emphasis and Chinese punctuation."""
+    whole = re.compile(r"((?<![A-Za-z])GPT-\d|(?<!\S)--?\w[\w-]*|[\d.]+e-\d+)")
     for text in soup.body.find_all(string=re.compile(rf"{whole.pattern}|^ +[，。；：、！？）]")):
         if text.find_parent(["pre", "script"]):
             continue

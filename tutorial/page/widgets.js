@@ -28,7 +28,7 @@ const frame = () => new Promise(done => {
 });
 const number = n => n.toLocaleString(document.documentElement.lang);
 const percent = p => plain('percent', {
-  n: p === 0 ? 0 : p < 0.0005 ? '<\u202f0.1' : p < 0.0995 ? (100 * p).toFixed(1) : Math.round(100 * p)});
+  n: p === 0 ? 0 : p < 0.0005 ? '<0.1' : p < 0.0995 ? (100 * p).toFixed(1) : Math.round(100 * p)});
 
 // A token for the reader: its space as a dot or left out, a line end as an arrow, the end of text as a square.
 const raw = id => id === tokenizer.end ? '■' : tokenizer.decode([id]);
