@@ -538,6 +538,7 @@ def test_a_living_figure_has_a_caption_of_its_own_and_on_paper_its_picture(open_
     expect(batch.locator("figcaption")).to_be_visible()
     expect(batch.locator(".stage")).to_be_hidden()
     expect(figure(page, "ask").locator(".answer").first).to_be_visible()
+    expect(page.locator("main").get_by_role("button")).to_have_count(0)
 
 
 def test_folding_copying_contents_and_notes(open_page):
