@@ -292,10 +292,10 @@ def test_probabilities_stand_below_their_tokens(set_up):
     for text in fig.axes[0].texts:
         places.setdefault(text.get_text(), []).append(text.get_position())
     assert len(places["before"]) == len(places["after"]) == len({y for token in tokens for _, y in places[token]}) > 1
-    assert len(places["0.00"]) == len(places["<0.01"]) == 15 and len(places["0.25"]) == 30
+    assert len(places["0.00"]) == len(places["1e-3"]) == 15 and len(places["0.25"]) == 30
     for number in range(30):
         [(x, y)] = places[f"word{number}"]
-        assert (x, y + 1) in places["<0.01" if number % 2 else "0.00"] and (x, y + 2) in places["0.25"]
+        assert (x, y + 1) in places["1e-3" if number % 2 else "0.00"] and (x, y + 2) in places["0.25"]
 
 
 def test_the_next_token_and_the_rest(set_up):

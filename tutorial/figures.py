@@ -305,7 +305,7 @@ def draw_probabilities(tokens, rows):
     for x, line, width, i in places:
         box(ax, x, line, width, 1, tokens[i], MIST, family=monospaced())
         for y, chances in enumerate(rows.values(), 1):
-            text = "<0.01" if 0 < chances[i] < 0.005 else f"{chances[i]:.2f}"
+            text = f"{chances[i]:.0e}".replace("e-0", "e-") if 0 < chances[i] < 0.005 else f"{chances[i]:.2f}"
             box(ax, x, line + y, width, 1, text, shades()(chances[i]), family=monospaced())
     return fig
 
@@ -437,7 +437,7 @@ def draw_architecture(B, T, cfg):
     for boxes, x, step, height in ((main, 0.1, 2.16, 1.1), (inner, 9.3, 1.0, 0.68)):
         for i, (name, shape, colour) in enumerate(boxes):
             y = 0.5 + i * step
-            box(ax, x, y, 4.7, height, wrapped(name, 25), colour)
+            box(ax, x, y, 4.7, height, wrapped(name, 26), colour)
             ax.text(x + 4.85, y + height / 2, shape, va="center", family=monospaced())
             if i + 1 < len(boxes):
                 arrow(ax, (x + 2.35, y + step), (x + 2.35, y + height))
@@ -500,7 +500,7 @@ def plot_learning(seen):
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks(list(seen), list(seen))
     ax.minorticks_off()
-    ax.set(xlabel=label("training steps, logarithmic"), ylim=(-0.03, 1.03))
+    ax.set(xlabel=label("training steps, logarithmic after 0"), ylim=(-0.03, 1.03))
     ax.yaxis.set_major_formatter("{x:.0%}")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig

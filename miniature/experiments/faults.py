@@ -155,7 +155,7 @@ FINGERPRINTS = {  # mistake: the number to look at first, and whether the signs 
         marked("P(first token) is low after a good training"), lambda of: of["shown"] and (
         of["P(first)"] < 0.9 and of["shown"] < 0.9 * of["true"] < 1)),
     marked("padding counts"): (
-        marked("a validation loss below the right one, and good answers"), lambda of: of["shown"] and (
+        marked("validation below “true”, and good answers"), lambda of: of["shown"] and (
         of["right"] > 0.8 and of["shown"] < 0.9 * of["true"] < 1)),
     marked("the shift is forgotten"): (
         marked("losses that look perfect, and no answer"), lambda of: of["shown"] and (

@@ -87,13 +87,13 @@ def never_shown_table(found):
 
 def examples(found):
     """A table of the scores after training on a part of the entries, in as many steps."""
-    sizes = (12, 25, 50, 100, 200, 400)
-    return by_wording(found, translate("entries"), {
-        **{str(size): ("examples", f"{size}, all steps") for size in sizes}, "935": TUNED})
+    return by_wording(found, translate("entries"), EXAMPLES)
+
+
+EXAMPLES = {**{str(size): ("examples", f"{size}, all steps") for size in (12, 25, 50, 100, 200, 400)}, "935": TUNED}
 
 
 # --- What went wrong ---
-
 
 NO_FINGERPRINT = marked("none"), marked("mean of means")  # conditions without one
 SHOWN_AS = {"a space for the line feed": marked("a space for the newline")}  # other names than the experiments'
@@ -142,16 +142,17 @@ def about_control(found):
     random, embeddings = (START[f"{start}, 8 epochs at 4 × the rate"] for start in ("random", "pretrained embeddings"))
     form, of = mean_count(found, "control", random, "form")
     facts = mean_count(found, "control", embeddings, asked=[entry["task"] in FACTS for entry in TEST])
+    choices = mean_count(found, "control", embeddings, asked=[entry["task"] == "choice" for entry in TEST])
     rewritten = mean_count(found, "control", embeddings, asked=REWRITTEN)
     return translate(
         "From random weights, after the longer run, {form:.0f} of {of} answers have the right form, and {random} of "
         "110 are right. A thousand examples teach the form. They don't teach what to put into it. Not even the "
-        "{sentences} rewritten sentences, which need no fact, are right: skills, too, come from pretraining. With the "
-        "pretrained embeddings, after the longer run, {embeddings} answers are right, {rewritten:.0f} of them "
-        "rewritten sentences. Of the {asked} questions about facts only {facts:.0f} are. So the embeddings alone don't "
-        "hold the facts. They help to copy and to change words.").format(
-        form=form, of=of, random=right(found, "control", random), embeddings=right(found, "control", embeddings),
-        asked=facts[1], facts=facts[0], sentences=rewritten[1], rewritten=rewritten[0])
+        "{sentences} rewritten sentences, which need no fact, are right. With the pretrained embeddings, after the "
+        "longer run, {rewritten:.0f} of these {sentences} are right, and {choices:.0f} of the {lists} choices, but "
+        "only {facts:.0f} of the {asked} questions about facts. So embeddings and a thousand examples give much of a "
+        "skill, but not the facts.").format(
+        form=form, of=of, random=right(found, "control", random), rewritten=rewritten[0], sentences=rewritten[1],
+        choices=choices[0], lists=choices[1], facts=facts[0], asked=facts[1])
 
 
 def about_facts(found):
@@ -176,7 +177,7 @@ def about_facts(found):
         table,
         translate(
             "So most of what the fine-tuned model gets wrong isn't missing knowledge. Most of its errors in section 7 "
-            "are misread questions; a wrong sum isn't.")])
+            "mistake the task or the word; a wrong sum doesn't.")])
 
 
 def about_never_shown(found):
@@ -184,13 +185,12 @@ def about_never_shown(found):
     base, without, shown = (sum(of[model][0] for of in never_shown(found).values())
                             for model in ("base model", "without this task", "with it"))
     return translate(
-        "In all, the base model says what is asked for {base:.0f} times of 110, the model trained without the task "
+        "In all, the base model says what is asked for {base:.0f} times out of 110, the model trained without the task "
         "{without:.0f} times, the model trained with it {shown:.0f} times. (The rows are rounded.) Facts often come "
-        "out untrained: opposites, past tenses, plurals, categories. Definitions never do, nor does the task "
-        "*question*: there the model does another task, one that it was shown. In three rewriting tasks, and by one "
-        "answer in *definition*, the base model is ahead of the model trained without the task: it often recites "
-        "several forms of a sentence, the right one among them. So fine-tuning teaches more than a form: it also "
-        "teaches which task is meant.").format(
+        "out anyway: opposites, past tenses, plurals, categories. Definitions never do, nor do questions: the model "
+        "does another task. In three rewriting tasks, and by one answer in *definition*, the base model is ahead: it "
+        "recites several forms, often the right one among them. So fine-tuning also teaches which task is meant."
+    ).format(
         base=base, without=without, shown=shown)
 
 
@@ -199,9 +199,10 @@ def about_parts(found):
     runs = results.of(found, "parts", "all")
     blocks, embeddings = (mean_ones(run["only"][part] for run in runs) for part in ("all blocks", "token embedding"))
     return translate(
-        "Over the seeds: the fine-tuned blocks in the base model answer {blocks:.0f} of 110, the fine-tuned embeddings "
-        "alone {embeddings:.0f}. And the change is small. Its norm is {change:.1%} of the norm of the blocks' "
-        "weights; cut to rank 8, it still gives {eight:.0f}. LoRA (section 10) uses this.").format(
+        "Over the seeds, this gives {blocks:.0f} of 110; the fine-tuned embeddings alone, {embeddings:.0f}. And the "
+        "change is small: its norm (the root of the sum of its squares) is {change:.1%} of that of the blocks' "
+        "weights. Replace the change of each matrix by the nearest product of two thin matrices, 8 columns wide and 8 "
+        "rows high (*rank 8*), and {eight:.0f} are still right. LoRA (section 10) uses this.").format(
         blocks=blocks, embeddings=embeddings, change=mean(run["change"]["all blocks"] for run in runs),
         eight=mean_ones(run["ranks"]["8"]["right"] for run in runs))
 
@@ -220,9 +221,9 @@ def about_heads(found, fetching=None):
     about = translate(
         "In {times} of {seeds} seeds the head that looks most at the word that names the task is head {number} of "
         "layer {layer}. Over all questions of the test with such a word, its weight there goes from {before:.2f} to "
-        "{after:.2f}. Is it needed? Switched off, {without:.0f} of 110 answers are right instead of {whole:.0f}. "
-        "Switch off any one of the 16: {worst:.0f} to {best:.0f} are right, the median is {middle:.0f}. One head "
-        "matters even more, head {worst_number} of layer {worst_layer}.").format(
+        "{after:.2f}. Is it needed? With this head switched off, {without:.0f} of 110 answers are right instead of "
+        "{whole:.0f}. With any one of the 16 switched off, {worst:.0f} to {best:.0f} are right, {middle:.0f} in the "
+        "median. The {worst:.0f} are without head {worst_number} of layer {worst_layer}.").format(
         times=times, seeds=len(runs), number=number, layer=layer, before=base["weight"][head],
         after=mean(of[head] for of in weights), without=without[head], whole=whole, worst=without[worst],
         best=max(without.values()), middle=median(without.values()), worst_number=worst.split(".")[1],
@@ -230,6 +231,13 @@ def about_heads(found, fetching=None):
     if worst != fetching:
         return about
     return f"{about} {translate('It is the one of section 5, which fetches *glass*.')}"
+
+
+def about_examples(found):
+    """What few entries give, and more of them."""
+    share = {size: mean_count(found, *place)[0] / len(TEST) for size, place in EXAMPLES.items()}
+    return translate("With 12 entries, already {few:.0%} of all answers are right. Going from 400 to 935 adds {more:.0%}."
+                     ).format(few=share["12"], more=share["935"] - share["400"])
 
 
 def about_refusals(found):
@@ -240,8 +248,8 @@ def about_refusals(found):
     [(refusal, times)] = Counter(after[0]["to unknown words"]).most_common(1)
     return translate(
         "Afterwards {known:.0f} of 40 questions about other unknown words are refused in known wordings, {new:.0f} of "
-        "40 in new ones (any answer that begins *I do not know* counts). It costs little: {wrongly:.0f} of the test's "
-        "110 are refused wrongly, and exact answers go from {before:.0f} to {after:.0f}. But the model hasn't learned "
+        "40 in new ones (any answer that begins *I do not know* counts). It costs little: of the test's 110 questions "
+        "the model refuses {wrongly:.0f}, and exact answers go from {before:.0f} to {after:.0f}. But it hasn't learned "
         "what it knows. It has only learned to recognise tokens that pretraining never used, and it names the wrong "
         "word: of ten refusals in one run, {times} say *{refusal}* And of ten questions from outside its world, such "
         "as *Who wrote Hamlet?*, it refuses {outside:.0f}.").format(
