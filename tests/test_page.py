@@ -635,9 +635,9 @@ def test_files_are_small_and_the_head_is_for_sharing(site):
     assert (site / "index.html").stat().st_size < 3e6
     assert sum((site / f"{name}.js").stat().st_size for name in ("base", "tuned")) < 9e6
     assert sorted(path.name for path in site.iterdir()) == [
-        "base.js", "index.html", "index.zh.html", "share.png", "tuned.js"]
+        "base.js", "index.html", "index.zh.html", "share.en.png", "share.zh.png", "tuned.js"]
     head = (site / "index.html").read_text(encoding="utf-8").partition("</head>")[0]
-    for part in ("<title>A small tutorial of GPT-2</title>", 'content="https://example.org/share.png"',
+    for part in ("<title>A small tutorial of GPT-2</title>", 'content="https://example.org/share.en.png"',
                  'name="description"', "default-src 'none'"):
         assert part in head
     assert "unsafe" not in head

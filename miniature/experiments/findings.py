@@ -161,14 +161,15 @@ def about_facts(found):
     facts = [(ways, base["ways"][task]) for task, all_ways in base["right ways"].items() for ways in all_ways]
     share = {kind: mean(run[kind].count("1") / len(run[kind]) for run in runs) for kind in ("known", "new")}
     some, every = sum(2 * ways > of for ways, of in facts), sum(ways == of for ways, of in facts)
-    table = markdown_table([translate("model"), translate("asked"), translate("right")], [
-        [translate("base model"), translate("in more than half of the text's ways to tell it"),
+    table = markdown_table([translate("model"), translate("a fact counts if"), translate("facts")], [
+        [translate("base model"), translate("more than half of the text's ways to tell it are completed right"),
          translate("{} of {}").format(f"{some:,}", f"{len(facts):,}")],
-        [translate("base model"), translate("in all of these ways"),
+        [translate("base model"), translate("all of these ways are"),
          translate("{} of {}").format(f"{every:,}", f"{len(facts):,}")],
-        *([translate("fine-tuned"), translate(text), translate("{} of {}").format(
-            f"{share[kind]:.0%}", f"{len(runs[0][kind]):,}")] for kind, text in (
-                ("known", marked("in a known wording")), ("new", marked("in a new wording"))))])
+        *([translate("fine-tuned"), translate(text), translate("{share} of {number}").format(
+            share=f"{share[kind]:.0%}", number=f"{len(runs[0][kind]):,}")] for kind, text in (
+                ("known", marked("the answer in a known wording is right")),
+                ("new", marked("the answer in a new wording is right"))))])
     return "\n\n".join([
         translate(
             "**Known before, answered after.** We ask for every fact of the pretraining text. The base model completes "
@@ -230,7 +231,7 @@ def about_heads(found, fetching=None):
         worst_layer=worst.split(".")[0])
     if worst != fetching:
         return about
-    return f"{about} {translate('It is the one of section 5, which fetches *glass*.')}"
+    return about + translate(" It is the one of section 5, which fetches *glass*.")
 
 
 def about_examples(found):

@@ -34,12 +34,12 @@ def main():
     tokens = models.world_tokens(base)
     for name, model in (("base", base), ("tuned", tuned)):
         (folder / f"{name}.js").write_text(models.model_file(name, model, tokens), encoding="utf-8")
-    shutil.copy(HERE / "share.png", folder)
 
     notebooks = {"zh" if path.name.endswith(".zh.ipynb") else "en": path for path in arguments.notebooks}
     source = arguments.source or Path(os.path.relpath(ROOT, folder.resolve())).as_posix()
     site = Site(list(notebooks), models.merges(), models.world_words(), other, source, arguments.address)
     for language, path in notebooks.items():
+        shutil.copy(HERE / f"share.{language}.png", folder)
         text = page(nbformat.read(path, as_version=4), language, site)
         (folder / LANGUAGES[language]).write_text(text, encoding="utf-8")
     print(f"The site: {folder}/{LANGUAGES[min(notebooks)]}")
