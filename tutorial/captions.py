@@ -17,8 +17,8 @@ CAPTIONS = {
         "Three rows of the first batch. Blue tokens are only read. Green and orange ones are also targets: the model "
         "must predict them from what comes before. That is {share:.0%} of the positions in this batch."),
     "stop": marked(
-        "What the base model expects after the right answer to our question. The end of the text has {end:.1%}: its "
-        "pretraining texts are short, and often end after such a sentence."),
+        "What the base model expects after the right answer to our question (■: end of text, ↵: newline). The end has "
+        "{end:.1%}: pretraining texts are short, and often end after such a sentence."),
     "architecture": marked(
         "GPT-2 with the shapes of our batch, from the ids at the bottom to the loss at the top. On the right, one "
         "block. Here B = {B}, T = {T}, D = {D}, nh = {nh}, L = {L}, V = {V:,}."),
@@ -57,7 +57,8 @@ CAPTIONS = {
         "Where head {head} of layer {layer} looks from the end of the prompt: the stronger the colour, the more. On "
         "“{word}”: {before:.2f} before, {after:.2f} after."),
     "quiz": marked(
-        "The training losses of four runs: each point is the mean since the one before, the last one of 104 steps. Both axes are logarithmic."),
+        "The training losses of four runs: each point is the mean of the steps since the point before; the last covers "
+        "104 steps. Both axes are logarithmic."),
     "lora": marked(
         "The miniature's matrix qkv, which turns 128 numbers into 3 × 128, and its adapter of rank 8. Only the thin "
         "matrices are trained."),

@@ -152,7 +152,7 @@ FINGERPRINTS = {  # mistake: the number to look at first, and whether the signs 
     marked("the end is ignored"): (
         marked("answers begin right and go on"), lambda of: of["begins right"] > of["right"] + 0.1),
     marked("the first answer token is ignored"): (
-        marked("P(first token) is low after a good training"), lambda of: of["shown"] and (
+        marked("P(first token) is low after good training"), lambda of: of["shown"] and (
         of["P(first)"] < 0.9 and of["shown"] < 0.9 * of["true"] < 1)),
     marked("padding counts"): (
         marked("validation below “true”, and good answers"), lambda of: of["shown"] and (

@@ -148,11 +148,12 @@ def about_control(found):
         "From random weights, after the longer run, {form:.0f} of {of} answers have the right form, and {random} of "
         "110 are right. A thousand examples teach the form. They don't teach what to put into it. Not even the "
         "{sentences} rewritten sentences, which need no fact, are right. With the pretrained embeddings, after the "
-        "longer run, {rewritten:.0f} of these {sentences} are right, and {choices:.0f} of the {lists} choices, but "
-        "only {facts:.0f} of the {asked} questions about facts. So embeddings and a thousand examples give much of a "
-        "skill, but not the facts.").format(
-        form=form, of=of, random=right(found, "control", random), rewritten=rewritten[0], sentences=rewritten[1],
-        choices=choices[0], lists=choices[1], facts=facts[0], asked=facts[1])
+        "longer run, {right} of 110 are right: about {rewritten:.0f} of these {sentences}, {choices:.0f} of the "
+        "{lists} choices, but only {facts:.0f} of the {asked} questions about facts. So embeddings and a thousand "
+        "examples give much of a skill, but not the facts.").format(
+        form=form, of=of, random=right(found, "control", random), right=right(found, "control", embeddings),
+        rewritten=rewritten[0], sentences=rewritten[1], choices=choices[0], lists=choices[1], facts=facts[0],
+        asked=facts[1])
 
 
 def about_facts(found):
@@ -177,8 +178,9 @@ def about_facts(found):
             "no training entry has."),
         table,
         translate(
-            "So most of what the fine-tuned model gets wrong isn't missing knowledge. Most of its errors in section 7 "
-            "mistake the task or the word; a wrong sum doesn't.")])
+            "By the first count nearly every fact is known. So most of what the fine-tuned model gets wrong isn't "
+            "missing knowledge. In section 7, too, most errors mistake the task or the word; a wrong sum is an "
+            "exception.")])
 
 
 def about_never_shown(found):
@@ -190,7 +192,8 @@ def about_never_shown(found):
         "{without:.0f} times, the model trained with it {shown:.0f} times. (The rows are rounded.) Facts often come "
         "out anyway: opposites, past tenses, plurals, categories. Definitions never do, nor do questions: the model "
         "does another task. In three rewriting tasks, and by one answer in *definition*, the base model is ahead: it "
-        "recites several forms, often the right one among them. So fine-tuning also teaches which task is meant."
+        "recites several forms, often the right one among them. Trained on the other tasks, the model gives one form "
+        "only, often the wrong one: which task is meant must be shown."
     ).format(
         base=base, without=without, shown=shown)
 
@@ -202,8 +205,9 @@ def about_parts(found):
     return translate(
         "Over the seeds, this gives {blocks:.0f} of 110; the fine-tuned embeddings alone, {embeddings:.0f}. And the "
         "change is small: its norm (the root of the sum of its squares) is {change:.1%} of that of the blocks' "
-        "weights. Replace the change of each matrix by the nearest product of two thin matrices, 8 columns wide and 8 "
-        "rows high (*rank 8*), and {eight:.0f} are still right. LoRA (section 10) uses this.").format(
+        "weights. And it is simple: replace each matrix's change by the nearest product of two thin matrices, one with "
+        "8 columns and one with 8 rows (*rank 8*), and {eight:.0f} are still right. LoRA (section 10) uses this."
+    ).format(
         blocks=blocks, embeddings=embeddings, change=mean(run["change"]["all blocks"] for run in runs),
         eight=mean_ones(run["ranks"]["8"]["right"] for run in runs))
 
@@ -222,12 +226,12 @@ def about_heads(found, fetching=None):
     about = translate(
         "In {times} of {seeds} seeds the head that looks most at the word that names the task is head {number} of "
         "layer {layer}. Over all questions of the test with such a word, its weight there goes from {before:.2f} to "
-        "{after:.2f}. Is it needed? With this head switched off, {without:.0f} of 110 answers are right instead of "
-        "{whole:.0f}. With any one of the 16 switched off, {worst:.0f} to {best:.0f} are right, {middle:.0f} in the "
-        "median. The {worst:.0f} are without head {worst_number} of layer {worst_layer}.").format(
+        "{after:.2f}. Is it needed? Without it, {without:.0f} of 110 answers are right instead of {whole:.0f}; without "
+        "another one of the 16, {middle:.0f} in the median. The worst is to lose head {worst_number} of layer "
+        "{worst_layer}: {worst:.0f} are right then.").format(
         times=times, seeds=len(runs), number=number, layer=layer, before=base["weight"][head],
         after=mean(of[head] for of in weights), without=without[head], whole=whole, worst=without[worst],
-        best=max(without.values()), middle=median(without.values()), worst_number=worst.split(".")[1],
+        middle=median(without.values()), worst_number=worst.split(".")[1],
         worst_layer=worst.split(".")[0])
     if worst != fetching:
         return about
@@ -237,8 +241,10 @@ def about_heads(found, fetching=None):
 def about_examples(found):
     """What few entries give, and more of them."""
     share = {size: mean_count(found, *place)[0] / len(TEST) for size, place in EXAMPLES.items()}
-    return translate("With 12 entries, already {few:.0%} of all answers are right. Going from 400 to 935 adds {more:.0%}."
-                     ).format(few=share["12"], more=share["935"] - share["400"])
+    return translate(
+        "With 12 entries, fewer than there are tasks, already about {few:.0%} of the answers are right. Going from 400 "
+        "to 935 adds about {more:.0f} of {of}.").format(
+        few=share["12"], more=len(TEST) * (share["935"] - share["400"]), of=len(TEST))
 
 
 def about_refusals(found):
@@ -251,9 +257,10 @@ def about_refusals(found):
         "Afterwards {known:.0f} of 40 questions about other unknown words are refused in known wordings, {new:.0f} of "
         "40 in new ones (any answer that begins *I do not know* counts). It costs little: of the test's 110 questions "
         "the model refuses {wrongly:.0f}, and exact answers go from {before:.0f} to {after:.0f}. But it hasn't learned "
-        "what it knows. It has only learned to recognise tokens that pretraining never used, and it names the wrong "
-        "word: of ten refusals in one run, {times} say *{refusal}* And of ten questions from outside its world, such "
-        "as *Who wrote Hamlet?*, it refuses {outside:.0f}.").format(
+        "to tell what it knows from what it doesn't. It has only learned a sign: a token that pretraining never used, "
+        "in a question of a known kind. It even names the wrong word: of ten refusals in one run, {times} say "
+        "*{refusal}* And of ten questions of other kinds, such as *Who wrote Hamlet?*, it refuses {outside:.0f}."
+    ).format(
         known=refused["unknown words, known wordings"], new=refused["unknown words, new wordings"],
         wrongly=refused["test"], before=score_before, after=score_after, outside=refused["outside"],
         refusal=refusal, times=times)
