@@ -71,9 +71,11 @@ def difference_between(model, fast, reference):
                 expected = reference()
             if randomness.fingerprint() != start:
                 return marked("can't draw the random numbers that the model draws")
-            return "" if equal_up_to_rounding(fast(), expected) else marked("gives something else")
-    except Exception as error:  # a model of the reader's own may not know `attend`, `pos` or `logits_at`
-        return f"fails ({type(error).__name__}: {error})"
+            try:
+                found = fast()
+            except Exception as error:  # a model of the reader's own may not know `attend`, `pos` or `logits_at`
+                return f"fails ({type(error).__name__}: {error})"
+            return "" if equal_up_to_rounding(found, expected) else marked("gives something else")
     finally:
         with torch.no_grad():
             for buffer, value in buffers:
@@ -81,13 +83,16 @@ def difference_between(model, fast, reference):
 
 
 def equal_up_to_rounding(found, expected):
-    """Whether tensors are equal, each up to rounding for its norm and dtype. Infinite elements must be the same.
+    """Whether two lists of tensors are equal, each up to rounding for its norm and dtype. Infinite elements must be the
+    same.
 
     A tensor may be zero except for rounding, as a gradient may be. So no tensor is measured against less than a
     thousandth of the largest norm.
     """
+    if [tensor.shape for tensor in found] != [tensor.shape for tensor in expected]:
+        return False
     largest = max(float(tensor.nan_to_num(0.0, 0.0, 0.0).norm()) for tensor in expected)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(found, expected):
         finite = theirs.isfinite()
         if not finite.all():
             if not ours.isfinite().equal(finite) or not ours[~finite].nan_to_num().equal(theirs[~finite].nan_to_num()):

@@ -58,7 +58,7 @@ def packing_works(model, input_batch, target_batch, device):
         tokens, targets = (repeated_to(batch.flatten().cpu(), length) for batch in (input_batch, target_batch))
         rows = torch.stack((tokens, with_other_end(tokens)))                    # (2, length)
         targets = torch.stack((targets, rows[1].roll(-1)))                      # (2, length)
-        targets[1, -(length // 4):] = IGNORE_INDEX
+        targets[1, length - length // 4:] = IGNORE_INDEX
         with torch.autocast(torch.device(device).type, enabled=False):
             return loss_and_gradients(partial(loss_of, rows, targets, model, device), model)
 
@@ -163,5 +163,6 @@ def in_slices(tensor):
 
 
 def on_device(tensor, device):
-    """A tensor of the CPU on a device. The CPU doesn't wait: the copy is queued behind the device's other work."""
-    return tensor.to(device, non_blocking=True)
+    """A tensor of the CPU on a device. Only for a CUDA GPU is the copy queued, so that the CPU doesn't wait for it: CUDA
+    keeps the values until then. Elsewhere, as on MPS, the CPU's memory might be freed before the copy reads it."""
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
