@@ -6,6 +6,7 @@
     trainer         train and evaluate, in place of train_model_simple and calc_loss_loader: the full loop, for one
                     process and many
     comparison      whether a fast path computes what the textbook computes, for this very model
+    probes          the tokens on which two paths are tried, and the results that are compared
     layers          linear layers with oneDNN's product
     memory          weights stored in rows, and freed memory that the process keeps during training
     models          a model's device, context length, dropout and mode

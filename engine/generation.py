@@ -23,11 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from engine.comparison import computes_the_same, repeated_to, with_other_end
+from engine.comparison import computes_the_same
 from engine.fast import Packing, on_device
 from engine.layers import fast_layers, reference_layers, single_thread
 from engine.memory import lay_out_in_rows
 from engine.models import context_length, device_of, evaluation_mode
+from engine.probes import repeated_to, with_other_end
 from engine.texts import marked
 
 DROP_AT = 0.75     # drop finished rows once at most 75 % are unfinished: one by one would copy the cache each time

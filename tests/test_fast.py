@@ -349,7 +349,7 @@ def test_an_edited_textbook_is_noticed(float64, monkeypatch, capsys):
     for model in models:
         model.load_state_dict(our_model().state_dict())
     assert_equals_reference_path(*models)
-    assert "the fast path gives something else" in capsys.readouterr().out
+    assert "the fast path gives another result" in capsys.readouterr().out
 
 
 def windowed(width):
