@@ -17,8 +17,8 @@ import numpy as np
 
 from previous_chapters import load_weights_into_gpt, mismatch
 from weights import huggingface
+from weights.empty import empty_model
 from weights.errors import CheckpointError, SourceError
-from weights.saved import empty_model
 from weights.sizes import MODELS, OPENAI_SIZES, gpt_config, openai_settings
 from weights.tf_checkpoint import map_tensors
 from weights.tokenizer import END_OF_TEXT, load_tokenizer  # noqa: F401  for callers: a model comes with its tokenizer

@@ -5,6 +5,8 @@
     tf_checkpoint   TensorFlow's checkpoint format, read by memory map
     huggingface     GPT-2 from and to Hugging Face's format
     tokenizer       GPT-2's tokenizer, from OpenAI's two files
+    empty           a model without memory for its weights, to load them into
+    values          values as plain numbers, lists and bytes
     saved           this project's model file
     files           writing a file whole or not at all
     errors          the errors of files and downloads
