@@ -17,12 +17,12 @@ import numpy as np
 
 from previous_chapters import load_weights_into_gpt, mismatch
 from weights import huggingface
+from weights.empty import empty_model
 from weights.errors import CheckpointError, SourceError
-from weights.saved import empty_model
 from weights.sizes import MODELS, OPENAI_SIZES, gpt_config, openai_settings
 from weights.tf_checkpoint import map_tensors
 from weights.tokenizer import END_OF_TEXT, load_tokenizer  # noqa: F401  for callers: a model comes with its tokenizer
-from weights.transfer import download_file
+from weights.transfer import download_from_first
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 MIRROR = "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2"  # the same files, kept for the book's readers
@@ -35,9 +35,25 @@ HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 1
 # --- Getting the files ---
 
 
+def model_folder(model_size, models_dir):
+    """The folder of a model, `models_dir`/`model_size`; of `hf:<owner>/<name>` the one into which it is downloaded."""
+    if model_size.startswith("hf:"):
+        return huggingface.download_from_hub(model_size.removeprefix("hf:"))
+    return Path(models_dir, model_size)
+
+
 def download_missing(model_size, model_dir):
-    """Download those of OpenAI's files that a folder lacks, from OpenAI or else from a mirror. Prints which source each
-    file came from, and which sources failed.
+    """Download the files that are missing in a folder, in the format that it has; in OpenAI's, if it has none. Raises
+    CheckpointError when that fails."""
+    if not is_huggingface(model_dir):
+        download_openai_files(model_size, model_dir)
+    elif model_size in OPENAI_SIZES and huggingface.missing_files(model_dir):  # a download that was interrupted
+        huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
+
+
+def download_openai_files(model_size, model_dir):
+    """Download the files of OpenAI's that are missing in a folder, from OpenAI or else from a mirror. Prints which
+    source each file came from, and which sources failed.
 
     The environment variable GPT2_MIRROR replaces the mirror: base addresses, separated by spaces. If no source has all
     files, the same weights are downloaded from Hugging Face, in its format. Raises CheckpointError when that fails,
@@ -51,24 +67,16 @@ def download_missing(model_size, model_dir):
             raise CheckpointError(f"{model_dir / name} is missing, and {model_size!r} is none of OpenAI's sizes "
                                   f"{', '.join(OPENAI_SIZES)}, so it can't be downloaded. (In Hugging Face's format a "
                                   f"folder has the files {', '.join(huggingface.FILES)}.)")
-        if not download_from_any(sources, model_size, model_dir / name):
+        urls = [f"{source.rstrip('/')}/{model_size}/{name}" for source in sources]
+        try:
+            number = urls.index(download_from_first(urls, model_dir / name))
+        except SourceError as error:
+            print(error)
             print(f"Falling back to {OPENAI_SIZES[model_size]} on Hugging Face")
             huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
             return
-
-
-def download_from_any(sources, model_size, path):
-    """Download a file from the first of the `sources` that has it: whether any had it. Sources that fail are removed
-    from the list, so that they aren't asked for the next file."""
-    while sources:
-        try:
-            download_file(f"{sources[0].rstrip('/')}/{model_size}/{path.name}", path)
-            print(f"{path.name} came from {sources[0]}")
-            return True
-        except SourceError as error:
-            print(error)
-            del sources[0]
-    return False
+        sources = sources[number:]  # those that failed aren't asked for the next file
+        print(f"{name} came from {sources[0]}")
 
 
 # --- The sizes ---
@@ -159,6 +167,13 @@ def nest_params(tensors, n_layer):
     return params
 
 
+def check_name_file(path):
+    """Raise CheckpointError unless a checkpoint's name file, `checkpoint`, names model.ckpt."""
+    content = path.read_text(errors="replace")
+    if not content.startswith('model_checkpoint_path: "model.ckpt"\n'):
+        raise CheckpointError(f"{path} doesn't name model.ckpt: delete it to download it again")
+
+
 def download_and_load_gpt2(model_size, models_dir):
     """The sizes and weights of a model: (settings, params).
 
@@ -169,22 +184,14 @@ def download_and_load_gpt2(model_size, models_dir):
     `settings` is what `load_settings` returns, `params` what `load_gpt2_params_from_tf_ckpt` returns. Raises
     CheckpointError for anything wrong with the files or the download.
     """
-    if model_size.startswith("hf:"):
-        model_dir = huggingface.download_from_hub(model_size.removeprefix("hf:"))
-    else:
-        model_dir = Path(models_dir, model_size)
+    model_dir = model_folder(model_size, models_dir)
     try:
-        if not is_huggingface(model_dir):
-            download_missing(model_size, model_dir)
-        elif model_size in OPENAI_SIZES and huggingface.missing_files(model_dir):  # a download that was interrupted
-            huggingface.download_from_hub(OPENAI_SIZES[model_size], model_dir)
+        download_missing(model_size, model_dir)
         settings = load_settings(model_dir)
-        if is_huggingface(model_dir):  # asked again, since download_missing may have fallen back to Hugging Face
+        if is_huggingface(model_dir):  # perhaps only since the download
             tensors = huggingface.map_tensors(model_dir, tensor_shapes(settings))
             return settings, to_params(tensors, settings, model_dir / huggingface.WEIGHTS)
-        named = (model_dir / "checkpoint").read_text(errors="replace")
-        if not named.startswith('model_checkpoint_path: "model.ckpt"\n'):
-            raise CheckpointError(f"{model_dir / 'checkpoint'} doesn't name model.ckpt: delete it to download it again")
+        check_name_file(model_dir / "checkpoint")
         return settings, load_gpt2_params_from_tf_ckpt(model_dir / "model.ckpt", settings)
     except OSError as error:
         raise CheckpointError(f"can't read the files in {model_dir}: {error}") from error

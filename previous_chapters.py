@@ -174,11 +174,11 @@ def load_weights_into_gpt(gpt, params):
     The weights are copied, except into a model on the meta device: it takes over the arrays themselves. Raises
     ValueError, before the model changes, that names the first tensor missing, unexpected or of a wrong shape.
     """
-    tensors = {path: torch.from_numpy(array.T if path.endswith("/w") else array)
-               for path, array in flatten_params(params).items()}
-    if any("h.0.attn" in path for path in tensors):
+    arrays = flatten_params(params)
+    if any("h.0.attn" in path for path in arrays):
         raise ValueError("the tensors have Hugging Face's names, such as 'h.0.attn.c_attn.weight', which transformers' "
                          "GPT2LMHeadModel.from_pretrained takes; expected those of download_and_load_gpt2")
+    tensors = {path: torch.from_numpy(array.T if path.endswith("/w") else array) for path, array in arrays.items()}
     names = openai_names(len(gpt.trf_blocks))
     parameters = dict(gpt.named_parameters())  # with qkv_bias=False, some of OpenAI's are not among them
     shapes = {theirs: parameters[ours].shape for theirs, ours in names.items() if ours in parameters}
@@ -281,13 +281,13 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
                        start_context, tokenizer):
     """Train a model that is on `device`, printing losses and, after each epoch, how it continues `start_context`.
 
-    Loaders yield inputs and targets, both (B, T). After step 0 and every `eval_freq` steps it notes the mean training
-    loss per token since the last note, the validation loss over `eval_iter` batches (all, if None), and the number of
-    tokens seen so far, without padding. Returns the notes as three lists: train_losses, val_losses, tokens_seen.
+    Loaders yield inputs and targets, both (B, T). After step 0 and every `eval_freq` steps it logs the mean training
+    loss per token since the last log entry, the validation loss over `eval_iter` batches (all, if None), and the number
+    of tokens seen so far, without padding. Returns the log as three lists: train_losses, val_losses, tokens_seen.
     """
     train_losses, val_losses, tokens_seen = [], [], []
     step, n_seen = 0, 0
-    loss_sum, n_targets = 0.0, 0  # since the last note
+    loss_sum, n_targets = 0.0, 0  # since the last log entry
     for epoch in range(num_epochs):
         model.train()
         for input_batch, target_batch in train_loader:

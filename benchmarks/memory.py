@@ -24,7 +24,7 @@ from engine.precision import resolve_precision
 from engine.trainer import train
 from gpt_download import nest_params, tensor_shapes
 from previous_chapters import load_weights_into_gpt
-from weights.saved import empty_model
+from weights.empty import empty_model
 from weights.sizes import OPENAI_SIZES, openai_settings
 
 CONFIGS = {size: common.SIZES[size].config() for size in OPENAI_SIZES}

@@ -5,12 +5,15 @@
                     streams of tokens
     trainer         train and evaluate, in place of train_model_simple and calc_loss_loader: the full loop, for one
                     process and many
+    training_log    the log of a run, with its printed lines and its bar
     comparison      whether a fast path computes what the textbook computes, for this very model
+    probes          the tokens on which two paths are tried, and the results that are compared
     layers          linear layers with oneDNN's product
     memory          weights stored in rows, and freed memory that the process keeps during training
     models          a model's device, context length, dropout and mode
     checkpoints     saving and resuming a training run
     run_identity    whether a checkpoint is of the same run
+    data_order      the order of the training batches, repeated when a run is resumed
     randomness      the random generators of a run, saved and restored
     distributed     a model sharded over several processes
     devices         whether a GPU computes what the CPU computes

@@ -8,30 +8,30 @@ file together, and any number of processes can continue from it; all must see th
 
 import time
 import zlib
-from itertools import islice
 from math import inf
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from engine.distributed import all_gather, broadcast, full, rank, shard_like, start_epoch, world_size
+from engine.data_order import DataOrder
+from engine.distributed import all_gather, broadcast, full, rank, shard_like, world_size
 from engine.randomness import Randomness
-from engine.run_identity import began_in, describe_run, differences
+from engine.run_identity import describe_run, differences, has_begun
 from engine.texts import translate
 from weights.files import atomic_write, unlink_unlocked
-from weights.saved import plain
+from weights.values import plain
 
 
 class Checkpoints:
     """The checkpoints of one run, `step-<number>.pt` in a folder. Without a folder nothing is saved or resumed.
 
-    stateful: what the run changes, objects with `state_dict` and `load_state_dict`, the model first; train_loader,
-    val_loader: the loaders it reads; minutes: how long after a checkpoint the next one is due; settings: what else
-    decides the result of the run.
+    stateful: the objects whose state is saved (`state_dict`, `load_state_dict`), the model first; train_loader,
+    val_loader: the loaders that the run reads; minutes: how long after a checkpoint the next one is due; settings: what
+    else decides the result of the run.
 
-    Raises ValueError if, in this process, a run in this folder began with the same model, optimiser or schedule, and
-    the folder has no checkpoint of it; and for loaders that don't give the same batches again.
+    Raises ValueError if this process already began the same run in this folder and stopped before its first checkpoint
+    (the model is no longer the initial one), and for loaders that don't give the same batches again.
     """
 
     def __init__(self, folder, stateful, train_loader=None, val_loader=None, minutes=inf, **settings):
@@ -41,10 +41,10 @@ class Checkpoints:
         self.saved_at = time.monotonic()
         self.randomness = Randomness(stateful[0], train_loader, val_loader)
         self.trained_names = {name for name, weight in stateful[0].named_parameters() if weight.requires_grad}
-        self.epoch_start_states = self.randomness.states()
+        self.data_order = DataOrder(train_loader, self.randomness)
         if self.folder is None:
             return
-        if not checkpoints_in(self.folder) and any(began_in(item, self.folder) for item in stateful):
+        if not checkpoints_in(self.folder) and any(has_begun(item, self.folder) for item in stateful):
             raise ValueError(f"this run was stopped before its first checkpoint in {self.folder}, so it can't "
                              "continue: make the model and the optimizer again, or name another folder")
         for item in stateful:
@@ -52,21 +52,6 @@ class Checkpoints:
         loaders = {"training": train_loader, "validation": val_loader}
         loaders = {name: loader for name, loader in loaders.items() if loader is not None}
         self.description = describe_run(stateful, loaders, self.randomness, settings, self.folder)
-
-    def batches(self, train_loader, epoch, taken):
-        """The batches of an epoch, skipping the first `taken`, which were used before the run stopped."""
-        now = self.randomness.states()
-        if taken:  # the order of the batches was drawn at the start of the epoch
-            self.randomness.restore(self.epoch_start_states)
-        else:
-            self.epoch_start_states = now
-        start_epoch(train_loader, epoch)
-        batches = iter(train_loader)
-        for _ in islice(batches, taken):
-            pass
-        if taken:  # the rest of the run draws on from where it stopped
-            self.randomness.restore(now)
-        yield from batches
 
     def state_of(self, item):
         """What training changes: in a model the trained weights, tied ones once, and the buffers, {name: tensor}; the
@@ -78,7 +63,7 @@ class Checkpoints:
 
     @torch.no_grad()
     def restore_model(self, model, state):
-        """Copy what `state_of` gave back into the model."""
+        """Copy a saved `state_of(model)` into the model."""
         for name, tensor in self.state_of(model).items():
             tensor.copy_(shard_like(state[name], tensor))
 
@@ -96,7 +81,7 @@ class Checkpoints:
             return
         states = [gathered(self.state_of(item)) for item in self.stateful]
         generators = all_gather(self.randomness.states())
-        epoch_start_states = all_gather(self.epoch_start_states)
+        epoch_start_states = all_gather(self.data_order.epoch_start_states)
         self.saved_at = time.monotonic()
         if rank() > 0:
             return
@@ -135,7 +120,7 @@ class Checkpoints:
                 item.load_state_dict(sharded(state, item) if isinstance(item, torch.optim.Optimizer) else state)
         if rank() < len(saved["generators"]):  # processes that the saved run didn't have keep their own random state
             self.randomness.restore(saved["generators"][rank()])
-            self.epoch_start_states = saved["epoch_start_states"][rank()]
+            self.data_order.epoch_start_states = saved["epoch_start_states"][rank()]
         print(translate("Continuing from {}").format(path))
 
 

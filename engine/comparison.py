@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn as nn
-from torch.distributed.tensor import DTensor
 from torch.nn.modules import module as torch_modules
 from tqdm import tqdm
 
@@ -36,20 +35,20 @@ def computes_the_same(model, what, length, fast, reference):
     """Whether `fast(length)` gives the same list of tensors for a model as `reference(length)`. Both compute rows of
     `length` tokens.
 
-    `what` they compute, in words, is printed if they differ. Results are cached for each state of the model. Models
-    with special parts are also checked on longer rows. Without gradients, they are checked again whenever weights
-    change: a zero weight hides a difference that only its gradient shows.
+    `what` they compute, in words, is printed if they differ. An error of the reference path is raised, one of the fast
+    path is a difference.
+
+    A model of the textbook's and PyTorch's parts alone is compared once for each state: its paths can't differ by
+    length or weights. One with special parts is compared again for each longer length and, without gradients, after
+    each change of weights, since a zero weight hides a difference that only its gradient shows.
     """
     checked = CHECKED.setdefault(model, {})
     state = structure_hash(model)
-    special = special_parts(model, state)
     key = what, state
-    if special:
+    if special := special_parts(model, state):
         # The next power of two: batches of all lengths need few checks.
         length = min(2 ** length.bit_length(), context_length(model))
-        versions = 0 if torch.is_grad_enabled() else sum(
-            weight._version for weight in model.parameters() if not weight.is_inference())
-        key = what, state, length, versions
+        key = what, state, length, 0 if torch.is_grad_enabled() else weights_version(model)
     if key not in checked:
         difference = difference_between(model, partial(fast, length), partial(reference, length))
         checked[key] = not difference
@@ -59,52 +58,64 @@ def computes_the_same(model, what, length, fast, reference):
     return checked[key]
 
 
+def weights_version(model):
+    """A number that every change of a model's weights in place increases."""
+    return sum(weight._version for weight in model.parameters() if not weight.is_inference())
+
+
 def difference_between(model, fast, reference):
-    """How the fast path fails, in words; "" if both agree up to rounding. Dropout is off. Random states and the model's
-    buffers are restored."""
+    """How the fast path fails, in words; "" if both agree up to rounding. The textbook's dropout is off. Random states
+    and the model's buffers are restored. Raises what `reference` raises."""
     randomness = Randomness(model)
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
-        with randomness.fixed(), without_dropout(model), torch.compiler.set_stance("force_eager"):
+        with randomness.fixed(), textbook_dropout_off(model), torch.compiler.set_stance("force_eager"):
             start = randomness.fingerprint()
             with reference_layers(model):
                 expected = reference()
             if randomness.fingerprint() != start:
                 return marked("can't draw the random numbers that the model draws")
-            return "" if equal_up_to_rounding(fast(), expected) else marked("gives something else")
-    except Exception as error:  # a model of the reader's own may not know `attend`, `pos` or `logits_at`
-        return f"fails ({type(error).__name__}: {error})"
+            try:
+                found = fast()
+            except Exception as error:  # a model of the reader's own may not know `attend`, `pos` or `logits_at`
+                return f"fails ({type(error).__name__}: {error})"
+            return "" if equal_up_to_rounding(found, expected) else marked("gives another result")
     finally:
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
 
 
-def equal_up_to_rounding(found, expected):
-    """Whether tensors are equal, each up to rounding for its norm and dtype. Infinite elements must be the same.
+def equal_up_to_rounding(found_tensors, expected_tensors):
+    """Whether two lists of tensors are equal, each up to rounding for its norm and dtype. Infinite elements must be the
+    same.
 
-    A tensor may be zero except for rounding, as a gradient may be. So no tensor is measured against less than a
-    thousandth of the largest norm.
+    Of a dtype's digits half must agree, since rounding errors add up from layer to layer. Of a single number, such as a
+    loss, 70 % must agree: it is a mean, in which they cancel. A tensor may be zero except for rounding, as a gradient
+    may be. So no tensor is measured against less than a thousandth of the largest norm.
     """
-    largest = max(float(tensor.nan_to_num(0.0, 0.0, 0.0).norm()) for tensor in expected)
-    for ours, theirs in zip(found, expected, strict=True):
-        finite = theirs.isfinite()
+    if [tensor.shape for tensor in found_tensors] != [tensor.shape for tensor in expected_tensors]:
+        return False
+    largest = max(float(tensor.nan_to_num(0.0, 0.0, 0.0).norm()) for tensor in expected_tensors)
+    for found, expected in zip(found_tensors, expected_tensors):
+        share_of_digits = 0.5 if expected.dim() else 0.7
+        tolerance = torch.finfo(expected.dtype).eps ** share_of_digits
+        finite = expected.isfinite()
         if not finite.all():
-            if not ours.isfinite().equal(finite) or not ours[~finite].nan_to_num().equal(theirs[~finite].nan_to_num()):
+            if not (found.isfinite().equal(finite)
+                    and found[~finite].nan_to_num().equal(expected[~finite].nan_to_num())):
                 return False
-            ours, theirs = ours[finite], theirs[finite]
-        error = float((ours - theirs).norm())
-        size = float(theirs.norm())
-        exponent = 0.5 if theirs.dim() else 0.7  # a single number, such as a loss, has less rounding than many
-        if not error <= torch.finfo(theirs.dtype).eps ** exponent * max(size, 1e-3 * largest):
+            found, expected = found[finite], expected[finite]
+        error, size = float((found - expected).norm()), float(expected.norm())
+        if not error <= tolerance * max(size, 1e-3 * largest):  # `not <=`, since the error may be NaN
             return False
     return True
 
 
 @contextmanager
-def without_dropout(model):
-    """The textbook's own dropout is off inside the `with` block; the rest of training mode stays. The textbook's layers
-    drop elements independently, so packing can't matter to them. Other dropout may drop whole rows."""
+def textbook_dropout_off(model):
+    """The dropout in the textbook's own modules is off inside the `with` block; the rest of training mode stays. It
+    drops elements independently, so packing can't matter to it. Other dropout may drop whole rows."""
     rates = {module: module.p for parent in model.modules() if type(parent).forward in TEXTBOOK_FORWARDS
              for module in parent.children() if type(module) is nn.Dropout}
     try:
@@ -162,7 +173,7 @@ def special_parts(model, state):
 
 
 def find_special_parts(model):
-    """A text for each special part of a model: a list."""
+    """One line for each special part: a list of texts."""
     found = ["all modules have a hook"] if hooks_of(torch_modules, "_global") else []
     for name, module in model.named_modules():
         name, forward = f"{name or 'the model'} ({type(module).__name__})", type(module).forward
@@ -174,38 +185,3 @@ def find_special_parts(model):
         if any(not str(getattr(hook, "__module__", "")).startswith("torch.") for hook in hooks_of(module).values()):
             found.append(f"{name} has a hook")
     return found
-
-
-# --- What is compared ---
-
-
-def repeated_to(tokens, length):
-    """The tokens, repeated and cut to this length: (N,) -> (length,)."""
-    return tokens.repeat(-(-length // len(tokens)))[:length]
-
-
-def with_other_end(tokens):
-    """Tokens with the same first third, the rest reversed: (N,) -> (N,)."""
-    prefix = len(tokens) // 3
-    return torch.cat((tokens[:prefix], tokens[prefix:].flip(0)))
-
-
-def loss_and_gradients(compute_loss, model):
-    """[loss, every gradient], or [loss] alone where gradients aren't computed. The parameters keep their `grad`."""
-    # Collected before the step: FSDP2 swaps parameters during it.
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    loss = compute_loss()
-    if not loss.requires_grad:
-        return [loss]
-    if not torch.distributed.is_initialized():
-        grads = torch.autograd.grad(loss, trainable, allow_unused=True)
-    else:  # FSDP's hooks average only gradients that backward() accumulates
-        before = [parameter.grad for parameter in trainable]
-        for parameter in trainable:
-            parameter.grad = None
-        loss.backward()
-        grads = [parameter.grad for parameter in trainable]
-        for parameter, grad in zip(trainable, before):
-            parameter.grad = grad
-    grads = [torch.zeros_like(parameter) if grad is None else grad for parameter, grad in zip(trainable, grads)]
-    return [loss.detach(), *(grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads)]

@@ -1,7 +1,7 @@
 """The loss without padding: less to compute, in less memory, with the textbook's result up to rounding.
 
-`packed_loss` gives what the textbook's `calc_loss_batch` gives. Most tokens of a batch need not be computed, or only
-once. A `Packing` skips the padding, and computes the prefix that all rows share only once. The output head, the model's
+`packed_loss` gives what the textbook's `calc_loss_batch` gives. Much of a batch need not be computed: its padding not
+at all, and the prefix that all rows share only once. A `Packing` holds what is left. The output head, the model's
 largest matrix product, reads only the positions that count in the loss.
 
 Packing rests on one property of GPT-2: only attention looks along a row; every other part treats each token alone. So a
@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from engine.comparison import computes_the_same, loss_and_gradients, repeated_to, with_other_end
+from engine.comparison import computes_the_same
 from engine.layers import reference_layers
 from engine.models import context_length, has_dropout
+from engine.probes import loss_and_gradients, repeated_to, with_other_end
 from engine.texts import marked
 from previous_chapters import IGNORE_INDEX, calc_loss_batch, causal_attention
 
@@ -34,10 +35,10 @@ def packed_loss(input_batch, target_batch, model, device):
     make the CPU wait for it. Raises ValueError for rows longer than the context, and for a negative target other than
     IGNORE_INDEX.
     """
-    is_target = target_batch != IGNORE_INDEX                                    # (B, T)
     if input_batch.shape[1] > context_length(model):
         raise ValueError(f"{input_batch.shape[1]} tokens in a row, but the context length is {context_length(model)}: "
                          "shorten the text")
+    is_target = target_batch != IGNORE_INDEX                                    # (B, T)
     if (target_batch[is_target] < 0).any():
         raise ValueError(f"target {int(target_batch[is_target].min())}: expected token ids, or {IGNORE_INDEX} where "
                          "nothing counts")
@@ -58,7 +59,7 @@ def packing_works(model, input_batch, target_batch, device):
         tokens, targets = (repeated_to(batch.flatten().cpu(), length) for batch in (input_batch, target_batch))
         rows = torch.stack((tokens, with_other_end(tokens)))                    # (2, length)
         targets = torch.stack((targets, rows[1].roll(-1)))                      # (2, length)
-        targets[1, -(length // 4):] = IGNORE_INDEX
+        targets[1, length - length // 4:] = IGNORE_INDEX
         with torch.autocast(torch.device(device).type, enabled=False):
             return loss_and_gradients(partial(loss_of, rows, targets, model, device), model)
 
@@ -68,17 +69,17 @@ def packing_works(model, input_batch, target_batch, device):
 
 
 def loss_of_packed(input_batch, target_batch, model, device):
-    """The fast path itself, without the check that it fits the model.
+    """The fast path itself, without the check that it fits the model. Arguments and result as in `packed_loss`.
 
-    The head reads only positions that count in the loss: at all positions, a step takes about twice as long and 0.8 GB
-    more (124M, batches of 8).
+    S targets count in the loss; P positions give the logits for them, and the head reads no others. If it read all, a
+    step would take about twice as long and 0.8 GB more (124M, batches of 8).
     """
     input_batch, target_batch = input_batch.cpu(), target_batch.cpu()
-    is_target = target_batch != IGNORE_INDEX                                    # (B, T), S of them true
+    is_target = target_batch != IGNORE_INDEX                                    # (B, T)
     targets = target_batch[is_target]                                           # (S,)
     packing = Packing(input_batch, is_target, share=not has_dropout(model))
-    # A position in the shared prefix has a target in each row: its logits are computed once, and serve them all.
-    positions, logit_index = packing.source[is_target].unique(return_inverse=True)  # (P,), (S,): each target's logits
+    # All rows share the prefix's logits, so several targets may point to one row of logits.
+    positions, logit_index = packing.source[is_target].unique(return_inverse=True)  # (P,), (S,)
     positions, logit_index, targets = (on_device(tensor, device) for tensor in (positions, logit_index, targets))
     logits = packing.to(device).logits(model, causal_attention, positions)      # (P, V)
     log_probs = TargetLogProbs.apply(logits, logit_index, targets)              # (S,)
@@ -86,10 +87,13 @@ def loss_of_packed(input_batch, target_batch, model, device):
 
 
 class Packing:
-    """The positions of token ids (B, T) that must be computed for the `wanted` ones, a mask (B, T), to be right: N in
-    all. Ids and mask are on the CPU.
+    """The N positions of a batch (B, T) that a model must compute so that its outputs at the `wanted` ones, a mask
+    (B, T), are right. Token ids `idx` (B, T) and mask are on the CPU.
 
-    They are each row's positions up to its last wanted one, since no token sees what comes after it. The prefix that
+    computed (N,): their indices into the flattened batch; ids, pos (N,): their tokens, and their positions in their
+    rows; source (B, T): for each position, which of the N has its value (meaningless where none has).
+
+    These are each row's positions up to its last wanted one, since no token sees what comes after it. The prefix that
     all rows share is computed once: the same tokens in the same places give the same hidden states. With `share=False`
     each row computes the prefix for itself, as dropout needs it. Without packing a step takes about 1.5 times as long.
     Most of the gain is the prefix, which is two sentences in Alpaca's format.
@@ -101,10 +105,9 @@ class Packing:
         prefix = int(((idx == idx[:1]) & needed).all(dim=0).cumprod(dim=0).sum()) if share else 0
         needed[1:, :prefix] = False  # the first row computes it
         needed[0, 0] = True  # so that there is something to compute even where nothing is wanted
-        self.computed = needed.flatten().nonzero()[:, 0]                        # (N,), among the B·T positions
+        self.computed = needed.flatten().nonzero()[:, 0]                        # (N,)
         self.ids = idx.flatten()[self.computed]                                 # (N,)
         self.pos = self.computed % idx.shape[1]                                 # (N,)
-        # For each position, which of the N computed ones has its value; meaningless where none has.
         self.source = needed.flatten().cumsum(dim=0).view_as(needed) - 1        # (B, T)
         self.source[:, :prefix] = torch.arange(prefix)  # in each row, the first row's
 
@@ -163,5 +166,6 @@ def in_slices(tensor):
 
 
 def on_device(tensor, device):
-    """A tensor of the CPU on a device. The CPU doesn't wait: the copy is queued behind the device's other work."""
-    return tensor.to(device, non_blocking=True)
+    """A tensor of the CPU on a device. For a CUDA GPU alone is the copy queued, so that the CPU doesn't wait for it:
+    CUDA reads ordinary memory at once. Elsewhere, as on MPS, that memory might be freed before the copy reads it."""
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")

@@ -23,14 +23,17 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from engine.comparison import computes_the_same, repeated_to, with_other_end
+from engine.comparison import computes_the_same
 from engine.fast import Packing, on_device
 from engine.layers import fast_layers, reference_layers, single_thread
 from engine.memory import lay_out_in_rows
 from engine.models import context_length, device_of, evaluation_mode
+from engine.probes import repeated_to, with_other_end
 from engine.texts import marked
 
-DROP_AT = 0.75     # drop finished rows once at most 75 % are unfinished: one by one would copy the cache each time
+# Finished rows are dropped once at most this share of the rows is unfinished: dropping them one by one would copy the
+# cache each time.
+UNFINISHED_SHARE = 0.75
 PROBE_LENGTH = 64  # tokens at most on which the cache is compared with the reference path
 SHORT_LENGTH = 8   # tokens of the second row in that comparison, which has padding then
 
@@ -77,7 +80,8 @@ class KeyValueCache:
 
 
 def prefill(model, tokens, length, context_size, cache):
-    """Read each row's window from its start: its last `context_size` tokens, which take the positions from 0.
+    """Read each row's window, its last `context_size` tokens, numbered from position 0. Their keys and values replace
+    those in `cache`.
 
     tokens (B, S), length (B,): the rows and how many tokens of each are filled. Returns the logits (B, V) of each row's
     next token.
@@ -94,8 +98,8 @@ def prefill(model, tokens, length, context_size, cache):
 
 
 def decode_step(model, tokens, length, cache):
-    """Read each row's last token, the one before position `length`; the others are in the cache. Arguments and result
-    as in `prefill`."""
+    """Read each row's last token, at position `length` - 1. The keys and values of the others are in `cache`, and those
+    of this one are added. Arguments and result as in `prefill`."""
     pos = length[:, None] - 1                                                   # (B, 1)
     newest, pos = (on_device(tensor, device_of(model)) for tensor in (tokens.gather(1, pos), pos))
     return model(newest, pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]  # (B, V)
@@ -162,7 +166,7 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
         tokens[extended, length[extended]] = picked[unfinished]
         length[extended] += 1
         yield
-        if unfinished.sum() <= DROP_AT * len(active):
+        if unfinished.sum() <= UNFINISHED_SHARE * len(active):
             if cache is not None:
                 cache.keep(unfinished)
             active = extended
@@ -191,34 +195,33 @@ def sample(logits, temperature, top_k, top_p):
     return (probs / torch.empty_like(probs).exponential_()).argmax(dim=-1)
 
 
-def check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
-    """Raise ValueError for no or an empty prompt, a context_size below 1 or above the model's, a negative
-    max_new_tokens, or a sampling argument out of its range."""
-    if not 0 < context_size <= context_length(model):
-        raise ValueError(f"context_size is {context_size}, but the model reads {context_length(model)}")
+def sampler(temperature, top_k, top_p):
+    """`sample` with these arguments: logits (B, V) -> ids (B,). Raises ValueError for one out of its range."""
     if not temperature >= 0:
         raise ValueError(f"temperature is {temperature}: expected 0 or more")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k is {top_k}: expected 1 or more")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p is {top_p}: expected more than 0, and at most 1")
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}: expected 0 or more")
-    if len(idx) == 0 or not all(len(row) for row in idx):
-        raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
+    return partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
 
 
 # --- Whole answers, and answers as they come ---
 
 
-def prepare(model, idx, max_new_tokens, context_size, temperature, top_k, top_p):
-    """What `decode` starts with, on the CPU, from id lists or ids (B, T): the tokens (B, T + new), with room for those
-    to come, the rows' lengths (B,), and `pick`. Raises ValueError as `check_arguments` says."""
-    check_arguments(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
+def prepare(model, idx, max_new_tokens, context_size):
+    """The rows with which `decode` starts, from id lists or ids (B, T): tokens (B, T + new), with room for those to
+    come, and lengths (B,), both on the CPU. Raises ValueError for no or an empty prompt, a context_size below 1 or
+    above the model's, and a negative max_new_tokens."""
+    if not 0 < context_size <= context_length(model):
+        raise ValueError(f"context_size is {context_size}, but the model reads {context_length(model)}")
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}: expected 0 or more")
+    if len(idx) == 0 or not all(len(row) for row in idx):
+        raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
     rows = [torch.as_tensor(row, dtype=torch.long, device="cpu") for row in idx]
     tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
-    length = torch.tensor([len(row) for row in rows])                           # (B,)
-    return tokens, length, partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
+    return tokens, torch.tensor([len(row) for row in rows])                     # (B, T + new), (B,)
 
 
 @torch.inference_mode()
@@ -238,9 +241,10 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
 
     A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
     again; from then on each step reads that whole window. Dropout is off. For several rows, the model's trained weights
-    on a CPU are permanently stored in rows (`lay_out_in_rows`). Raises ValueError as `check_arguments` says.
+    on a CPU are permanently stored in rows (`lay_out_in_rows`). Raises ValueError as `prepare` and `sampler` say.
     """
-    tokens, length, pick = prepare(model, idx, max_new_tokens, context_size, temperature, top_k, top_p)
+    pick = sampler(temperature, top_k, top_p)
+    tokens, length = prepare(model, idx, max_new_tokens, context_size)
     if len(tokens) > 1:
         lay_out_in_rows(model)
     with evaluation_mode(model), fast_layers(model):
@@ -263,7 +267,8 @@ def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None
     Until it ends or is closed, the model stays in evaluation mode, with layers of the class FastLinear. Raises
     ValueError as `generate` does, when the first token is requested.
     """
-    tokens, length, pick = prepare(model, [ids], max_new_tokens, context_size, temperature, top_k, top_p)
+    pick = sampler(temperature, top_k, top_p)
+    tokens, length = prepare(model, [ids], max_new_tokens, context_size)
     with evaluation_mode(model), fast_layers(model):
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             yield tokens[0, length[0] - 1].item()

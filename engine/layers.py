@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 def onednn_linear(x, weight, bias):
     """F.linear by oneDNN: x (..., D_in), weight (D_out, D_in), bias (D_out,) or None -> (..., D_out)."""
-    # The operator of torch.compile for a linear layer and the function after it: attr, scalars, algorithm. Here: none.
+    # torch.compile's operator for a linear layer with a fused activation; "none", [] and "" mean no activation.
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
@@ -74,8 +74,8 @@ class FastLinear(nn.Linear):
         """One row (..., D_in) -> (..., D_out) by NumPy's product of a matrix and a vector.
 
         It takes as long as reading the weights from memory, whether they are stored transposed or not: for all products
-        of one token of the 124M 27 ms, where oneDNN takes 39 (with the two threads named above). NumPy has threads of
-        its own: see `single_thread`.
+        of one token of the 124M 27 ms, where oneDNN takes 39 (two threads of an AMD EPYC). NumPy has threads of its
+        own: see `single_thread`.
         """
         y = torch.from_numpy(self.weight.detach().numpy() @ x.numpy().reshape(-1)).view(*x.shape[:-1], -1)
         return y if self.bias is None else y.add_(self.bias)                    # (..., D_out)
@@ -83,8 +83,8 @@ class FastLinear(nn.Linear):
 
 @contextmanager
 def single_thread(model):
-    """Inside the `with` block, in which the model reads one row, PyTorch has one thread if NumPy multiplies the row.
-    Between PyTorch's loops its other threads keep their cores busy for a while, and would hinder NumPy's."""
+    """PyTorch uses one thread inside the `with` block if NumPy multiplies this model's single row: between PyTorch's
+    loops its other threads keep their cores busy for a while, and would hinder NumPy's."""
     threads = torch.get_num_threads()
     if any(type(layer) is FastLinear and layer.has_plain_weight() for layer in model.modules()):
         torch.set_num_threads(1)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from weights.saved import bytes_of, plain
+from weights.values import bytes_of, plain
 
 
 class Randomness:

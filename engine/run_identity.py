@@ -10,11 +10,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DistributedSampler, IterableDataset
 
 from engine.distributed import full, world_size
-from weights.saved import bytes_of, plain
+from weights.values import bytes_of, plain
 
 # Model, optimiser or schedule: {folder: its description when the run began}. Training changes all three, and so their
 # descriptions: this one is kept so that a stopped run can continue in the same process.
-BEGINNINGS = WeakKeyDictionary()
+INITIAL_DESCRIPTIONS = WeakKeyDictionary()
 # What a schedule's state_dict has besides its settings.
 SCHEDULE_STATE = {"base_lrs", "last_epoch", "_last_lr", "_step_count", "_is_initial", "_get_lr_called_within_step",
                   "_schedulers"}
@@ -31,21 +31,21 @@ def describe_run(stateful, loaders, randomness, settings, folder):
     for name, loader in loaders.items():
         description |= hashes_of_data(name, loader, randomness) | sizes_of(name, loader)
     for number, item in enumerate(stateful):
-        for key, value in beginning_of(item, folder).items():
-            # Two objects of one class, such as two schedules, have the same keys.
+        for key, value in initial_description(item, folder).items():
+            # Numbered, since two objects of one class, such as two schedules, have the same keys.
             description[f"{key} ({number})" if key in description else key] = value
     return description
 
 
-def began_in(item, folder):
+def has_begun(item, folder):
     """Whether a run that saves in `folder` has already begun with this model, optimiser or schedule, in this
     process."""
-    return folder in BEGINNINGS.get(item, {})
+    return folder in INITIAL_DESCRIPTIONS.get(item, {})
 
 
-def beginning_of(item, folder):
+def initial_description(item, folder):
     """The description of a model, an optimiser or a schedule when the run in `folder` began: {name: value}."""
-    known = BEGINNINGS.setdefault(item, {})
+    known = INITIAL_DESCRIPTIONS.setdefault(item, {})
     if folder not in known:
         known[folder] = plain(dict(describe(item)))
     return known[folder]
@@ -101,7 +101,8 @@ def sizes_of(name, loader):
     of a DistributedSampler."""
     batch_size = getattr(loader, "batch_size", None)
     seed = getattr(getattr(loader, "sampler", None), "seed", None)
-    sizes = {f"{name} batch size": batch_size and batch_size * world_size(), f"{name} batches": len(loader)}
+    total_size = None if batch_size is None else batch_size * world_size()
+    sizes = {f"{name} batch size": total_size, f"{name} batches": len(loader)}
     return sizes | ({"seed": seed} if name == "training" and seed is not None else {})
 
 

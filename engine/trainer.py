@@ -6,15 +6,12 @@ progress bar, a stop button, and checkpoints from which a run continues as if it
 """
 
 import inspect
-import sys
-from contextlib import contextmanager
 from itertools import islice
 from math import isfinite
 from operator import index
 
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from tqdm import tqdm
 
 from engine.checkpoints import Checkpoints
 from engine.devices import check_device
@@ -26,16 +23,17 @@ from engine.memory import keep_freed_memory, lay_out_in_rows
 from engine.models import context_length, evaluation_mode
 from engine.precision import LossScaler, mixed_precision, resolve_precision
 from engine.texts import translate
+from engine.training_log import TrainingLog
 from previous_chapters import IGNORE_INDEX, text_to_token_ids, token_ids_to_text
 
 
 def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter, start_context,
           tokenizer, scheduler=None, max_norm=None, checkpoint_dir=None, checkpoint_minutes=10.0, precision="float32",
           micro_batch_size=None, max_steps=None, on_step=None):
-    """Train a model that is on `device`. The first ten arguments, what is noted and printed, and the three lists that
-    are returned, train_losses, val_losses and tokens_seen, are those of the textbook's `train_model_simple`.
+    """Train a model that is on `device`. The first ten arguments, the printed lines and the three returned lists
+    (train_losses, val_losses, tokens_seen) are those of the textbook's `train_model_simple`.
 
-    eval_freq: with None nothing is noted, and no bar is shown.
+    eval_freq: with None nothing is logged, and no bar is shown.
     scheduler: of torch.optim.lr_scheduler; stepped after each step, also one that float16 skips.
     max_norm: gradients are clipped to this norm.
     precision: the dtype of the matrix products, "float32", "bfloat16", "float16" or "auto", the device's fastest.
@@ -46,14 +44,14 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     checkpoint_dir: the run is saved there after each epoch and every `checkpoint_minutes`. The same call made again, in
     this process or another one, continues from there and ends as if it had never stopped (on a CPU, bit for bit).
 
-    A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was noted by then. The model's
-    trained weights are permanently stored in rows (`lay_out_in_rows`).
+    A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was logged by then. The
+    model's trained weights are permanently stored in rows (`lay_out_in_rows`).
 
     In several processes (`engine.distributed`) all call this with a sharded model, and loaders whose DistributedSampler
-    gives each its rows. Raises ValueError, before the first step, for a loader without batches, a number that is too
-    small or should be a whole one, a schedule that needs a metric, a `checkpoint_dir` with the checkpoints of another
-    run, and a device that doesn't compute what the CPU computes; and for a loss or gradient that isn't finite, before
-    it is applied.
+    gives each its rows. Raises ValueError, before the first step, for a loader without batches, a count that isn't a
+    whole number of at least 1, a max_norm that isn't above 0, a schedule that needs a metric, a `checkpoint_dir` with
+    the checkpoints of another run, and a device that doesn't compute what the CPU computes; and for a loss or gradient
+    that isn't finite, before it is applied.
     """
     check_batches(training=train_loader, validation=val_loader)
     check_counts(num_epochs=num_epochs, eval_freq=eval_freq, eval_iter=eval_iter, max_steps=max_steps,
@@ -64,8 +62,8 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     log = TrainingLog(num_epochs, len(train_loader), tokenizer, max_steps)
     precision = resolve_precision(precision, device)
     scaler = LossScaler(device, precision)  # scales in float16 only
-    stateful = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])  # what a checkpoint restores
-    checkpoints = Checkpoints(checkpoint_dir, stateful, train_loader, val_loader, checkpoint_minutes,
+    checkpointed = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])
+    checkpoints = Checkpoints(checkpoint_dir, checkpointed, train_loader, val_loader, checkpoint_minutes,
                               num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
                               precision=precision)
     if not optimizer.state:  # existing moments share the weights' layout: don't change it
@@ -77,35 +75,20 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
         try:
             for epoch in log.remaining_epochs():
                 model.train()
-                for inputs, targets in checkpoints.batches(train_loader, epoch, log.step % len(train_loader)):
+                for inputs, targets in checkpoints.data_order.batches(epoch, log.step % len(train_loader)):
                     if log.step == first_step:
                         check_device(model, inputs, device, precision)
-                    optimizer.zero_grad()
-                    local_loss, n_targets = backpropagate(inputs, targets, model, device, precision, scaler,
-                                                          micro_batch_size)
-                    scaler.unscale_(optimizer)
-                    norm = gradient_norm(model)
-                    # The one wait for the device.
-                    loss_value, norm_value = torch.stack((local_loss, norm.to(local_loss))).cpu().tolist()
-                    check_finite("loss", loss_value, log.step, inputs, tokenizer)
-                    if not scaler.is_enabled():  # the scaler itself skips a step whose gradients aren't finite
-                        check_finite("gradient's norm", norm_value, log.step, inputs, tokenizer)
-                    if max_norm is not None:
-                        clip_grads_with_norm_(model.parameters(), max_norm, norm)
-                    scaler.step(optimizer)
-                    if scheduler is not None:
-                        scheduler.step()
+                    loss, norm, n_targets = take_step(inputs, targets, log.step, model, optimizer, scheduler, scaler,
+                                                      device, precision, micro_batch_size, max_norm, tokenizer)
                     if log.step == first_step:  # after AdamW has made its moments, which would fragment the kept memory
                         start_keeping()
-
-                    (mean_loss,) = total(loss_value)
-                    log.count(mean_loss, n_targets, inputs)
+                    log.count(loss, n_targets, inputs)
                     if eval_freq is not None and log.step % eval_freq == 0:
                         log.note(evaluate(val_loader, model, device, eval_iter, precision)[0])
                     log.step += 1
                     checkpoints.save_when_due(log.step)
                     if on_step is not None:
-                        on_step(log.step, mean_loss, norm_value, n_targets)
+                        on_step(log.step, loss, norm, n_targets)
                     if log.step == log.last_step:
                         break
                 checkpoints.save(log.step)  # outside the inner loop: a loader may draw random numbers when it ends
@@ -120,11 +103,37 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     return log.history()
 
 
+def take_step(inputs, targets, step, model, optimizer, scheduler, scaler, device, precision, micro_batch_size, max_norm,
+              tokenizer):
+    """Train on one batch, inputs and targets (B, T), and step the schedule: (loss, norm, n_targets), two floats and an
+    int. These are the batch's mean loss, its gradient's norm before clipping, and its number of targets that count.
+
+    Other arguments as in `train`; step: the step's index. Raises ValueError for a loss or gradient that isn't finite,
+    before it is applied.
+    """
+    optimizer.zero_grad()
+    local_loss, n_targets = backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size)
+    scaler.unscale_(optimizer)
+    norm = gradient_norm(model)
+    # The one wait for the device.
+    loss_value, norm_value = torch.stack((local_loss, norm.to(local_loss))).cpu().tolist()
+    check_finite("loss", loss_value, step, inputs, tokenizer)
+    if not scaler.is_enabled():  # the scaler itself skips a step whose gradients aren't finite
+        check_finite("gradient's norm", norm_value, step, inputs, tokenizer)
+    if max_norm is not None:
+        clip_grads_with_norm_(model.parameters(), max_norm, norm)
+    scaler.step(optimizer)
+    if scheduler is not None:
+        scheduler.step()
+    (mean_loss,) = total(loss_value)
+    return mean_loss, norm_value, n_targets
+
+
 def backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size):
     """Add the gradients of a batch, inputs and targets (B, T), to the parameters' `grad`: (local_loss, n_targets).
 
-    `n_targets` is the number of tokens that count, in all processes. `local_loss`, a scalar tensor, is this process's
-    part of their mean loss.
+    `n_targets` is the number of targets that count, in all processes. `local_loss` is a scalar tensor: the sum of
+    `local_loss` over all processes is the batch's mean loss.
     """
     n_targets = int(total(count_targets(targets))[0])
     local_loss = torch.zeros((), device=device)
@@ -191,67 +200,6 @@ def sample_text(model, tokenizer, start_context):
     ids = text_to_token_ids(start_context, tokenizer)
     ids = generate(model, ids, 50, context_size=context_length(model), eos_id=tokenizer.eot_token)
     return token_ids_to_text(ids, tokenizer).replace("\n", " ")
-
-
-class TrainingLog:
-    """How far a run has come and what it has noted, with the bar and the lines that show it. It is saved and resumed
-    like model and optimiser, by its `state_dict`.
-
-    step: the number of steps taken, which is the number of the current step, from 0; notes: [(training loss, validation
-    loss, tokens seen), ...].
-    """
-
-    def __init__(self, num_epochs, steps_per_epoch, tokenizer, max_steps=None):
-        self.steps_per_epoch = steps_per_epoch
-        self.tokenizer = tokenizer
-        self.last_step = min(num_epochs * steps_per_epoch, max_steps or num_epochs * steps_per_epoch)
-        self.step, self.tokens_seen = 0, 0
-        self.notes = []
-        self.loss_sum, self.n_targets = 0.0, 0  # since the last note
-
-    def state_dict(self):
-        return {name: getattr(self, name) for name in ("step", "tokens_seen", "notes", "loss_sum", "n_targets")}
-
-    def load_state_dict(self, state):
-        vars(self).update(state)
-
-    def remaining_epochs(self):
-        """The numbers, from 0, of the epochs that aren't finished."""
-        if self.step >= self.last_step:
-            return range(0)
-        return range(self.step // self.steps_per_epoch, -(-self.last_step // self.steps_per_epoch))
-
-    @contextmanager
-    def shown(self, bar):
-        """Show a progress bar, if `bar`, inside the `with` block."""
-        # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
-        with tqdm(initial=self.step, total=self.last_step, desc=translate("Fine-tuning"), unit=translate("step"),
-                  file=sys.stdout, disable=not bar) as self.bar:
-            yield
-
-    def say(self, line):
-        """Print a line above the bar; only inside `shown`."""
-        self.bar.write(line, file=sys.stdout)
-
-    def count(self, loss, n_targets, inputs):
-        """Count a step that was taken: its mean loss, its number of tokens that count, and this process's inputs
-        (B, T)."""
-        self.loss_sum += loss * n_targets
-        self.n_targets += n_targets
-        self.tokens_seen += int(total((inputs != self.tokenizer.eot_token).sum())[0])
-        self.bar.update()
-
-    def note(self, val_loss):
-        """Note and print the mean training loss since the last note, and a validation loss."""
-        train_loss = self.loss_sum / max(self.n_targets, 1)
-        self.notes.append((train_loss, val_loss, self.tokens_seen))
-        self.loss_sum, self.n_targets = 0.0, 0
-        self.say(translate("Ep {epoch} (Step {step:06d}): Train loss {train:.3f}, Val loss {val:.3f}").format(
-            epoch=self.step // self.steps_per_epoch + 1, step=self.step, train=train_loss, val=val_loss))
-
-    def history(self):
-        """The notes as three lists: training losses, validation losses, tokens seen."""
-        return tuple([note[i] for note in self.notes] for i in range(3))
 
 
 # --- Checks ---

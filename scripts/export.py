@@ -19,7 +19,7 @@ from scripts import saved_model
 from tutorial import MINIATURE_DIR
 from tutorial.instructions import format_prompt
 from weights.files import atomic_write
-from weights.huggingface import write_model
+from weights.huggingface_export import write_model
 from weights.sizes import openai_settings
 from weights.tokenizer import TOKENIZER_SHA256
 

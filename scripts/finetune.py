@@ -28,7 +28,8 @@ from tutorial import MINIATURE_DIR, ROOT, instructions
 from tutorial.data_files import check_lengths, download_and_load_file
 from tutorial.parts import with_own_parts
 from tutorial.recipes import recipe_for
-from weights.saved import empty_model, save_model
+from weights.empty import empty_model
+from weights.saved import save_model
 from weights.sizes import MODELS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -348,7 +349,7 @@ def test_an_edited_textbook_is_noticed(float64, monkeypatch, capsys):
     for model in models:
         model.load_state_dict(our_model().state_dict())
     assert_equals_reference_path(*models)
-    assert "the fast path gives something else" in capsys.readouterr().out
+    assert "the fast path gives another result" in capsys.readouterr().out
 
 
 def windowed(width):
@@ -415,6 +416,42 @@ def test_what_a_gate_of_zero_hides_is_noticed_when_it_opens(float64, open_gate):
             torch.testing.assert_close(loss, cross_entropy_by_torch(model, *instruction_batch(0)), rtol=0, atol=1e-12)
     assert generate(models[0], PROMPTS, 8, CONTEXT) == [
         continue_naively(models[1], row, 8, CONTEXT, None) for row in PROMPTS]
+
+
+def test_a_second_row_that_differs_is_noticed_in_rows_of_one_token(float64):
+    """Both rows of the comparison must count, however short they are."""
+    model = our_model()
+    model.trf_blocks[1].register_forward_hook(lambda module, args, out: torch.cat((out[:1], 2 * out[1:])))
+    inputs, targets = (ids[:, :1] for ids in instruction_batch(0))
+    loss, expected = packed_loss(inputs, targets, model, "cpu"), cross_entropy_by_torch(model, inputs, targets)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
+
+
+def test_an_error_of_the_model_itself_is_not_taken_for_one_of_the_fast_path(capsys):
+    def fail(module, args):
+        raise RuntimeError("an error of the model's own")
+
+    model = float32_model()
+    hook = model.trf_blocks[1].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="an error of the model's own"):
+        packed_loss(*instruction_batch(0), model, "cpu")
+    hook.remove()
+    packed_loss(*instruction_batch(0), model, "cpu")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_result_of_another_shape_differs():
+    ones = torch.ones(2, 3)
+    assert comparison.equal_up_to_rounding([ones], [ones])
+    assert not comparison.equal_up_to_rounding([ones[:1]], [ones])
+    assert not comparison.equal_up_to_rounding([ones, ones], [ones])
+
+
+@pytest.mark.parametrize(("device", "queued"), [("cuda", True), ("cuda:1", True), ("mps", False), ("cpu", False)])
+def test_a_copy_is_queued_for_a_cuda_gpu_alone(device, queued):
+    tensor = Mock()
+    fast.on_device(tensor, device)
+    tensor.to.assert_called_once_with(device, non_blocking=queued)
 
 
 def test_infinite_logits_are_compared(float64):

@@ -22,7 +22,7 @@ from gpt_download import FILES, CheckpointError, download_and_load_gpt2, load_gp
 from previous_chapters import GPTModel, flatten_params, load_weights_into_gpt
 from tests.helpers import DATA, SMALL, flip, load, tokenizer_source, write_checkpoint
 from tutorial import MINIATURE_DIR, ROOT
-from weights.saved import empty_model
+from weights.empty import empty_model
 from weights.sizes import MODELS, OPENAI_SIZES, Model, gpt_config, openai_settings
 from weights.tf_checkpoint import read_with_tensorflow
 

@@ -191,9 +191,10 @@ def test_a_meta_model_takes_the_arrays_and_an_ordinary_one_copies():
     assert ordinary.tok_emb.weight[0, 0] != 42
 
 
+@pytest.mark.parametrize("value", [torch.Tensor.numpy, lambda tensor: tensor], ids=["arrays", "tensors"])
 @pytest.mark.parametrize("prefix", ["", "transformer."])
-def test_hugging_face_names_are_recognised(prefix):
-    params = {prefix + name: tensor.numpy() for name, tensor in transformers_state(random_params(np.float32)).items()}
+def test_hugging_face_names_are_recognised(prefix, value):
+    params = {prefix + name: value(tensor) for name, tensor in transformers_state(random_params(np.float32)).items()}
     with pytest.raises(ValueError, match="Hugging Face's names.*from_pretrained"):
         load_weights_into_gpt(GPTModel(CFG), params)
 

@@ -15,9 +15,11 @@ from previous_chapters import GPTModel
 from tests.helpers import truncate
 from tests.small_models import CFG, equal, float32_model, instruction_batch, meta_model, our_model, train
 from tutorial import ROOT
+from weights.empty import empty_model
 from weights.files import atomic_write
-from weights.saved import empty_model, load_model, plain, save_model
+from weights.saved import load_model, save_model
 from weights.sizes import MODELS
+from weights.values import plain
 
 # --- Saving and loading ---
 
@@ -348,8 +350,8 @@ def test_an_empty_model_has_shapes_only_and_draws_nothing():
 
 def test_an_empty_model_does_not_import_pytorchs_compiler(tmp_path):
     """That takes seconds. A model that is built on the meta device in the ordinary way does."""
-    script = ("import sys, torch, weights.saved, weights.sizes; before = set(sys.modules); "
-              f"weights.saved.empty_model(weights.sizes.MODELS[{next(iter(MODELS))!r}].config()); "
+    script = ("import sys, torch, weights.empty, weights.sizes; before = set(sys.modules); "
+              f"weights.empty.empty_model(weights.sizes.MODELS[{next(iter(MODELS))!r}].config()); "
               "new = set(sys.modules) - before; "
               "print(len(new), [name for name in ('torch._dynamo', 'torch._inductor') if name in sys.modules])")
     printed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)

@@ -13,8 +13,7 @@ from tutorial.entries import UNKNOWN_KEYS, to_entry
 from tutorial.faults import BadEntry, OtherFile
 from tutorial.file_formats import read_records
 from tutorial.messages import first_ten, printable, shorten
-from weights.errors import SourceError
-from weights.transfer import download_file
+from weights.transfer import download_from_first
 
 EXPECTED = ("expected instructions and their answers as a JSON list, JSON Lines or CSV with a header, in UTF-8, with "
             "the keys instruction and output (or response), prompt and completion, messages, or conversations")
@@ -31,26 +30,14 @@ def download_and_load_file(file_path, urls=(), sha256=None, skip_bad=False):
     """
     path = Path(file_path)
     if not path.exists():
+        if not urls:
+            raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
         download_from_first(urls, path)
     if sha256 not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
         raise ValueError(f"{path} is not the published file (wrong sha256): delete it and run this again")
     entries, summary = load_entries(path, skip_bad)
     print(summary)
     return entries
-
-
-def download_from_first(urls, path):
-    """Download a file from the first of several addresses that has it, and print what fails. Raises FileNotFoundError
-    without any address, the last one's SourceError if none has it, CheckpointError for a full or unwritable disk."""
-    if not urls:
-        raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
-    for url in urls:
-        try:
-            return download_file(url, path)
-        except SourceError as error:
-            if url == urls[-1]:
-                raise
-            print(error)
 
 
 def load_entries(path, skip_bad=False):

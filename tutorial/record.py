@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from tutorial import ROOT
 from weights.files import atomic_write
-from weights.saved import bytes_of, plain
+from weights.values import bytes_of, plain
 
 PACKAGES = ("torch", "numpy", "tiktoken")
 CODE = ("*.py", "*.ipynb", "engine/*.py", "miniature/*.py", "tutorial/*.py", "weights/*.py")  # in the project's folder

@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows, which has no such locks, but deletes no file that is open
     fcntl = None
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the disk is full, or a quota or a limit on files is reached
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the disk is full, or a quota or a limit on files is reached
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def atomic_write(path):
             file.close()  # Windows renames no file that is open
         unfinished.replace(path)
     except Exception as error:
-        if number := no_room(error, unfinished):
+        if number := disk_full_errno(error, unfinished):
             raise OSError(number, f"no room for {path} ({os.strerror(number)}). What was there before is unharmed: "
                           "free some space and save again") from error
         raise
@@ -66,11 +66,14 @@ def create_part(path):
         file.close()  # before it was locked, another writer took it for a leftover
 
 
-def no_room(error, path):
+def disk_full_errno(error, path):
     """The number of the system error if a full disk, or a limit, caused an `error` while a file was written; else None.
-    PyTorch reports a full disk as "unexpected pos": after such errors 16 more megabytes are written as a test."""
+
+    PyTorch reports a full disk as "unexpected pos", without a number. So for any other error, 16 MB are written as a
+    test.
+    """
     numbers = [getattr(error, "errno", None), *map(int, re.findall(r"os error (\d+)", str(error)))]  # as Rust writes it
-    if not FULL.intersection(numbers):
+    if not DISK_FULL.intersection(numbers):
         try:
             with open(path, "ab") as file:
                 file.write(bytes(1 << 24))
@@ -78,7 +81,7 @@ def no_room(error, path):
                 os.fsync(file.fileno())
         except OSError as refused:
             numbers = [refused.errno]
-    return next((number for number in numbers if number in FULL), None)
+    return next((number for number in numbers if number in DISK_FULL), None)
 
 
 def lock(file, wait=False):

@@ -1,4 +1,4 @@
-"""GPT-2 from and to Hugging Face's format: a folder with `model.safetensors` (the tensors), `config.json` (the sizes),
+"""GPT-2 from Hugging Face's format: a folder with `model.safetensors` (the tensors), `config.json` (the sizes),
 `vocab.json` and `merges.txt` (the tokenizer), or `tokenizer.json` in place of these two.
 
 The tensors' names are those of GPT2LMHeadModel in transformers (models/gpt2/modeling_gpt2.py), with or without the
@@ -9,7 +9,6 @@ A folder that isn't GPT-2's, or isn't complete, is reported as CheckpointError.
 import hashlib
 import json
 import re
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from weights.errors import CheckpointError
-from weights.files import atomic_write
 from weights.sizes import VOCAB_SIZE
 from weights.transfer import network
 
@@ -30,22 +28,16 @@ ARCHITECTURE = {  # what config.json may say; the first is the default, which a 
     "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
     "tie_word_embeddings": (True,), "vocab_size": (VOCAB_SIZE,),
 }
-NEEDED = (f"it needs {', '.join(FILES)} ({TOKENIZER} can replace vocab.json and merges.txt). If its weights are in "
-          "several files or in another format, save them as one such file first, for instance with transformers' "
-          "save_pretrained(folder, max_shard_size='99GB')")
-MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older versions of transformers stored, too
+EXPECTED_FILES = (
+    f"it needs {', '.join(FILES)} ({TOKENIZER} can replace vocab.json and merges.txt). If its weights are in several "
+    "files or in another format, save them as one such file first, for instance with transformers' "
+    "save_pretrained(folder, max_shard_size='99GB')"
+)
+MASK_NAMES = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older versions of transformers stored, too
 VOCABULARY_SHA256 = "189a8db8c2678d0d6b7eebf20882214d46b7cce5c56cc1ea3f8008e710f8fcbd"  # see check_vocabulary
 PUBLISHED_SHA256 = {  # of model.safetensors; only where several independent copies agree
     "openai-community/gpt2": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
 }
-OTHER_MODELS_FILES = (  # a program would read them instead of the files that `write_model` writes, or beside them
-    "tokenizer*", "*.model", "tekken.json", "special_tokens_map.json", "added_tokens.json", "chat_template*",
-    "additional_chat_templates", "adapter_*", "*.safetensors", "*.safetensors.index.json", "hparams.json",
-    "model.ckpt.*",
-)
-
-
-# --- From the format ---
 
 
 def download_from_hub(repository, folder=None):
@@ -65,7 +57,7 @@ def download_from_hub(repository, folder=None):
                               f"{network()}; HF_ENDPOINT can name another host") from error
     if missing_files(folder):
         raise CheckpointError(f"{repository!r} on Hugging Face has no {missing_files(folder)}, or can't be reached; "
-                              + NEEDED)
+                              + EXPECTED_FILES)
     if repository in PUBLISHED_SHA256:
         path = (folder / WEIGHTS).resolve()  # in the cache, the name is a link
         with open(path, "rb") as file:
@@ -87,7 +79,7 @@ def read_sizes(folder):
     """The sizes in a folder's `config.json`, by the names of OpenAI's `hparams.json`. Raises CheckpointError when a
     file is missing, and when the architecture or the tokenizer isn't GPT-2's."""
     if missing_files(folder):
-        raise CheckpointError(f"{folder} has no {missing_files(folder)}; {NEEDED}")
+        raise CheckpointError(f"{folder} has no {missing_files(folder)}; {EXPECTED_FILES}")
     path = Path(folder, "config.json")
     config = read_json(path)
     allowed = ARCHITECTURE | {"n_inner": (None, 4 * config["n_embd"] if type(config.get("n_embd")) is int else None)}
@@ -133,8 +125,8 @@ def read_vocabulary(folder):
 
 
 def read_tokenizer(path):
-    """The same from a `tokenizer.json`, as the library `tokenizers` writes it. Raises CheckpointError if it splits
-    texts in another way than GPT-2's tokenizer."""
+    """The tokens and merges in a `tokenizer.json`, as `read_vocabulary` returns them. The library `tokenizers` writes
+    such files. Raises CheckpointError if one splits texts in another way than GPT-2's tokenizer."""
     content = read_json(path)
     try:
         model, pre_tokenizer = content["model"], content["pre_tokenizer"]
@@ -161,17 +153,19 @@ def map_tensors(folder, names):
         with safe_open(path, framework="pt") as file:
             for full_name in file.keys():  # noqa: SIM118  `file` isn't a dictionary
                 name = full_name.removeprefix("transformer.")
-                if not MASKS.fullmatch(name):
+                if not MASK_NAMES.fullmatch(name):
                     array = file.get_tensor(full_name).to(torch.float32).numpy()
                     name = ours.get(name, name)
                     tensors[name] = array[None] if name.endswith("/w") else array
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.resolve()} is damaged or not a safetensors file ({error}): delete it and "
                               "download it again") from error
-    head = tensors.pop("lm_head.weight", None)  # some programs write it in place of the embedding, which is the same
-    if head is not None and not np.array_equal(head, tensors.setdefault("wte", head)):
-        raise CheckpointError(f"{path} has an output head, lm_head.weight, that differs from the token embedding; in "
-                              "GPT-2 they are one")
+    head = tensors.pop("lm_head.weight", None)
+    if head is not None:
+        embedding = tensors.setdefault("wte", head)  # some programs write the head alone, since both are the same
+        if not np.array_equal(head, embedding):
+            raise CheckpointError(f"{path} has an output head, lm_head.weight, that differs from the token embedding; "
+                                  "in GPT-2 they are one")
     return tensors
 
 
@@ -179,64 +173,3 @@ def huggingface_name(name):
     """Hugging Face's name of a tensor, from OpenAI's: h.0.attn.c_attn.weight from h0/attn/c_attn/w."""
     *path, kind = re.sub(r"^h(\d+)", r"h/\1", name).split("/")
     return ".".join([*path, {"w": "weight", "g": "weight", "b": "bias"}.get(kind, f"{kind}.weight")])
-
-
-# --- To the format ---
-
-
-def write_model(folder, tensors, sizes, tokenizer_files, end_of_text, chat_template):
-    """Write a model to a folder from which transformers' GPT2LMHeadModel and AutoTokenizer load it.
-
-    tensors: float32 arrays by OpenAI's names and in OpenAI's shapes; sizes: as in `hparams.json`; tokenizer_files: the
-    paths of `encoder.json` and `vocab.bpe`; end_of_text: the id of that token; chat_template: a Jinja template with
-    which the tokenizer writes a conversation as a prompt. Raises FileExistsError, before anything is written, if the
-    folder holds files of another model that would be mixed up with these, and OSError when it can't be written.
-    """
-    folder = Path(folder)
-    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
-    config = {
-        **{key: values[0] for key, values in ARCHITECTURE.items()}, **special,
-        **{theirs: sizes[ours] for ours, theirs in SIZES.items()},
-        "architectures": ["GPT2LMHeadModel"], "dtype": "float32",
-        "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0,
-    }
-    tokenizer = {
-        "tokenizer_class": "GPT2Tokenizer", "model_max_length": sizes["n_ctx"], "add_prefix_space": False,
-        "chat_template": chat_template, "clean_up_tokenization_spaces": False,
-        **dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<|endoftext|>"),
-    }
-    settings = {"config.json": config, "generation_config.json": special, "tokenizer_config.json": tokenizer}
-    contents = {name: json.dumps(content, indent=2).encode() + b"\n" for name, content in settings.items()}
-    contents |= {name: Path(source).read_bytes() for name, source in zip(("vocab.json", "merges.txt"), tokenizer_files)}
-    check_folder(folder, {WEIGHTS, *contents})
-    arrays = {f"transformer.{huggingface_name(name)}": array[0] if array.ndim == 3 else array
-              for name, array in tensors.items()}
-    with atomic_write(folder / WEIGHTS) as unfinished:  # the largest file first: the disk may be too small for it
-        write_safetensors(unfinished, arrays)
-    for name, content in contents.items():
-        with atomic_write(folder / name) as unfinished:
-            unfinished.write_bytes(content)
-
-
-def write_safetensors(path, arrays):
-    """Write float32 arrays, {name: array}, in the format of safetensors: the length of the header in 8 bytes, the
-    header in JSON, then the arrays' bytes (https://github.com/huggingface/safetensors#format). Unlike the library's
-    function, this needs no copy of all arrays and no second unfinished file."""
-    header, end = {"__metadata__": {"format": "pt"}}, 0
-    for name, array in arrays.items():
-        start, end = end, end + array.nbytes
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers are aligned in memory
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for array in arrays.values():
-            file.write(np.ascontiguousarray(array, dtype="<f4"))
-
-
-def check_folder(folder, ours):
-    """Raise FileExistsError if a folder has files of another model, besides `ours`, a set of names."""
-    others = {path.name for pattern in OTHER_MODELS_FILES for path in folder.glob(pattern)} - ours
-    if others:
-        raise FileExistsError(f"{folder} holds files of another model, which would be mixed up with this one: "
-                              f"{', '.join(sorted(others))}. Move them away, or name another folder")

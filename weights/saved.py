@@ -1,51 +1,19 @@
 """This project's model file, which holds a model's config and its weights."""
 
 import torch
-from torch.overrides import TorchFunctionMode
 
-from previous_chapters import GPTModel, mismatch
+from previous_chapters import mismatch
+from weights.empty import empty_model
 from weights.files import atomic_write
 from weights.sizes import SIZE_NAMES
+from weights.values import plain
 
 CONFIG_KEYS = {*SIZE_NAMES, "drop_rate", "qkv_bias"}
 
 
-def plain(value, of_tensor=torch.Tensor.tolist):
-    """A value with NumPy's and PyTorch's numbers and arrays as Python's numbers and lists, also inside dictionaries,
-    lists and tuples. `of_tensor` converts the tensors. With `weights_only=True`, PyTorch reads back little else than
-    such values and tensors."""
-    if isinstance(value, dict):
-        return {plain(key): plain(item, of_tensor) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return (tuple if isinstance(value, tuple) else list)(plain(item, of_tensor) for item in value)
-    if torch.is_tensor(value):
-        return of_tensor(value)
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def bytes_of(tensor):
-    """The bytes of a tensor in row-major order, as a NumPy array of uint8. It works for number formats that NumPy
-    lacks, such as bfloat16."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-
-
-class SkipNormalInit(TorchFunctionMode):
-    """Makes `nn.init.normal_` do nothing. On the meta device it has nothing to fill, but makes PyTorch import its
-    compiler, which takes seconds."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        return kwargs["tensor"] if function is torch.nn.init.normal_ else function(*args, **(kwargs or {}))
-
-
-def empty_model(config):
-    """A GPTModel on the meta device, whose parameters have shapes but no memory, to load weights into."""
-    with torch.device("meta"), SkipNormalInit():
-        return GPTModel(config)
-
-
 def gpt_mismatch(weights, model):
-    """How weights, {name: tensor}, differ from those of a GPTModel, in words such as "lacks the tensor ..."; None if
-    they fit."""
+    """How weights, {name: tensor}, differ from those of a GPTModel, in words that follow 'the model', such as 'lacks
+    the tensor ...'; None if they fit."""
     if wrong := mismatch(weights, {name: weight.shape for name, weight in model.state_dict().items()}):
         return wrong
     head, embedding = weights["out_head.weight"], weights["tok_emb.weight"]

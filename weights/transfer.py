@@ -36,6 +36,7 @@ def download_file(url, destination):
     to.
     """
     destination = Path(destination)
+    # A file that was there is replaced; one that appeared while we waited is another process's download.
     replaces = destination.exists()
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +45,21 @@ def download_file(url, destination):
                 transfer(url, destination)
     except OSError as error:
         raise CheckpointError(f"can't write {destination}.part: {error}") from error
+
+
+def download_from_first(urls, destination):
+    """Download a file from the first of several addresses, at least one, that has it, and return that address. Prints
+    why others failed. Raises SourceError, that of the last address, if none has the file, and CheckpointError as
+    `download_file` does."""
+    *others, last = urls
+    for url in others:
+        try:
+            download_file(url, destination)
+            return url
+        except SourceError as error:
+            print(error)
+    download_file(last, destination)
+    return last
 
 
 @contextmanager
@@ -105,10 +121,12 @@ def fetch_rest(session, url, unfinished, version_file):
     """Append the missing bytes of `url` to the file `unfinished`. Returns False if the partial file was useless and has
     been deleted, so that the next attempt starts over."""
     version = version_file.read_text() if unfinished.exists() and version_file.exists() else ""
-    have = unfinished.stat().st_size if version else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-", "If-Range": version} if have else {})
+    n_received = unfinished.stat().st_size if version else 0
+    headers = {"Accept-Encoding": "identity"}
+    if n_received:
+        headers |= {"Range": f"bytes={n_received}-", "If-Range": version}
     with request(session, url, headers) as response:
-        if response.status_code == 416 and have:  # there is nothing after these bytes
+        if response.status_code == 416 and n_received:  # there is nothing after these bytes
             unfinished.unlink()
             return False
         response.raise_for_status()
@@ -118,14 +136,14 @@ def fetch_rest(session, url, unfinished, version_file):
         length = int(length) if length.isdigit() and not is_decoded(response) else 0  # 0: unknown
         if response.status_code == 206:  # "bytes <first>-<last>/<length of the file>" (RFC 9110, section 14.4)
             sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            if not sent or int(sent[1]) != have or version_of(response) != version:
+            if not sent or int(sent[1]) != n_received or version_of(response) != version:
                 unfinished.unlink(missing_ok=True)
                 return False
             length = int(sent[2])
         else:
-            have = 0
+            n_received = 0
             unfinished.unlink(missing_ok=True)  # its bytes are of another version
-        append_body(response, unfinished, have, length, version_file)
+        append_body(response, unfinished, n_received, length, version_file)
     return True
 
 
@@ -156,15 +174,16 @@ def version_of(response):
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
-def append_body(response, unfinished, have, length, version_file):
-    """Write the body of a response to a file, after its first `have` bytes, with a progress bar. Raises ConnectionError
-    unless the file then has `length` bytes (0 if that is unknown), and CheckpointError when the disk is too small."""
-    if (free := shutil.disk_usage(unfinished.parent).free) < length - have:
-        raise CheckpointError(f"{unfinished.name} needs {length - have:,} bytes, but {unfinished.parent} has {free:,} "
-                              "free")
-    with open(unfinished, "r+b" if have else "wb") as file, tqdm(
-            desc=unfinished.stem, total=length or None, initial=have, unit="B", unit_scale=True) as bar:
-        file.seek(have)
+def append_body(response, unfinished, n_received, length, version_file):
+    """Write the body of a response to a file, after its first `n_received` bytes, with a progress bar. Raises
+    ConnectionError unless the file then has `length` bytes (0 if that is unknown), and CheckpointError when the disk is
+    too small."""
+    if (free := shutil.disk_usage(unfinished.parent).free) < length - n_received:
+        raise CheckpointError(f"{unfinished.name} needs {length - n_received:,} bytes, but {unfinished.parent} has "
+                              f"{free:,} free")
+    with open(unfinished, "r+b" if n_received else "wb") as file, tqdm(
+            desc=unfinished.stem, total=length or None, initial=n_received, unit="B", unit_scale=True) as bar:
+        file.seek(n_received)
         version_file.write_text(version_of(response))
         for chunk in response.iter_content(1 << 16):
             file.write(chunk)

@@ -1,0 +1,30 @@
+"""The order of the training batches, which a run that is resumed in the middle of an epoch repeats."""
+
+from itertools import islice
+
+from engine.distributed import start_epoch
+
+
+class DataOrder:
+    """The batches of a training loader, epoch by epoch. The order of an epoch is drawn at its start: so
+    `epoch_start_states`, the random states of that moment, are saved and restored with a run."""
+
+    def __init__(self, train_loader, randomness):
+        self.train_loader = train_loader
+        self.randomness = randomness
+        self.epoch_start_states = randomness.states()
+
+    def batches(self, epoch, taken):
+        """The batches of an epoch, skipping the first `taken`, which were used before the run stopped."""
+        now = self.randomness.states()
+        if taken:
+            self.randomness.restore(self.epoch_start_states)
+        else:
+            self.epoch_start_states = now
+        start_epoch(self.train_loader, epoch)
+        batches = iter(self.train_loader)
+        for _ in islice(batches, taken):
+            pass
+        if taken:  # the rest of the run draws on from where it stopped
+            self.randomness.restore(now)
+        yield from batches
