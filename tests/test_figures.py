@@ -256,6 +256,12 @@ def test_cells_have_their_texts_and_colours(set_up):
     assert key == ["counts in the loss", "end of text", "ignored"]
 
 
+def test_the_cells_of_a_very_wide_table_are_cut_to_one_column(set_up):
+    """100 columns leave each less than one; a cell's text is never shorter than the dots that stand for it."""
+    fig = figures.draw_cells({"one": [[("7", ANSWER), ("50256", END)] * 50]})
+    assert texts(fig) == ["one", *["7", "…"] * 50]
+
+
 def test_tables_that_do_not_fit_go_on_below(set_up):
     row = [("50256", END)] * 10
     fig = figures.draw_cells({"one": [row], "two": [row], "three": [row]})
@@ -356,6 +362,11 @@ def test_functions_are_drawn_as_they_are(set_up):
     assert square.get_ydata() == pytest.approx(square.get_xdata() ** 2)
     assert max(cut.get_ydata()) == 4 and min(cut.get_ydata()) == 0
     assert [square.get_label(), cut.get_label()] == ["square", "cut"]
+
+
+def test_each_of_several_functions_has_a_line_of_its_own(set_up):
+    lines = figures.plot_functions({str(n): lambda x, n=n: n * x for n in range(5)}).axes[0].lines
+    assert len({(line.get_linestyle(), line.get_color()) for line in lines}) == 5
 
 
 @pytest.mark.parametrize("d_in, d_out, rank", [(128, 384, 16), (768, 768, 64), (100, 50, 50)])

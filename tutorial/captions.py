@@ -57,7 +57,8 @@ CAPTIONS = {
         "Where head {head} of layer {layer} looks from the end of the prompt: the stronger the colour, the more. On "
         "“{word}”: {before:.2f} before, {after:.2f} after."),
     "quiz": marked(
-        "The training losses of four runs: each point is the mean since the one before, the last one of 104 steps. Both axes are logarithmic."),
+        "The training losses of four runs: each point is the mean since the one before, the last one of 104 steps. "
+        "Both axes are logarithmic."),
     "lora": marked(
         "The miniature's matrix qkv, which turns 128 numbers into 3 × 128, and its adapter of rank 8. Only the thin "
         "matrices are trained."),

@@ -11,7 +11,7 @@ import math
 import re
 import textwrap
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, cycle, pairwise
 from unicodedata import east_asian_width
 
 from engine.texts import marked, read_translation, translate
@@ -122,7 +122,8 @@ def columns(text):
 
 
 def fitted(text, longest):
-    """A text from data as one line of at most `longest` columns."""
+    """A text from data as one line of at most `longest` columns, but always of one: there is room for … at least."""
+    longest = max(longest, 1)
     text = drawable(text, label("(not drawable)"), longest)
     while columns(text) > longest:
         text = text.removesuffix("…")[:-1] + "…"
@@ -452,12 +453,12 @@ def draw_architecture(B, T, cfg):
 
 
 def plot_functions(functions):
-    """Curves of functions from -4 to 4: {name: function of a tensor}."""
+    """Curves of up to six functions from -4 to 4, each in a style of its own: {name: function of a tensor}."""
     import matplotlib.pyplot as plt
     import torch
     x = torch.linspace(-4, 4, 200)
     fig, ax = plt.subplots(figsize=(4.5, 2.2), layout="constrained")
-    for (name, function), style in zip(functions.items(), ("-", ":", "--")):
+    for (name, function), style in zip(functions.items(), cycle(("-", ":", "--"))):
         ax.plot(x, function(x), linestyle=style, linewidth=2, label=name)
     ax.legend()
     return fig
