@@ -7,7 +7,8 @@
     file_formats    the records in a file: JSON and JSON Lines, or by way of csv_tables
     csv_tables      the records in a CSV file
     entries         one record, with any known keys, as an entry
-    faults          the errors of data files
+    errors          the errors of data files
+    lines           the lines of a text, with the line ends of any system
     parts           parts of a reader's own: training, test, validation
     overlap         near repetitions across the parts of the data, and tasks that a part lacks
     observe         what a model says and expects, and where it looks
