@@ -1,6 +1,4 @@
-"""The notebook's tables, as Markdown, and the choice of what they show. Entries, and records with answers, are
-dictionaries as in `scores`.
-"""
+"""The notebook's tables, as Markdown, and the choice of what they show. Answered entries are those of `scores`."""
 
 import html
 import re
@@ -47,11 +45,11 @@ def tasks(entries):
          for task, n in Counter(map(task_of, entries)).most_common(20)])
 
 
-def answers(records, columns):
-    """Questions with answers, a row a record; columns: {heading: a record's key}."""
+def answers(answered, columns):
+    """Questions with answers, a row an answered entry; columns: {heading: the entry's key}."""
     return markdown_table([translate("question"), *columns], [
-        [f"{record['instruction']} {record['input']}", *(shorten(record[key], 100) for key in columns.values())]
-        for record in records])
+        [f"{entry['instruction']} {entry['input']}", *(shorten(entry[key], 100) for key in columns.values())]
+        for entry in answered])
 
 
 def changes(answer_at):
@@ -73,9 +71,9 @@ def scores(by_task):
     return markdown_table(header, rows)
 
 
-def improved(records, n, without=()):
+def improved(answered, n, without=()):
     """Up to n answered entries that fine-tuning made right, each of another task and none of the tasks `without`, in
     the order of `one_of_each`. If it made none right, the same of all entries."""
-    better = [record for record in records if exact_match(record["after"], record["output"])
-              and not exact_match(record["before"], record["output"])]
-    return [record for task, record in one_of_each(better or records).items() if task not in without][:n]
+    better = [entry for entry in answered if exact_match(entry["after"], entry["output"])
+              and not exact_match(entry["before"], entry["output"])]
+    return [entry for task, entry in one_of_each(better or answered).items() if task not in without][:n]

@@ -1,4 +1,4 @@
-"""What made a result, in a file: settings, hashes of data, weights and code, versions, losses, scores."""
+"""The record of a run, in a file: settings, hashes of data, weights and code, versions, losses, scores."""
 
 import hashlib
 import json
