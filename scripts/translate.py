@@ -37,7 +37,7 @@ import polib
 
 from engine.texts import CONTEXT
 from tutorial import NOTEBOOK, ROOT
-from tutorial.figures import cjk_fonts
+from tutorial.figure_style import cjk_fonts
 
 TRANSLATION = ROOT / "translations/zh.po"
 BUILT = TRANSLATION.with_name(f"{NOTEBOOK.stem}.zh.ipynb")

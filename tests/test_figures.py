@@ -7,6 +7,7 @@ import json
 import math
 import re
 from itertools import combinations
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -18,8 +19,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from previous_chapters import plot_losses
-from tutorial import figures
-from tutorial.figures import ANSWER, END, INK, PADDING, PROMPT, SILVER, SLATE, drawable, set_up_figures
+from tests.small_models import EOT
+from tutorial import figure_style, figures
+from tutorial.figure_style import ANSWER, END, INK, MEANINGS, PADDING, PROMPT, SILVER, SLATE, WIDTH, cjk_fonts, drawable
+from tutorial.figures import set_up_figures
+from tutorial.instructions import custom_collate_fn
 from tutorial.intervals import wilson
 
 CONFIG = {"vocab_size": 50257, "emb_dim": 768, "n_heads": 12, "n_layers": 12}
@@ -106,9 +110,10 @@ def overlaps(one, other):
 def test_every_text_is_legible(set_up, monkeypatch, recwarn, name, language):
     """It has at least 9 points, no other text on top of it, stays in its box, and the figure fits the page."""
     if language != "English":
-        if not figures.cjk_fonts():
+        if not cjk_fonts():
             pytest.skip("no font for Chinese")
-        monkeypatch.setattr(figures, "label", lambda text: LONGER[:len(text) * 2 // 3] + "{}" * text.count("{}"))
+        for module in (figures, figure_style):
+            monkeypatch.setattr(module, "label", lambda text: LONGER[:len(text) * 2 // 3] + "{}" * text.count("{}"))
     fig = examples()[name]()
     figures.translate_labels(fig)
     found = drawn(fig)
@@ -121,7 +126,7 @@ def test_every_text_is_legible(set_up, monkeypatch, recwarn, name, language):
         for text, extent in found if not ax.axison else ():
             around = [box for box in boxes if box.contains((extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2)]
             assert all(box.x0 - 1 <= extent.x0 and extent.x1 <= box.x1 + 1 for box in around), text.get_text()
-    assert fig.get_tightbbox().width <= figures.WIDTH + 0.1
+    assert fig.get_tightbbox().width <= WIDTH + 0.1
 
 
 @pytest.mark.filterwarnings("error")
@@ -159,7 +164,7 @@ def lab(colour, sight):
 ], ids=["usual", "protanopia", "deuteranopia"])
 def test_colours_differ_for_everybody(sight):
     """By 20 or more in CIELAB, simulated with the matrices of Machado, Oliveira and Fernandes (2009)."""
-    for one, other in combinations(figures.MEANINGS, 2):
+    for one, other in combinations(MEANINGS, 2):
         assert np.linalg.norm(lab(one, sight) - lab(other, sight)) >= 20, (one, other)
 
 
@@ -256,6 +261,12 @@ def test_cells_have_their_texts_and_colours(set_up):
     assert key == ["counts in the loss", "end of text", "ignored"]
 
 
+def test_the_cells_of_a_very_wide_table_are_cut_to_one_column(set_up):
+    """100 columns leave each less than one; a cell's text is never shorter than the dots that stand for it."""
+    fig = figures.draw_cells({"one": [[("7", ANSWER), ("50256", END)] * 50]})
+    assert texts(fig) == ["one", *["7", "…"] * 50]
+
+
 def test_tables_that_do_not_fit_go_on_below(set_up):
     row = [("50256", END)] * 10
     fig = figures.draw_cells({"one": [row], "two": [row], "three": [row]})
@@ -276,6 +287,14 @@ def test_tokens_are_wrapped_and_shaded(set_up):
     assert ax.texts[1].get_color() == INK and ax.texts[-1].get_color() == "white"
     fig = figures.draw_tokens({"a": ["x", "y"]}, values={"a": [0.0, 9.0]}, low=8.0, high=0.0)
     assert [sum(patch.get_facecolor()[:3]) for patch in fig.axes[0].patches] == [brightness[-1], brightness[0]]
+
+
+def test_strips_of_a_batch_by_hand(set_up):
+    tokenizer = SimpleNamespace(eot_token=EOT, decode=lambda ids: "".join("abcdefg"[i] for i in ids))
+    inputs, targets = custom_collate_fn([([0, 1, 2, 3], 2), ([4, 5], 1)], pad_token_id=EOT)
+    assert figures.batch_strips(inputs, targets, tokenizer) == (
+        {"row 0": ["a", "b", "c", "d", "■", "0 × padding"], "row 1": ["e", "f", "■", "2 × padding"]},
+        {"row 0": [PROMPT, PROMPT, ANSWER, ANSWER, END, PADDING], "row 1": [PROMPT, ANSWER, END, PADDING]})
 
 
 def test_wide_characters_have_room_and_a_font(set_up):
@@ -356,6 +375,11 @@ def test_functions_are_drawn_as_they_are(set_up):
     assert square.get_ydata() == pytest.approx(square.get_xdata() ** 2)
     assert max(cut.get_ydata()) == 4 and min(cut.get_ydata()) == 0
     assert [square.get_label(), cut.get_label()] == ["square", "cut"]
+
+
+def test_each_of_several_functions_has_a_line_of_its_own(set_up):
+    lines = figures.plot_functions({str(n): lambda x, n=n: n * x for n in range(5)}).axes[0].lines
+    assert len({(line.get_linestyle(), line.get_color()) for line in lines}) == 5
 
 
 @pytest.mark.parametrize("d_in, d_out, rank", [(128, 384, 16), (768, 768, 64), (100, 50, 50)])

@@ -244,6 +244,11 @@ def test_a_question_longer_than_the_context_is_reported(tokenizer):
         generate_responses(model, [entry(instruction="word " * 60)], tokenizer, 5)
 
 
+def test_no_questions_have_no_answers(tokenizer):
+    model = SimpleNamespace(pos_emb=SimpleNamespace(num_embeddings=64))
+    assert generate_responses(model, [], tokenizer, 5) == []
+
+
 # --- Adapters ---
 
 
@@ -548,6 +553,12 @@ def test_a_check_tells_right_results_from_wrong_ones(number, right, wrong, messa
     assert f"Exercise {number}" in capsys.readouterr().out
     with pytest.raises(AssertionError, match=message):
         check(number, *wrong)
+
+
+@pytest.mark.parametrize("number", [0, 9, -1, "1"])
+def test_a_check_of_no_exercise_names_the_numbers(number):
+    with pytest.raises(ValueError, match=f"no exercise {number!r}: .* 1, 2, 3, 4, 5, 6, 7, 8"):
+        check(number, 0.87, 0.53)
 
 
 # --- The whole notebook, executed ---

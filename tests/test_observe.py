@@ -7,9 +7,6 @@ from gpt_download import load_gpt2, load_tokenizer
 from previous_chapters import generate
 from tests.small_models import EOT, float32_model, transformers_model
 from tutorial import MINIATURE_DIR, figures, observe
-from tutorial.figures import ANSWER, END, PADDING, PROMPT
-from tutorial.instructions import custom_collate_fn
-from tutorial.page.live import live
 from weights.saved import save_model
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'# \n"
@@ -96,50 +93,3 @@ def test_a_snapshot_of_a_model_in_training(monkeypatch):
     assert [text for text, _ in seen["said"][0]] == ["s", "o", ".", "<|endoftext|>"]
     tokens = torch.tensor([p for row in rows for p in row])
     assert seen["loss"] == pytest.approx(-tokens.log().mean().item(), rel=1e-4)
-
-
-def test_a_watched_training_for_the_page():
-    seen = {0: {"said": [[("a\n", 0.5), ("<|endoftext|>", 0.9)]], "loss": 2.0},
-            4: {"said": [[("b", 0.25)]], "loss": 1.5}}
-    entry = {"instruction": "Say b.", "input": "", "output": "b"}
-    data = observe.training_for_page(seen, [entry], [(0, 2.5), (1, 2.0)])
-    assert live("training", data)
-    assert data == {"steps": [0, 4], "losses": {"train": [(0, 2.5), (1, 2.0)], "val": [[0, 2.0], [4, 1.5]]},
-                    "answers": [{"question": "Say b.", "answer": "b",
-                                 "said": [[("a\n", 0.5), ("<|endoftext|>", 0.9)], [("b", 0.25)]]}]}
-
-
-def test_strips_of_a_batch_by_hand():
-    inputs, targets = custom_collate_fn([([0, 1, 2, 3], 2), ([4, 5], 1)], pad_token_id=EOT)
-    assert observe.batch_strips(inputs, targets, TOKENIZER) == (
-        {"row 0": ["a", "b", "c", "d", "■", "0 × padding"], "row 1": ["e", "f", "■", "2 × padding"]},
-        {"row 0": [PROMPT, PROMPT, ANSWER, ANSWER, END, PADDING], "row 1": [PROMPT, ANSWER, END, PADDING]})
-
-
-def test_source_is_shown_as_it_stands(monkeypatch):
-    shown = []
-    monkeypatch.setattr(observe, "display", lambda markdown: shown.append(markdown.data))
-    observe.show_source(LetterTokenizer, custom_collate_fn)
-    assert shown[0].startswith("```python\nclass LetterTokenizer:") and "def custom_collate_fn(batch" in shown[0]
-
-
-def test_only_in_long_lines_of_source_comments_move_to_the_left(monkeypatch):
-    shown, line = [], "    x = '#   #'" + " " * 60 + "# (B, T)"
-    monkeypatch.setattr(observe, "display", lambda markdown: shown.append(markdown.data))
-    source = ["def f():", line, line.replace("x", "y" * 9), f"    # {'x' * 90}"]
-    monkeypatch.setattr(observe.inspect, "getsource", lambda thing: "\n".join(source))
-    observe.show_source(None)
-    assert shown[0].split("\n")[1:-1] == ["def f():", line, f"    {'y' * 9} = '#   #'  # (B, T)", source[3]]
-    monkeypatch.setattr(observe.inspect, "getsource", lambda thing: "    def g(self):\n        pass\n")
-    observe.show_source(None)
-    assert shown[1].split("\n")[1:-1] == ["def g(self):", "    pass"], "a method begins at the left"
-
-
-def test_folded_source_has_a_summary(monkeypatch):
-    shown = []
-    monkeypatch.setattr(observe, "display", lambda markdown: shown.append(markdown.data))
-    observe.fold_source(LetterTokenizer, custom_collate_fn)
-    summary, code = shown[0].split("\n\n", 1)
-    assert summary == ('<details class="fold"><summary><code>LetterTokenizer</code>, <code>custom_collate_fn</code> '
-                       "(test_observe.py)</summary>")
-    assert code.startswith("```python\nclass LetterTokenizer:") and code.endswith("\n```\n\n</details>")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutorial.overlap import NEAR, missing_tasks, near_repetitions
+from tutorial.overlap import MIN_SIMILARITY, missing_tasks, near_repetitions
 from tutorial.scores import normalize
 
 
@@ -49,7 +49,7 @@ def test_without_spaces_characters_are_words():
     train = entry("请写出三种生长在温暖国家的水果。", "芒果和香蕉")
     test = entry("请写出四种生长在温暖国家的水果", "芒果和香蕉")
     counts, [(found, *_)] = near_repetitions({"training": [train], "test": [test]})
-    assert counts == {"test": 1} and NEAR < found < 1
+    assert counts == {"test": 1} and MIN_SIMILARITY < found < 1
 
 
 def test_long_texts_are_compared_at_both_ends():
@@ -81,7 +81,7 @@ def test_the_counts_are_those_of_a_plain_comparison(parts):
         if earlier:
             best = [max(similarity(entry, other) for other in earlier)
                     for entry in part if normalize(entry["instruction"]) not in known]
-            found[number] = sum(value >= NEAR for value in best)
+            found[number] = sum(value >= MIN_SIMILARITY for value in best)
         earlier += part
     assert counts == found and len(worst) == min(3, sum(found.values()))
     for value, one, other in worst:

@@ -27,7 +27,7 @@ from tutorial import ROOT, figures
 from tutorial.instructions import format_prompt
 from tutorial.page import html, models
 from tutorial.page.__main__ import main
-from tutorial.page.live import KEYS, live
+from tutorial.page.live import KEYS, live, training_for_page
 from weights.saved import save_model
 from weights.sizes import MODELS
 
@@ -719,6 +719,17 @@ def test_live_data_has_a_figure_of_the_page_and_its_keys():
         live("map", {})
     with pytest.raises(ValueError, match=r"expects \['ids', 'prompt'\], not \['prompt'\]"):
         live("token", {"prompt": ""})
+
+
+def test_a_watched_training_for_the_page():
+    seen = {0: {"said": [[("a\n", 0.5), ("<|endoftext|>", 0.9)]], "loss": 2.0},
+            4: {"said": [[("b", 0.25)]], "loss": 1.5}}
+    entry = {"instruction": "Say b.", "input": "", "output": "b"}
+    data = training_for_page(seen, [entry], [(0, 2.5), (1, 2.0)])
+    assert live("training", data)
+    assert data == {"steps": [0, 4], "losses": {"train": [(0, 2.5), (1, 2.0)], "val": [[0, 2.0], [4, 1.5]]},
+                    "answers": [{"question": "Say b.", "answer": "b",
+                                 "said": [[("a\n", 0.5), ("<|endoftext|>", 0.9)], [("b", 0.25)]]}]}
 
 
 def test_both_languages_have_the_same_texts():

@@ -25,6 +25,19 @@ def test_tasks_are_counted_and_shown_by_their_first_entry():
                                            ["plural", "2", "One", "cat", "cats"], ["past", "1", "Two", "cat", "cats"]]
 
 
+def test_what_stands_for_a_missing_task_is_translated_where_it_is_shown(monkeypatch):
+    monkeypatch.setattr("engine.texts.TRANSLATIONS", {"without input": "ohne Eingabe", "plural": "Mehrzahl"})
+    entries = [{"instruction": "a", "input": "", "output": "b"}, record()]
+    assert tables.task_of(entries[0]) == "without input"
+    assert [row[0] for row in rows(tables.tasks(entries))[1:]] == ["ohne Eingabe", "plural"], "a task is data"
+
+
+def test_of_each_task_the_first_entry_and_the_task_that_ends_last_is_first():
+    entries = [record("a", "1"), record("b", "2"), record("a", "3"), record("c", "4"), record("b", "5")]
+    assert [(task, entry["instruction"]) for task, entry in tables.one_of_each(entries).items()] == [
+        ("b", "2"), ("c", "4"), ("a", "1")]
+
+
 def test_answers_have_the_wanted_columns_and_are_cut():
     assert rows(tables.answers([record(after="x" * 200)], {"wanted": "output", "got": "after"})) == [
         ["question", "wanted", "got"], ["Plural? cat", "cats", "x" * 99 + "…"]]

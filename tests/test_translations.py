@@ -35,6 +35,7 @@ from tests.helpers import execute, web_page
 from tests.test_figures import examples
 from tutorial import NOTEBOOK, ROOT, figures
 from tutorial.data_files import load_entries
+from tutorial.figure_style import cjk_fonts, label
 from tutorial.instructions import generate_responses, split
 from tutorial.overlap import describe_overlap
 
@@ -183,9 +184,9 @@ def test_without_a_font_figures_stay_english(english, chinese, monkeypatch, in_c
              for node, text in found.found.items() if node in found.drawn}
     source = "".join(cell.source for cell in build(english, chinese, drawn=False).cells if cell.cell_type == "code")
     assert "targets, answers only" in drawn and '"targets, answers only"' in source
-    assert figures.label("score") == ("分数" if figures.cjk_fonts() else "score")
-    monkeypatch.setattr(figures, "cjk_fonts", list)
-    assert figures.label("score") == "score" and figures.label("$x$") == "$x$"
+    assert label("score") == ("分数" if cjk_fonts() else "score")
+    monkeypatch.setattr("tutorial.figure_style.cjk_fonts", list)
+    assert label("score") == "score" and label("$x$") == "$x$"
 
 
 @pytest.mark.parametrize("source, table, expected", [
@@ -220,7 +221,8 @@ def test_a_text_of_several_lines_stays_one():
 def test_every_label_of_the_figures_is_found(monkeypatch):
     """By reading the modules, without drawing anything. Names that a caller gives stand in the caller's cell."""
     asked, given = set(), {"known", "one", "two", "row 0", "inputs", "targets", ""}
-    monkeypatch.setattr(figures, "label", lambda text: asked.add(text) or text)
+    for module in ("figures", "figure_style"):
+        monkeypatch.setattr(f"tutorial.{module}.label", lambda text: asked.add(text) or text)
     with plt.rc_context():
         figures.set_up_figures()
         for draw in examples().values():
@@ -311,7 +313,7 @@ def read_only_project(english, chinese, tmp_path):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("*.verified", "__pycache__"))
     for name in ("gpt_download.py", "previous_chapters.py"):
         shutil.copy(ROOT / name, project)
-    nbformat.write(build(english, chinese, drawn=bool(figures.cjk_fonts())), project / "translations" / BUILT.name)
+    nbformat.write(build(english, chinese, drawn=bool(cjk_fonts())), project / "translations" / BUILT.name)
     paths = [project, *project.rglob("*")]
     for path in paths:
         path.chmod(path.stat().st_mode & ~0o222)

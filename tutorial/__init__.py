@@ -7,17 +7,20 @@
     file_formats    the records in a file: JSON and JSON Lines, or by way of csv_tables
     csv_tables      the records in a CSV file
     entries         one record, with any known keys, as an entry
-    faults          the errors of data files
-    parts           parts of a reader's own: training, test, validation
-    overlap         near repetitions across the parts of the data, and tasks that a part lacks
+    errors          the errors of data files
+    lines           the lines of a text, with the line ends of any system
+    parts           a reader's own test and validation files in place of the split's parts
+    overlap         entries that nearly repeat one of another part, and tasks that a part lacks
     observe         what a model says and expects, and where it looks
     scores          how good answers are
     intervals       how sure shares and differences are
-    tables          the notebook's tables
+    tables          the notebook's tables, and what they show
     figures         the notebook's figures
-    captions        their captions
-    messages        texts that are cut to a length
-    record          what made a result, in a file
+    figure_style    what the figures have in common: colours, fonts, texts that fit, boxes
+    captions        the figures' captions
+    messages        short, printable texts
+    source          the source of classes and functions, displayed
+    run_record      the record of a run: what made its result, in a file
     exercises       training and checks for the exercises
     page            the tutorial as a web page
 """

@@ -4,14 +4,16 @@ line `sep=` says. Python's `csv` reads any text as a table; here, a quote in a w
 
 import re
 from collections import Counter
+from itertools import islice
 from typing import NamedTuple
 
 from engine.texts import marked
 from tutorial.entries import format_of
-from tutorial.faults import BadEntry, OtherFile, with_damaged
+from tutorial.errors import BadEntryError, UnreadableFileError, with_damaged
+from tutorial.lines import LINE_END, count_line_ends
 from tutorial.messages import printable, shorten
 
-LINE_END = re.compile(r"\r\n?|\n")
+CSV = marked("CSV")
 
 
 class Row(NamedTuple):
@@ -23,32 +25,38 @@ class Row(NamedTuple):
     stray_quote: int | None   # the number of a line with a quote in a wrong place
 
 
-NO_ROW = Row([], "", 0, None)
-
-
 def read_csv(text):
-    """The records of a table with a header, and the kind; None for another text. Raises OtherFile for a quote in a
-    wrong place."""
+    """The records of a table with a header, and the kind; None for another text. Raises UnreadableFileError for a quote
+    in a wrong place.
+
+    Read with the first delimiter whose header has known keys. Without any, the first record of a table with other keys,
+    so that an error can name them.
+    """
     separator = re.match(r'\s*"?sep=([^\w\s"]|\t)"?', text, re.IGNORECASE)
-    start, unknown = separator.end() if separator else 0, None
-    for delimiter in separator[1] if separator else ",;\t":
-        rows = read_rows(text, start, delimiter)
-        header, first = (next(rows, NO_ROW).fields for _ in range(2))
-        keys = [key.strip().lower() for key in header]
-        if format_of(dict.fromkeys(keys)):
-            return read_table(text, start, delimiter, keys)
-        if len(keys) > 1 and len(first) == len(keys):
-            unknown = [dict(zip(keys, first))], "CSV"  # without known keys: one record is enough to name its keys
-    return unknown
+    start = separator.end() if separator else 0
+    delimiters = [separator[1]] if separator else [",", ";", "\t"]
+    beginnings = {delimiter: list(islice(read_rows(text, start, delimiter), 2)) for delimiter in delimiters}
+    for delimiter, rows in beginnings.items():
+        if rows and format_of(dict.fromkeys(keys_of(rows[0]))):
+            return read_table(text, start, delimiter)
+    for rows in beginnings.values():
+        if len(rows) == 2 and len(rows[0].fields) == len(rows[1].fields) > 1:
+            return [dict(zip(keys_of(rows[0]), rows[1].fields))], CSV
+    return None
 
 
-def read_table(text, start, delimiter, keys):
-    """The records of a table with these keys, and the kind. Raises OtherFile for a quote in a wrong place, and for
-    several columns of one name."""
+def keys_of(header):
+    """The keys in a table's first row."""
+    return [key.strip().lower() for key in header.fields]
+
+
+def read_table(text, start, delimiter):
+    """The records of a table with known keys, and the kind. Raises UnreadableFileError for a quote in a wrong place,
+    and for several columns of one name."""
     header, *rows = read_rows(text, start, delimiter)
-    kind = marked("CSV")
+    keys, kind = keys_of(header), CSV
     if several := [printable(key) for key, n in Counter(filter(None, keys)).items() if n > 1]:
-        raise OtherFile(f"CSV with several columns {shorten(', '.join(several), 150)}: keep the one you want")
+        raise UnreadableFileError(f"CSV with several columns {shorten(', '.join(several), 150)}: keep the one you want")
     if delimiter == "\t" and quotes_seem_literal(header, rows):
         _, *literal = read_rows(text, start, delimiter, quotes=False)
         if all(len(row.fields) >= len(keys) for row in literal):
@@ -56,27 +64,28 @@ def read_table(text, start, delimiter, keys):
     records, damaged = [], {}
     for row in rows:
         if row.stray_quote:
-            raise OtherFile(f"damaged CSV (the quote in line {row.stray_quote} isn't closed, or text follows its end)")
-        if is_several_rows(row.source, delimiter, len(keys)):
+            raise UnreadableFileError(f"damaged CSV (the quote in line {row.stray_quote} isn't closed, or text follows "
+                                      "its end)")
+        if may_be_several_rows(row.source, delimiter, len(keys)):
             damaged[len(records)] = "that may be several rows with a quote missing", row.line
-        if [field.strip().lower() for field in row.fields] == keys:
+        if keys_of(row) == keys:
             damaged[len(records)] = "that repeat the header", row.line
         if any(map(str.strip, row.fields[len(keys):])):
-            records.append(BadEntry("with more fields than the header"))
+            records.append(BadEntryError("with more fields than the header"))
         else:
             records.append(dict.fromkeys(keys) | dict(zip(keys, row.fields)))
     return with_damaged(records, damaged), kind
 
 
 def quotes_seem_literal(header, rows):
-    """Whether the quotes of a table between tabs seem to be characters like any other, as they often are: neither the
-    header nor a doubled quote shows that they enclose fields, and read as if they did, they are out of place."""
+    """Whether the quotes of a tab-separated table are literal characters, as they often are: nothing shows that they
+    enclose fields (no quote in the header, no doubled quote), and read as enclosing they would be misplaced."""
     if '"' in header.source or any('""' in row.source for row in rows):
         return False
-    return any(row.stray_quote or is_several_rows(row.source, "\t", len(header.fields)) for row in rows)
+    return any(row.stray_quote or may_be_several_rows(row.source, "\t", len(header.fields)) for row in rows)
 
 
-def is_several_rows(source, delimiter, width):
+def may_be_several_rows(source, delimiter, width):
     """Whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed rows."""
     lines = [line for line in LINE_END.split(source) if line.strip()]
     mark = re.escape(delimiter)
@@ -89,17 +98,17 @@ def read_rows(text, start, delimiter, quotes=True):
     """The Rows of a table that aren't blank: a generator. Blanks around a field in quotes are ignored. Without
     `quotes`, a quote is a character like any other."""
     field_pattern = pattern_of_field(delimiter, quotes)
-    fields, begin, line, stray = [], start, 1 + count_lines(text[:start]), None
+    fields, begin, line, stray_quote = [], start, 1 + count_line_ends(text[:start]), None
     for field in field_pattern.finditer(text, start):
         inside, plain, end = field.groups()
         if quotes and inside is None and plain.lstrip().startswith('"'):
-            stray = stray or line + count_lines(text[begin:field.start()])
+            stray_quote = stray_quote or line + count_line_ends(text[begin:field.start()])
         fields.append(plain if inside is None else inside.replace('""', '"'))
         if end != delimiter:
             if any(map(str.strip, fields)):
-                yield Row(fields, text[begin:field.start(3)], line, stray)
-            line += count_lines(text[begin:field.end()])
-            fields, begin, stray = [], field.end(), None
+                yield Row(fields, text[begin:field.start(3)], line, stray_quote)
+            line += count_line_ends(text[begin:field.end()])
+            fields, begin, stray_quote = [], field.end(), None
 
 
 def pattern_of_field(delimiter, quotes):
@@ -115,8 +124,3 @@ def pattern_of_field(delimiter, quotes):
         (?: {in_quotes if quotes else "( (?!) )"}   # (?!) matches nowhere: all fields are plain
           | ( [^{mark}\r\n]* ) )
         ( {mark} | \r\n? | \n | \Z )''', re.VERBOSE)
-
-
-def count_lines(text):
-    """How many line ends a text has, of any system."""
-    return len(LINE_END.findall(text))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.texts import translate
 from tutorial.entries import UNKNOWN_KEYS, to_entry
-from tutorial.faults import BadEntry, OtherFile
+from tutorial.errors import BadEntryError, UnreadableFileError
 from tutorial.file_formats import read_records
 from tutorial.messages import first_ten, printable, shorten
 from weights.transfer import download_from_first
@@ -51,7 +51,7 @@ def load_entries(path, skip_bad=False):
     name = Path(path).name
     try:
         records, kind = read_records(Path(path).read_bytes())
-    except OtherFile as error:
+    except UnreadableFileError as error:
         raise ValueError(f"{name} looks like {shorten(str(error), 250)}; {EXPECTED}") from error
     entries, bad, notes = check_records(records)
     if len(bad.get(UNKNOWN_KEYS, ())) == len(records):
@@ -74,15 +74,15 @@ def check_records(records):
     entries, bad, formats, other_keys, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:
-            entry, format_name, others, changed = to_entry(record)
-            check_text(entry)
-        except BadEntry as reason:
+            converted = to_entry(record)
+            check_text(converted.entry)
+        except BadEntryError as reason:
             bad[str(reason)].append(number)
             continue
-        entries.append(entry)
-        formats[format_name] += 1
-        other_keys.update(others)
-        changes.update(changed)
+        entries.append(converted.entry)
+        formats[converted.format_name] += 1
+        other_keys.update(converted.other_keys)
+        changes.update(converted.changes)
     notes = translate(" and ").join(map(translate, formats))
     if other_keys:
         notes += translate("; other keys: {}").format(shorten(", ".join(map(printable, other_keys)), 200))
@@ -90,19 +90,19 @@ def check_records(records):
 
 
 def check_text(entry):
-    """Raise BadEntry for texts that no tokenizer can read, or no GPT-2."""
+    """Raise BadEntryError for texts that no tokenizer can read, or no GPT-2."""
     text, task = entry["instruction"] + entry["input"] + entry["output"], entry.get("task")
     try:
         (text + (task if isinstance(task, str) else "")).encode()  # the task is printed
     except UnicodeEncodeError as error:
-        raise BadEntry("with text that can't be encoded in UTF-8") from error
+        raise BadEntryError("with text that can't be encoded in UTF-8") from error
     if len(text) > LONGEST_TEXT:  # a million spaces would be too much for the tokenizer
-        raise BadEntry("that are far too long")
+        raise BadEntryError("that are far too long")
 
 
 def check_lengths(entries, lengths, max_tokens, skip_bad=False):
-    """The entries that the model can read. entries: any objects; lengths: the number of tokens of each, with its
-    prompt; max_tokens: how many the model reads.
+    """The entries that the model can read. entries: entries or encoded items; only `lengths` is read, the number
+    of tokens of each, with its prompt. max_tokens: how many the model reads.
 
     With `skip_bad`, longer entries are left out, and a line counts them. Without it, or if all are too long, raises
     ValueError, which counts them.

@@ -11,7 +11,8 @@ import re
 from typing import NamedTuple
 
 from engine.texts import marked
-from tutorial.faults import BadEntry
+from tutorial.errors import BadEntryError
+from tutorial.lines import with_line_feeds
 
 FORMATS = {  # name: the key of a chat, or the keys of the instruction and of the output
     marked("chats (messages)"): ["messages"], marked("chats (conversations)"): ["conversations"],
@@ -33,8 +34,8 @@ NOT_ONE_ANSWER = "with a chat that isn't one question and one answer"
 NOT_TRAINED = "with an answer of weight 0, which isn't to be trained"
 
 
-class Parts(NamedTuple):
-    """What a record has for each part of an entry: any JSON values, not yet checked."""
+class Fields(NamedTuple):
+    """What a record has for each text of an entry: any JSON values, not yet checked."""
 
     systems: list      # system messages, of the record and of its chat
     instruction: object
@@ -44,57 +45,67 @@ class Parts(NamedTuple):
     unused: list       # a chat's keys without one, such as messages[].name
 
 
+class Converted(NamedTuple):
+    """A record as an entry."""
+
+    entry: dict
+    format_name: str   # a key of FORMATS
+    other_keys: list   # the names of the keys that no text was taken from
+    changes: list      # what was changed, in words
+
+
 def to_entry(record):
-    """A record as an entry: (entry, the format's name, other keys, a list of what was changed). Raises BadEntry."""
-    if isinstance(record, BadEntry):
+    """A record as an entry, a Converted. Raises BadEntryError."""
+    if isinstance(record, BadEntryError):
         raise record
     if not isinstance(record, dict):
-        raise BadEntry("that aren't JSON objects")
+        raise BadEntryError("that aren't JSON objects")
     format_name = format_of(record)
     if format_name is None:
-        raise BadEntry(UNKNOWN_KEYS)
-    parts = parts_of(record, FORMATS[format_name])
-    reject(record)
-    entry, changes = build_entry(parts)
-    others = {key: value for key, value in record.items() if key not in parts.used and has_value(value)}
+        raise BadEntryError(UNKNOWN_KEYS)
+    fields = fields_of(record, FORMATS[format_name])
+    check_usable(record)
+    entry, changes = build_entry(fields)
+    others = {key: value for key, value in record.items() if key not in fields.used and has_value(value)}
     # The entry's keys come first, and with its values.
-    return entry | others | entry, format_name, [*others] + parts.unused, changes
+    return Converted(entry | others | entry, format_name, [*others] + fields.unused, changes)
 
 
 def format_of(record):
-    """The name of a record's format: that whose keys are there, and have values where others' haven't; else None."""
-    def values(name):
+    """The name of the format whose keys the record has; of several, the one with the largest share of keys that have
+    values; None if there is none."""
+    def share_of_values(name):
         return sum(has_value(record[key]) for key in FORMATS[name]) / len(FORMATS[name])
     names = [name for name, keys in FORMATS.items() if all(key in record for key in keys)]
-    return max(names, key=values, default=None)
+    return max(names, key=share_of_values, default=None)
 
 
-def parts_of(record, keys):
-    """The Parts of a record whose format has these keys. Raises BadEntry for a chat that can't be used."""
+def fields_of(record, keys):
+    """The Fields of a record whose format has these keys. Raises BadEntryError for a chat that can't be used."""
     if len(keys) == 1:
-        first_turn, question, answer, unused = from_chat(record[keys[0]])
-        return Parts([record.get("system"), first_turn], question, [], answer, {*keys, "system", "history"},
-                     [f"{keys[0]}[].{key}" for key in unused])
+        chat = from_turns(turns_of(record[keys[0]]))
+        return Fields([record.get("system"), chat.system], chat.question, [], chat.answer,
+                      {*keys, "system", "history"}, [f"{keys[0]}[].{key}" for key in chat.unused])
     instruction, output = map(record.get, keys)
-    return Parts([record.get("system")], instruction, list(map(record.get, INPUTS)), output,
-                 {*keys, *INPUTS, "system", "history"}, [])
+    return Fields([record.get("system")], instruction, list(map(record.get, INPUTS)), output,
+                  {*keys, *INPUTS, "system", "history"}, [])
 
 
-def reject(record):
-    """Raise BadEntry for a record that isn't one question, or whose answer isn't to be trained."""
+def check_usable(record):
+    """Raise BadEntryError for a record that isn't one question, or whose answer isn't to be trained."""
     if has_value(record.get("history")) and record["history"] not in ([], "[]"):
-        raise BadEntry(NOT_ONE_ANSWER)
+        raise BadEntryError(NOT_ONE_ANSWER)
     if is_zero(record.get("weight")):
-        raise BadEntry(NOT_TRAINED)
+        raise BadEntryError(NOT_TRAINED)
 
 
-def build_entry(parts):
-    r"""An entry with its three texts, whose lines end with \n, and a list of what was changed. Raises BadEntry for a
-    part that isn't text, and for an instruction or an output without content."""
-    systems = [to_text(value, "a system message") for value in parts.systems]
-    instruction = required_text(parts.instruction, "an instruction")
-    contexts = [to_text(value, "an input") for value in parts.contexts]
-    output = required_text(parts.output, "an output")
+def build_entry(fields):
+    r"""An entry with its three texts, whose lines end with \n, and a list of what was changed. Raises BadEntryError
+    for a value that isn't text, and for an instruction or an output without content."""
+    systems = [to_text(value, "a system message") for value in fields.systems]
+    instruction = required_text(fields.instruction, "instruction")
+    contexts = [to_text(value, "an input") for value in fields.contexts]
+    output = required_text(fields.output, "output")
     changes = {
         marked("placeholders for an empty system message removed"): any(map(is_placeholder, systems)),
         marked("placeholders for an empty input removed"): any(map(is_placeholder, contexts)),
@@ -102,7 +113,7 @@ def build_entry(parts):
     systems, contexts = ([text for text in texts if not is_blank(text) and not is_placeholder(text)]
                          for texts in (systems, contexts))
     if len(contexts) > 1:
-        raise BadEntry("with both an input and a context")
+        raise BadEntryError("with both an input and a context")
     changes |= {
         marked(r"line ends changed to \n"): any("\r" in text for text in (*systems, instruction, *contexts, output)),
         marked("system messages put before the instruction"): bool(systems),
@@ -145,7 +156,7 @@ def is_placeholder(text):
 
 
 def is_zero(weight):
-    """Whether a message of this weight isn't to be trained on. In a table, the number is a text."""
+    """Whether a message's weight is 0, which means: not trained on. In a table, the number is a text."""
     if isinstance(weight, str):
         return re.fullmatch(r"(?i)\s*(-?0+([.,]0*)?|false)\s*", weight) is not None
     return weight == 0
@@ -153,70 +164,76 @@ def is_zero(weight):
 
 def to_text(value, what):
     """A value as a text, "" for null and "nan" for JSON's NaN. `what`: what the text is, for the message. Raises
-    BadEntry for a value that isn't text."""
+    BadEntryError for a value that isn't text."""
+    # NaN becomes the word that a table has for it, so that both are treated alike, as a missing value.
     text = "" if value is None else "nan" if is_nan(value) else value
     if not isinstance(text, str):
-        raise BadEntry(f"with {what} that isn't text")
+        raise BadEntryError(f"with {what} that isn't text")
     return text
 
 
-def required_text(value, what):
-    """The same for a text that must have content. Raises BadEntry also if it has none."""
-    text = to_text(value, what)
+def required_text(value, key):
+    """The text of an entry's instruction or output, as `to_text` gives it. Raises BadEntryError also if it has no
+    content."""
+    text = to_text(value, f"an {key}")
     if is_blank(text):
-        raise BadEntry(f"with an empty {what.split()[1]}")
+        raise BadEntryError(f"with an empty {key}")
     if is_no_value(text):
-        raise BadEntry(f"with {what} that is a missing value, such as nan or NULL")
+        raise BadEntryError(f"with an {key} that is a missing value, such as nan or NULL")
     return text
-
-
-def with_line_feeds(text):
-    r"""The text with the line ends \n."""
-    return re.sub(r"\r\n?", "\n", text)
 
 
 # --- Chats ---
 
 
-def from_chat(chat):
-    """A chat's parts: (system message or None, question, answer, the keys of its turns that have no effect). Raises
-    BadEntry unless it is one question and one answer."""
-    turns = turns_of(chat)
+class Chat(NamedTuple):
+    """A chat of one question and one answer: any JSON values, not yet checked."""
+
+    system: object     # the system message, or None
+    question: object
+    answer: object
+    unused: list       # the keys of its turns that have no effect
+
+
+def from_turns(turns):
+    """The Chat of some turns. Raises BadEntryError unless they are one question and one answer."""
     speakers, texts = ([turn.get(openai, turn.get(sharegpt)) for turn in turns]
                        for openai, sharegpt in (SPEAKER_KEYS, TEXT_KEYS))
     if not all(isinstance(speaker, str) for speaker in speakers):
-        raise BadEntry("with a chat whose turns lack a speaker")
+        raise BadEntryError("with a chat whose turns lack a speaker")
     speakers = [SPEAKERS.get(speaker.strip().lower()) for speaker in speakers]
     if None in speakers:
-        raise BadEntry("with a chat of other speakers than system, user (human) and assistant (gpt)")
+        raise BadEntryError("with a chat of other speakers than system, user (human) and assistant (gpt)")
     if speakers[-2:] != ["user", "assistant"] or speakers[:-2] not in ([], ["system"]):
-        raise BadEntry(NOT_ONE_ANSWER)
+        raise BadEntryError(NOT_ONE_ANSWER)
     if is_zero(turns[-1].get("weight")):
-        raise BadEntry(NOT_TRAINED)
+        raise BadEntryError(NOT_TRAINED)
     unused = dict.fromkeys(key for turn in turns for key, value in turn.items()
                            if key not in (*SPEAKER_KEYS, *TEXT_KEYS) and (key, value) != ("weight", 1))
-    *system, question, answer = map(join_parts, texts)
-    return system[0] if system else None, question, answer, list(unused)
+    *system, question, answer = map(join_content, texts)
+    return Chat(system[0] if system else None, question, answer, list(unused))
 
 
 def turns_of(chat):
-    """The turns of a chat, a list or its JSON, without keys whose value is null. Raises BadEntry if there are none."""
+    """The turns of a chat, a list or its JSON, without keys whose value is null. Raises BadEntryError for anything
+    else."""
     if isinstance(chat, str):
         try:
             chat = json.loads(chat)
         except (ValueError, RecursionError) as error:
-            raise BadEntry("with a chat that is a text, but not JSON") from error
+            raise BadEntryError("with a chat that is a text, but not JSON") from error
     if not isinstance(chat, list) or not all(isinstance(turn, dict) for turn in chat):
-        raise BadEntry("with a chat that isn't a list of turns")
+        raise BadEntryError("with a chat that isn't a list of turns")
     return [{key: value for key, value in turn.items() if value is not None} for turn in chat]
 
 
-def join_parts(content):
-    """A turn's content; parts, {"type": "text", "text": …}, are joined. Raises BadEntry for a part that isn't text."""
+def join_content(content):
+    """A turn's content. A list of content parts, {"type": "text", "text": …}, is joined. Raises BadEntryError for one
+    that isn't text."""
     if not isinstance(content, list):
         return content
-    parts = [part.get("text") if isinstance(part, dict) and part.get("type") in ("text", None) else part
+    texts = [part.get("text") if isinstance(part, dict) and part.get("type") in ("text", None) else part
              for part in content]
-    if not all(isinstance(part, str) for part in parts):
-        raise BadEntry("with a chat that has more than text")
-    return "".join(parts)
+    if not all(isinstance(text, str) for text in texts):
+        raise BadEntryError("with a chat that has more than text")
+    return "".join(texts)

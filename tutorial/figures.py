@@ -1,41 +1,53 @@
 """The tutorial's figures.
 
 The functions named `draw_...` and `plot_...` return a matplotlib figure. `show` displays it in the notebook, with its
-caption. A figure's own texts, and the names of its rows and panels, go through `label`, which translates them; texts
-from data are drawn as they are, never as markup. A colour has one meaning in all figures.
+caption.
 """
 
 import io
 import logging
 import math
 import re
-import textwrap
-from functools import cache
-from itertools import accumulate, pairwise
-from unicodedata import east_asian_width
+from itertools import accumulate, cycle, pairwise
 
-from engine.texts import marked, read_translation, translate
+import torch
+
+from engine.texts import marked, read_translation
+from previous_chapters import IGNORE_INDEX
+from tutorial.figure_style import (
+    ANSWER,
+    END,
+    INK,
+    LINE,
+    MIST,
+    PADDING,
+    PROMPT,
+    SILVER,
+    SLATE,
+    WIDTH,
+    WRONG,
+    arrow,
+    box,
+    cjk_fonts,
+    columns,
+    draw_key,
+    drawable,
+    empty_axes,
+    fitted,
+    label,
+    monospaced,
+    percent,
+    shades,
+    wrapped,
+)
 from tutorial.intervals import wilson
-from tutorial.messages import shorten
 from weights.tokenizer import END_OF_TEXT
 
-PROMPT = "#abcbf3"   # blue: only read; these four are the page's, too
-ANSWER = "#bfe7aa"   # green: counts in the loss
-END = "#f9b766"      # orange: the end of the text
-PADDING = "#e4e4e2"  # grey: ignored
-WRONG = "#d79a9a"    # red: wrong
-INK, SLATE, SILVER, MIST = "#26323f", "#8797a8", "#c3ced9", "#e6ebf0"  # without a meaning, from dark to light
-SHADES = "#f3f6f8", "#8397ab", "#23405c"  # a number, from low to high
-MEANINGS = {PROMPT: marked("only read"), ANSWER: marked("counts in the loss"), END: marked("end of text"),
-            PADDING: marked("ignored"), WRONG: marked("wrong")}
+# Not used here, but found by scripts/translate.py: what the textbook's `plot_losses` writes, and names that the
+# notebook gives to rows, or prints.
 TEXTBOOK = [marked("training"), marked("validation"), marked("epochs"), marked("loss per token (nats)"),
-            marked("tokens read, without padding")]  # what the textbook's `plot_losses` writes
-NAMES = [marked("before"), marked("after"), marked("any")]  # names that the notebook gives to rows, or prints
-
-CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
-             "Hiragino Sans", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS")
-WIDTH = 7         # inches, at 100 dots each: what fits beside the contents of a page of 1,000 pixels
-LINE = 89         # characters of a monospaced text of 9 points, the smallest, that fit this width
+            marked("tokens read, without padding")]
+NAMES = [marked("before"), marked("after"), marked("any")]
 
 
 def set_up_figures(translation=None):
@@ -51,26 +63,6 @@ def set_up_figures(translation=None):
         "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SLATE, "xtick.color": SLATE, "ytick.color": SLATE,
         "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False,
         "axes.prop_cycle": plt.cycler(color=[INK, SLATE]), "hatch.color": SLATE, "hatch.linewidth": 0.6})
-
-
-@cache
-def cjk_fonts():
-    """The names of those CJK_FONTS that are installed."""
-    from matplotlib import font_manager
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return [name for name in CJK_FONTS if name in installed]
-
-
-def monospaced():
-    """The names of a monospaced font and of those that replace it for the characters it lacks."""
-    import matplotlib.pyplot as plt
-    return ["DejaVu Sans Mono", *plt.rcParams["font.family"]]
-
-
-def label(text):
-    """A figure's own text in the reader's language; in English if that has Chinese characters and no font for them."""
-    translation = translate(text)
-    return translation if columns(translation) == len(translation) or cjk_fonts() else text
 
 
 def translate_labels(fig):
@@ -98,93 +90,6 @@ def show(fig, caption, live=None):
     bundle, metadata = Image(png.getvalue(), retina=True, alt=caption)._repr_mimebundle_()  # retina: at half its size
     display(bundle | (live or {}), metadata=metadata, raw=True)
     display(Markdown("*" + re.sub(r"[\\`*_\[\]<>&$~]", lambda sign: f"&#{ord(sign[0])};", caption) + "*"))
-
-
-# --- Texts ---
-
-
-def drawable(text, otherwise, longest=40):
-    """A text as one short line for a figure, with line ends and tabs as ↵ and \\t; `otherwise` if no font has all of
-    its characters."""
-    import matplotlib.pyplot as plt
-    from matplotlib import font_manager
-    fonts = [font_manager.get_font(font_manager.findfont(name)) for name in plt.rcParams["font.family"]]
-    text = text.replace("\n", "↵").replace("\t", "\\t")
-    known = (any(font.get_char_index(ord(character)) for font in fonts) for character in text)
-    if "\ufffd" in text or not text.isprintable() or not all(known):
-        text = str(otherwise)
-    return shorten(text, longest)
-
-
-def columns(text):
-    """The width of a text in a monospaced font, in characters: Chinese ones count twice."""
-    return len(text) + sum(east_asian_width(character) in "FW" for character in text)
-
-
-def fitted(text, longest):
-    """A text from data as one line of at most `longest` columns."""
-    text = drawable(text, label("(not drawable)"), longest)
-    while columns(text) > longest:
-        text = text.removesuffix("…")[:-1] + "…"
-    return text
-
-
-def wrapped(text, longest):
-    """A text in lines of at most `longest` columns."""
-    if columns(text) <= longest:
-        return text
-    return "\n".join(textwrap.wrap(text, longest // 2 if columns(text) > len(text) else longest))
-
-
-def percent(share):
-    """A share, 0 to 1, as percent; never 0% or 100% unless it is."""
-    if 0 < share < 0.0005 or 0.9995 <= share < 1:
-        return "<0.1%" if share < 0.5 else ">99.9%"
-    return f"{share:.1%}" if 0 < share < 0.0995 or 0.995 <= share < 1 else f"{share:.0%}"
-
-
-# --- Shapes ---
-
-
-@cache
-def shades():
-    """The colour map from low to high."""
-    from matplotlib.colors import LinearSegmentedColormap
-    return LinearSegmentedColormap.from_list("shades", SHADES)
-
-
-def empty_axes(width, height, figsize):
-    """A figure with nothing but axes without lines, `width` by `height` units from the upper left corner: (figure,
-    axes)."""
-    import matplotlib.pyplot as plt
-    fig = plt.figure(figsize=figsize)
-    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-    ax.axis("off")
-    return fig, ax
-
-
-def box(ax, x, y, width, height, text, colour, **style):
-    """Draw a coloured rectangle with a centred text; (x, y) is its upper left corner."""
-    from matplotlib.colors import to_rgb
-    from matplotlib.patches import Rectangle
-    ax.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="white", linewidth=1.5))
-    brightness = sum(part * weight for part, weight in zip(to_rgb(colour), (0.3, 0.59, 0.11)))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=INK if brightness > 0.54 else "white",
-            **style)
-
-
-def draw_key(ax, colours, meanings=MEANINGS):
-    """Write below the axes what the colours mean, if they have a meaning."""
-    from matplotlib.patches import Patch
-    handles = [Patch(color=colour, label=label(meaning)) for colour, meaning in meanings.items() if colour in colours]
-    if handles:
-        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 0), ncols=len(handles), handlelength=1,
-                  borderaxespad=0.3, borderpad=0)
-
-
-def arrow(ax, start, end):
-    """Draw an arrow between two points, (x, y)."""
-    ax.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": SLATE, "shrinkA": 0, "shrinkB": 0})
 
 
 # --- What the tutorial is about ---
@@ -228,6 +133,25 @@ def id_cells(table, colour, padding):
             for row in table.tolist()]
 
 
+def token_texts(ids, tokenizer):
+    """The texts of ids for a figure; the end of text is ■."""
+    return ["■" if i == tokenizer.eot_token else drawable(tokenizer.decode([i]), i) for i in ids]
+
+
+def batch_strips(inputs, targets, tokenizer, rows=3):
+    """The first rows of a batch, inputs and targets (B, T), for `figures.draw_tokens`: ({row: texts}, {row: colours}).
+    A token has the colour of an answer if it is a target that counts; all padding is one box."""
+    texts, colours = {}, {}
+    for number, (read, wanted) in enumerate(zip(inputs[:rows].tolist(), targets[:rows].tolist())):
+        end = wanted.index(tokenizer.eot_token)                                 # the position of the last token
+        ids = read[:end + 1] + [tokenizer.eot_token]
+        counts = [False] + [target != IGNORE_INDEX for target in wanted[:end]]
+        name, padding = label("row {}").format(number), label("{} × padding").format(len(read) - end - 1)
+        texts[name] = token_texts(ids, tokenizer) + [padding]
+        colours[name] = [ANSWER if count else PROMPT for count in counts] + [END, PADDING]
+    return texts, colours
+
+
 def draw_cells(tables):
     """Tables of coloured cells side by side, {title: rows of (text, colour)}, and below them what the colours mean."""
     cells = [cell for rows in tables.values() for row in rows for cell in row]
@@ -260,9 +184,9 @@ def draw_tokens(rows, colours=None, values=None, low=0.0, high=1.0, line=LINE):
     rows: {name: token texts}. colours: {name: a colour for each token}, whose meanings are written below; or values:
     {name: a number for each token}, the darker the nearer it is to `high`.
     """
-    places, y = [], 0.0
+    headings, boxes, y = [], [], 0.0  # (y, text) and (x, y, width, text, colour)
     for name, tokens in rows.items():
-        places.append((0.0, y, 0.0, fitted(label(name), line), None))
+        headings.append((y, fitted(label(name), line)))
         x, y = 0.0, y + 1.0
         for i, token in enumerate(tokens):
             token = fitted(token, line - 1)
@@ -270,17 +194,16 @@ def draw_tokens(rows, colours=None, values=None, low=0.0, high=1.0, line=LINE):
             if x + width > line:
                 x, y = 0.0, y + 1.0
             colour = colours[name][i] if values is None else shades()((values[name][i] - low) / (high - low))
-            places.append((x, y, width, token, colour))
+            boxes.append((x, y, width, token, colour))
             x += width
         y += 1.3
-    total = max(x + width for x, _, width, _, _ in places) or 1
+    total = max((x + width for x, _, width, _, _ in boxes), default=1)
     fig, ax = empty_axes(total, y, (WIDTH * total / LINE, 0.24 * y))
-    for x, top, width, text, colour in places:
-        if colour is None:
-            ax.text(x, top + 0.45, text, va="center", weight="bold")
-        else:
-            box(ax, x, top, width, 0.9, text, colour, family=monospaced())
-    draw_key(ax, {colour for *_, colour in places})
+    for top, text in headings:
+        ax.text(0, top + 0.45, text, va="center", weight="bold")
+    for x, top, width, text, colour in boxes:
+        box(ax, x, top, width, 0.9, text, colour, family=monospaced())
+    draw_key(ax, {colour for *_, colour in boxes})
     return fig
 
 
@@ -351,17 +274,17 @@ def draw_one_head(tokens, scores, weights):
     name_width, sum_width, top = 17, 7, 5  # columns for the rows' names and for the sums; the arcs are above row `top`
     tokens, exps, last = [fitted(token, 20) for token in tokens], [math.exp(s) for s in scores], len(tokens) - 1
 
-    def lefts(longest):  # where each column begins, and the last one ends
+    def column_edges(longest):  # where each column begins, and the last one ends
         return list(accumulate((max(min(columns(token), longest), 6) + 1 for token in tokens), initial=name_width))
 
-    longest = max((n for n in range(6, 21) if lefts(n)[-1] + sum_width <= LINE), default=6)
-    left = lefts(longest)
-    middle, total = [(x + y) / 2 for x, y in pairwise(left)], left[-1] + sum_width
+    longest = max((n for n in range(6, 21) if column_edges(n)[-1] + sum_width <= LINE), default=6)
+    edges = column_edges(longest)
+    middle, total = [(left + right) / 2 for left, right in pairwise(edges)], edges[-1] + sum_width
     fig, ax = empty_axes(total, top + 4.1, (WIDTH * total / LINE, 0.28 * (top + 4.1)))
     for i in sorted(range(len(tokens)), key=weights.__getitem__):  # the thickest arc is drawn last
         start, stop = (middle[i], middle[last]) if i < last else (middle[i] - 1.5, middle[i] + 1.5)
         height = 1 + (top - 1.5) * (stop - start) / (middle[last] - middle[0] + 3)
-        angles = [k * math.pi / 60 for k in range(61)]
+        angles = [k * math.pi / 60 for k in range(61)]  # of half an ellipse from start to stop
         ax.plot([(start + stop - (stop - start) * math.cos(angle)) / 2 for angle in angles],
                 [top - height * math.sin(angle) for angle in angles],
                 color=shades()(0.3 + 0.7 * weights[i]), linewidth=0.5 + 9 * weights[i], solid_capstyle="butt")
@@ -375,10 +298,10 @@ def draw_one_head(tokens, scores, weights):
         ax.text(0, y + 0.5, name, va="center")
         ax.text(total - sum_width / 2, y + 0.5, sum_text, ha="center", va="center", family=monospaced(), weight="bold")
         for i, text in enumerate(texts):
-            box(ax, left[i], y, left[i + 1] - left[i], 1, text, shades()(weights[i]) if y == top + 3 else "#ffffff",
+            box(ax, edges[i], y, edges[i + 1] - edges[i], 1, text, shades()(weights[i]) if y == top + 3 else "#ffffff",
                 family=monospaced())
     for i, token in enumerate(tokens):
-        box(ax, left[i], top, left[i + 1] - left[i], 1, fitted(token, longest), INK if i == last else MIST,
+        box(ax, edges[i], top, edges[i + 1] - edges[i], 1, fitted(token, longest), INK if i == last else MIST,
             family=monospaced())
     return fig
 
@@ -452,12 +375,11 @@ def draw_architecture(B, T, cfg):
 
 
 def plot_functions(functions):
-    """Curves of functions from -4 to 4: {name: function of a tensor}."""
+    """Curves of up to six functions from -4 to 4, each in a style of its own: {name: function of a tensor}."""
     import matplotlib.pyplot as plt
-    import torch
     x = torch.linspace(-4, 4, 200)
     fig, ax = plt.subplots(figsize=(4.5, 2.2), layout="constrained")
-    for (name, function), style in zip(functions.items(), ("-", ":", "--")):
+    for (name, function), style in zip(functions.items(), cycle(("-", ":", "--"))):
         ax.plot(x, function(x), linestyle=style, linewidth=2, label=name)
     ax.legend()
     return fig

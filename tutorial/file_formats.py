@@ -10,9 +10,10 @@ import re
 from collections import deque
 
 from engine.texts import marked
-from tutorial.csv_tables import LINE_END, count_lines, read_csv
+from tutorial.csv_tables import CSV, read_csv
 from tutorial.entries import FORMATS, format_of
-from tutorial.faults import OtherFile, with_damaged
+from tutorial.errors import UnreadableFileError, with_damaged
+from tutorial.lines import LINE_END, count_line_ends
 from tutorial.messages import printable, shorten
 
 OTHER_FILES = {  # the first bytes of files that can't be read: what they are
@@ -30,51 +31,53 @@ ZIP_FILES = {  # bytes that a zip archive contains: what it is
     b"xl/workbook": "an Excel workbook: save it as CSV UTF-8",
     b"[Content_Types].xml": "an Excel workbook: save it as CSV UTF-8", b"": "a zip archive: unpack it",
 }
-DEEPEST = 4  # the most keys that may lead to a list
+JSON_LINES = marked("JSON Lines")
+MAX_DEPTH = 4  # the most keys that may lead to a list
 
 
 def read_records(content):
-    """The records in a file's bytes, and the kind of the file: (list, text). A damaged record is a BadEntry. Raises
-    OtherFile."""
+    """The records in a file's bytes, and the kind of the file: (list, text). In the place of a damaged record is a
+    BadEntryError. Raises UnreadableFileError."""
     text = decode(content)
-    data, error = parse(text)
+    data, error = parse_json(text)
     if isinstance(data, (list, dict)):
-        found = from_json(data)
+        found, family = from_json(data), "JSON"
     else:
-        found = read_json_lines(text)
+        found, family = read_json_lines(text), "JSON"
         if not found and text.lstrip()[:1] in ("[", "{"):
-            raise OtherFile(f"damaged JSON ({error})")
-        found = found or read_csv(text)
+            raise UnreadableFileError(f"damaged JSON ({error})")
+        if not found:
+            found, family = read_csv(text), CSV
     if not found:
-        raise OtherFile("some other text" if text.strip() else "an empty file")
+        raise UnreadableFileError("some other text" if text.strip() else "an empty file")
     records, kind = found
     if not records:
-        raise OtherFile(f"{kind.split()[0]} without entries")
+        raise UnreadableFileError(f"{family} without entries")
     return records, kind
 
 
 def decode(content):
-    """The text in a file's bytes. Raises OtherFile for something else than text in UTF-8."""
+    """The text in a file's bytes. Raises UnreadableFileError for something else than text in UTF-8."""
     content = content.removeprefix(b"\xef\xbb\xbf")
     beginning = content.lstrip()[:64].lower()
     for magic, what in OTHER_FILES.items():
         if beginning.startswith(magic.lower()):
-            raise OtherFile(what)
+            raise UnreadableFileError(what)
     if beginning.startswith(b"pk\x03\x04"):
-        raise OtherFile(next(what for part, what in ZIP_FILES.items() if part in content))
+        raise UnreadableFileError(next(what for part, what in ZIP_FILES.items() if part in content))
     if b"\0" in content:
         for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
             if re.search("[A-Za-z]{5}", content[:4096].decode(encoding, "replace")):  # a key
-                raise OtherFile(f"text in {encoding[:6].upper()}")
-        raise OtherFile("binary data")
+                raise UnreadableFileError(f"text in {encoding[:6].upper()}")
+        raise UnreadableFileError("binary data")
     try:
         return re.sub("^\ufeff+", "", content.decode(), flags=re.MULTILINE)  # marks of files that were put together
     except UnicodeDecodeError as error:
-        line = 1 + count_lines(content[:error.start].decode())
-        raise OtherFile(f"binary data, or text that isn't in UTF-8 (line {line})") from error
+        line = 1 + count_line_ends(content[:error.start].decode())
+        raise UnreadableFileError(f"binary data, or text that isn't in UTF-8 (line {line})") from error
 
 
-def parse(text):
+def parse_json(text):
     """The value of a JSON text, and None; or None, and a text that says where and why it isn't JSON."""
     try:
         return json.loads(text), None
@@ -84,23 +87,23 @@ def parse(text):
 
 def from_json(data):
     """The records and the kind of a JSON list, of an object that holds one list, or of a single entry. Raises
-    OtherFile."""
+    UnreadableFileError."""
     if isinstance(data, list):
         return data, marked("JSON list")
     data = {key: value for key, value in data.items() if value is not None}
     if format_of(data) and not is_by_columns(data):
-        return [data], marked("JSON Lines")
+        return [data], JSON_LINES  # a file with one line
     lists = {} if is_by_columns(data) else lists_of_objects(data)
     if len(lists) > 1:
-        raise OtherFile(f"JSON with several lists ({shorten(', '.join(lists), 150)}): save the one you want")
+        raise UnreadableFileError(f"JSON with several lists ({shorten(', '.join(lists), 150)}): save the one you want")
     if lists:
         return *lists.values(), marked("JSON object with one list")
     objects = [data, *(value for value in data.values() if isinstance(value, dict))]
     if any(map(is_by_columns, objects)) or data.keys() >= {"columns", "data"}:
-        raise OtherFile("JSON by columns: save it as a list of entries (pandas: orient='records')")
+        raise UnreadableFileError("JSON by columns: save it as a list of entries (pandas: orient='records')")
     if any(map(format_of, objects)):
-        raise OtherFile("JSON by index: save it as a list of entries (pandas: orient='records')")
-    return [data], marked("JSON Lines")
+        raise UnreadableFileError("JSON by index: save it as a list of entries (pandas: orient='records')")
+    return [data], JSON_LINES  # an entry with unknown keys, so that an error can name them
 
 
 def is_by_columns(data):
@@ -124,7 +127,7 @@ def lists_of_objects(data):
         path, value = queue.popleft()
         if isinstance(value, list) and (not value or any(isinstance(item, dict) for item in value)):
             lists[".".join(map(printable, path))] = value
-        elif isinstance(value, dict) and len(path) < DEEPEST:
+        elif isinstance(value, dict) and len(path) < MAX_DEPTH:
             queue.extend(((*path, key), inner) for key, inner in value.items())
     return {path: value for path, value in lists.items() if value} or lists
 
@@ -133,25 +136,25 @@ def read_json_lines(text):
     """The records of a text with a JSON object in each line, and the kind; None if no line has one, or if the text is
     one JSON value in several lines."""
     lines = {number: line.strip() for number, line in enumerate(LINE_END.split(text), 1) if line.strip()}
-    if begins_long_value(next(iter(lines.values()), "")) or not any(map(has_object, lines.values())):
+    if begins_multiline_value(next(iter(lines.values()), "")) or not any(map(has_object, lines.values())):
         return None
     records, damaged = [], {}
     for number, line in lines.items():
-        value, error = parse(line)
+        value, error = parse_json(line)
         if error:
-            comma = line.endswith(",") and not parse(line[:-1])[1]
+            comma = line.endswith(",") and not parse_json(line[:-1])[1]
             damaged[len(records)] = "that end with a comma" if comma else "that aren't JSON", number
         records.append(value)
-    return with_damaged(records, damaged), "JSON Lines"
+    return with_damaged(records, damaged), JSON_LINES
 
 
 def has_object(line):
     """Whether a line is a JSON object that isn't empty, perhaps with a comma after it."""
-    return line.startswith("{") and bool(parse(line.rstrip(","))[0])
+    return line.startswith("{") and bool(parse_json(line.rstrip(","))[0])
 
 
-def begins_long_value(line):
+def begins_multiline_value(line):
     """Whether a line begins a JSON value of several lines: it is an unfinished list, or ends with [ or {."""
     if line.startswith("["):
-        return parse(line)[1] is not None
+        return parse_json(line)[1] is not None
     return line.endswith(("[", "{"))

@@ -82,7 +82,7 @@ def generate_responses(model, entries, tokenizer, max_new_tokens, batch_size=64,
     """The model's greedy answers to the entries: a list of stripped texts. `prompt_of`
     makes a prompt. Raises ValueError for one with more tokens than the model reads."""
     prompts = [tokenizer.encode_ordinary(prompt_of(entry)) for entry in entries]
-    longest, limit = max(map(len, prompts)), model.pos_emb.num_embeddings
+    longest, limit = max(map(len, prompts), default=0), model.pos_emb.num_embeddings
     if longest > limit:
         raise ValueError(f"a question has {longest} tokens with its prompt, but the "
                          f"model reads {limit}: shorten it")

@@ -1,4 +1,4 @@
-"""Texts for messages, tables and figures, cut to a length."""
+"""Short, printable texts for messages, tables and figures."""
 
 
 def shorten(text, longest):

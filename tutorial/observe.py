@@ -3,29 +3,20 @@
 Entries are dictionaries with an instruction, an input and an output; the prompt is the notebook's.
 """
 
-import inspect
-import re
 import subprocess
 import sys
 from math import exp
 from pathlib import Path
 from statistics import mean
-from textwrap import dedent
 
 import torch
-from IPython.display import Markdown, display
 
 from engine.models import evaluation_mode
-from previous_chapters import IGNORE_INDEX, causal_attention
+from previous_chapters import causal_attention
 from tutorial import ROOT
-from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable, label
+from tutorial.figure_style import drawable
 from tutorial.instructions import format_prompt, generate_responses, token_losses
 from tutorial.scores import count_right, exact_match
-
-
-def token_texts(ids, tokenizer):
-    """The texts of ids for a figure; the end of text is ■."""
-    return ["■" if i == tokenizer.eot_token else drawable(tokenizer.decode([i]), i) for i in ids]
 
 
 def likeliest(probabilities, tokenizer, n=3):
@@ -34,18 +25,21 @@ def likeliest(probabilities, tokenizer, n=3):
     return [(drawable(f"'{tokenizer.decode([i])}'", i), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
 
 
+def answer_ids(answer, tokenizer):
+    """The ids of an answer, with the end of text."""
+    return tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
+
+
 def answer_losses(model, entry, answer, tokenizer):
     """The loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
     asked = tokenizer.encode_ordinary(format_prompt(entry))
-    ids = tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
-    return token_losses(model, asked + ids)[len(asked) - 1:]
+    return token_losses(model, asked + answer_ids(answer, tokenizer))[len(asked) - 1:]
 
 
 def answer_probabilities(model, entry, answer, tokenizer):
     """The tokens of an answer and of its end, each with the probability that the model gives it after the question and
     the tokens before: [(text, probability), ...]."""
-    ids = tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
-    texts = [tokenizer.decode([i]) for i in ids]
+    texts = [tokenizer.decode([i]) for i in answer_ids(answer, tokenizer)]
     return list(zip(texts, answer_losses(model, entry, answer, tokenizer).neg().exp().tolist()))
 
 
@@ -72,14 +66,6 @@ def snapshot(model, watched, entries, tokenizer, max_new_tokens):
                 "chances": [exp(-answer_losses(model, entry, entry["output"], tokenizer).mean()) for entry in watched],
                 "exact": exact_share(model, entries, tokenizer, max_new_tokens),
                 "loss": torch.cat(losses).mean().item(), "stop": mean(exp(-row[-1]) for row in losses)}
-
-
-def training_for_page(seen, entries, losses):
-    """A training run for the page, as `page.live` describes it. seen: {step: snapshot}, with `entries` as the watched
-    ones; losses: the training losses, (step, loss) pairs."""
-    return {"steps": list(seen), "losses": {"train": losses, "val": [[step, of["loss"]] for step, of in seen.items()]},
-            "answers": [{"question": f"{entry['instruction']} {entry['input']}".strip(), "answer": entry["output"],
-                         "said": [of["said"][i] for of in seen.values()]} for i, entry in enumerate(entries)]}
 
 
 def queries_and_keys(model, ids):
@@ -119,38 +105,3 @@ print(*row[ids.shape[1]:].tolist())
     reply = subprocess.run([sys.executable, "-c", script, str(Path(path).resolve()), str(max_new_tokens),
                             " ".join(map(str, ids))], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return list(map(int, reply.stdout.split()))
-
-
-def batch_strips(inputs, targets, tokenizer, rows=3):
-    """The first rows of a batch, inputs and targets (B, T), for `figures.draw_tokens`: ({row: texts}, {row: colours}).
-    A token has the colour of an answer if it is a target that counts; all padding is one box."""
-    texts, colours = {}, {}
-    for number, (read, wanted) in enumerate(zip(inputs[:rows].tolist(), targets[:rows].tolist())):
-        end = wanted.index(tokenizer.eot_token)                                 # the position of the last token
-        ids = read[:end + 1] + [tokenizer.eot_token]
-        counts = [False] + [target != IGNORE_INDEX for target in wanted[:end]]
-        name, padding = label("row {}").format(number), label("{} × padding").format(len(read) - end - 1)
-        texts[name] = token_texts(ids, tokenizer) + [padding]
-        colours[name] = [ANSWER if count else PROMPT for count in counts] + [END, PADDING]
-    return texts, colours
-
-
-def show_source(*things):
-    """Display classes and functions as they stand in their files."""
-    display(Markdown(code_block(*things)))
-
-
-def fold_source(*things):
-    """Display them folded: a line with their names, which opens when it is clicked."""
-    names = ", ".join(f"<code>{thing.__name__}</code>" for thing in things)
-    file = Path(inspect.getsourcefile(things[0])).name
-    summary = f'<details class="fold"><summary>{names} ({file})</summary>'  # the page opens it with its other folds
-    display(Markdown(f"{summary}\n\n{code_block(*things)}\n\n</details>"))
-
-
-def code_block(*things):
-    """Their source as Markdown. In lines of more than 88 columns, which would wrap, a trailing comment moves to the
-    left."""
-    lines = "\n\n\n".join(dedent(inspect.getsource(thing)).rstrip() for thing in things).split("\n")
-    code = "\n".join(re.sub(r"(?<=\S) {3,}# ", "  # ", line) if len(line) > 88 else line for line in lines)
-    return f"```python\n{code}\n```"

@@ -1,4 +1,4 @@
-"""How the parts of a data set overlap: entries that nearly repeat one of the training, and tasks that a part lacks.
+"""How the parts of a data set overlap: entries that nearly repeat a training entry, and tasks that a part lacks.
 
 A test that repeats the training with one word changed measures less than it seems to. Questions that are repeated
 exactly are counted by `scores.count_known`.
@@ -20,8 +20,8 @@ from tutorial.messages import shorten
 from tutorial.scores import UNSPACED, count_known, normalize, question
 
 PARTS = marked("training"), marked("test"), marked("validation")  # as the notebook names them
-NEAR = 0.6  # the similarity from which an entry is a near repetition
-EDGE = 200  # of a longer text, so many characters at the beginning and at the end are compared
+MIN_SIMILARITY = 0.6  # the similarity from which an entry is a near repetition
+EDGE_LENGTH = 200     # longer texts are compared by their first and last EDGE_LENGTH characters
 
 
 class PairIndex(NamedTuple):
@@ -39,20 +39,25 @@ def near_repetitions(parts):
     is (similarity, entry, the most similar entry of an earlier part).
     """
     entries = [entry for part in parts.values() for entry in part]
-    index, counts, near, known, first = index_pairs(entries), {}, [], set(), 0
+    index, counts, near, first = index_pairs(entries), {}, [], 0
     for name, part in parts.items():  # whose first entry has the index `first` in `entries`
-        similar = []
-        for number, entry in enumerate(part, first):
-            if first and index.sizes[number] and question(entry) not in known:
-                similarity, nearest = most_similar(number, first, index)
-                if similarity >= NEAR:
-                    similar.append((similarity, entry, entries[nearest]))
         if first:
+            similar = list(nearly_repeated(entries, first, len(part), index))
             counts[name] = len(similar)
-        near += similar
-        known.update(map(question, part))
+            near += similar
         first += len(part)
     return counts, sorted(near, key=lambda found: -found[0])[:3]
+
+
+def nearly_repeated(entries, first, length, index):
+    """Yields the near repetitions of one part, `length` entries from the index `first`, as triples like those of
+    `near_repetitions`. index: the PairIndex of all entries."""
+    known = set(map(question, entries[:first]))
+    for number in range(first, first + length):
+        if index.sizes[number] and question(entries[number]) not in known:
+            similarity, nearest = most_similar(number, first, index)
+            if similarity >= MIN_SIMILARITY:
+                yield similarity, entries[number], entries[nearest]
 
 
 def most_similar(number, n_earlier, index):
@@ -66,14 +71,18 @@ def most_similar(number, n_earlier, index):
 
 
 def index_pairs(entries):
-    """The PairIndex of some entries, without the pairs that more than 100 entries and more than 1% of all have."""
+    """The PairIndex of some entries, without pairs that are in more than max(100, 1%) of the entries."""
     entry_of_pair, pairs = word_pairs(entries)                                  # (M,) each
     distinctive = np.bincount(pairs)[pairs] <= max(100, len(entries) / 100)     # (M,)
     entry_of_pair, pairs = entry_of_pair[distinctive], pairs[distinctive]       # (M',) each
     sizes = np.bincount(entry_of_pair, minlength=len(entries))                  # (N,)
     by_pair = np.argsort(pairs, kind="stable")                                  # (M',)
-    return PairIndex(np.split(pairs, np.cumsum(sizes)[:-1]),
-                     np.split(entry_of_pair[by_pair], np.cumsum(np.bincount(pairs))[:-1]), sizes)
+    return PairIndex(in_groups(pairs, sizes), in_groups(entry_of_pair[by_pair], np.bincount(pairs)), sizes)
+
+
+def in_groups(values, sizes):
+    """An array (M,) cut into consecutive groups of these sizes, which sum to M: a list of arrays."""
+    return np.split(values, np.cumsum(sizes)[:-1])
 
 
 def word_pairs(entries):
@@ -82,7 +91,7 @@ def word_pairs(entries):
     numbers, words, lengths = defaultdict(count(1).__next__), [0], []  # the empty word is 0, the others count from 1
     for entry in entries:
         text = f"{entry['instruction']} {entry['input']} {entry['output']}"
-        text = normalize(text if len(text) <= 2 * EDGE else f"{text[:EDGE]} {text[-EDGE:]}")
+        text = normalize(text if len(text) <= 2 * EDGE_LENGTH else f"{text[:EDGE_LENGTH]} {text[-EDGE_LENGTH:]}")
         own = re.findall(f"[{UNSPACED}]|[^\\W{UNSPACED}]+", text)
         words += [*map(numbers.__getitem__, own), 0]
         lengths.append(len(own) + 1)

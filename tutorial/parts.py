@@ -1,10 +1,10 @@
-"""Parts of the data of a reader's own, in the place of a share of the data."""
+"""A reader's own test and validation files in place of the split's parts."""
 
 
 def with_own_parts(parts, batch_size, test_data=(), val_data=()):
-    """The parts (training, test, validation) as the notebook's `split` gives them, with those that are given in their
-    place: what a replaced part had goes to training. Raises ValueError if one part would be empty, or training would
-    have less than one batch."""
+    """The parts (training, test, validation), with the given test or validation data in place of the split's own part,
+    which is then added to training. Raises ValueError if one part would be empty, or training would have less than one
+    batch."""
     train, test, val = parts
     total = sum(map(len, parts))
     if test_data:

@@ -38,9 +38,9 @@ def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_
     return recipe
 
 
-def trainable_parameters(model, lora_rank=0):
-    """The parameters that an optimiser trains: all of the model's, or with a rank above 0 those of adapters, which the
-    model gets here."""
+def prepare_training(model, lora_rank=0):
+    """The parameters for the optimiser: all of the model's or, with a rank above 0, those of adapters, which are put
+    into the model here. Their first values are the same each time: PyTorch's generator is seeded for them."""
     if lora_rank:
         torch.manual_seed(123)
         add_lora(model, lora_rank)

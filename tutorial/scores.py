@@ -1,6 +1,6 @@
 """Scores of a model's answers.
 
-A record is an entry with the answers `before` and `after` fine-tuning.
+An answered entry is an entry with the answers `before` and `after` fine-tuning.
 """
 
 import re
@@ -36,26 +36,27 @@ def token_f1(answer, wanted):
     return 2 * common / (len(answer) + len(wanted)) if common else 0.0
 
 
-def score_table(records):
-    """Mean scores of each task and of "all": {task: (entries, exact before, exact after, F1 before, F1 after)}.
+def score_table(answered):
+    """Mean scores of answered entries, 0 to 1, for each task and for "all":
+    {task: (number of entries, exact before, exact after, F1 before, F1 after)}.
 
-    Tasks with few entries come first, "all" comes last. Records whose `task` isn't a text count in "all" only.
+    Tasks with few entries come first, "all" comes last. Entries whose `task` isn't a text count in "all" only.
     """
     groups = defaultdict(list)
-    for record in records:
-        scores = [score(record[when], record["output"])
+    for entry in answered:
+        scores = [score(entry[when], entry["output"])
                   for score in (exact_match, token_f1) for when in ("before", "after")]
-        task = record.get("task")
+        task = entry.get("task")
         for group in {"all", task} if isinstance(task, str) else {"all"}:
             groups[group].append(scores)
     by_size = sorted(groups.items(), key=lambda group: (group[0] == "all", len(group[1])))
     return {task: (len(rows), *(sum(column) / len(rows) for column in zip(*rows))) for task, rows in by_size}
 
 
-def by_wording(records):
+def by_wording(answered):
     """Exact answers in known and in new wordings, for each task that has both: {task: ((right, number), (right,
-    number))}; empty for records that don't say their wording."""
-    tables = [score_table([record for record in records if record.get("wording") == kind]) for kind in ("known", "new")]
+    number))}; empty for entries that don't say their wording."""
+    tables = [score_table([entry for entry in answered if entry.get("wording") == kind]) for kind in ("known", "new")]
     return {task: tuple((round(table[task][2] * table[task][0]), table[task][0]) for table in tables)
             for task in tables[0] if task in tables[1] and task != "all"}
 

@@ -1,14 +1,14 @@
-"""The notebook's tables, as Markdown, and the choice of what they show. Entries, and records with answers, are
-dictionaries as in `scores`.
-"""
+"""The notebook's tables, as Markdown, and the choice of what they show. Answered entries are those of `scores`."""
 
 import html
 import re
 from collections import Counter
 
-from engine.texts import translate
+from engine.texts import marked, translate
 from tutorial.messages import shorten
 from tutorial.scores import exact_match
+
+WITH_INPUT, WITHOUT_INPUT = marked("with input"), marked("without input")  # in place of the tasks of data without any
 
 
 def markdown_table(header, rows):
@@ -21,13 +21,18 @@ def markdown_table(header, rows):
 
 
 def task_of(entry):
-    """The kind of an entry; data without kinds has two."""
-    return str(entry.get("task", "with input" if entry["input"] else "without input"))
+    """An entry's task; in data without tasks, whether it has an input."""
+    return str(entry.get("task", WITH_INPUT if entry["input"] else WITHOUT_INPUT))
 
 
 def one_of_each(entries):
-    """The first entry of each task: {task: entry}."""
+    """The first entry of each task, {task: entry}. The task whose last entry comes last in the data is the first."""
     return {task_of(entry): entry for entry in reversed(entries)}
+
+
+def shown_task(task):
+    """A task for a cell. A name that the tutorial gives, such as "all", is translated; a task of the data isn't."""
+    return shorten(translate(task) if task in (WITH_INPUT, WITHOUT_INPUT, "all") else task, 30)
 
 
 def tasks(entries):
@@ -35,16 +40,16 @@ def tasks(entries):
     first_of = one_of_each(entries)
     return markdown_table(
         [translate("task"), translate("entries"), translate("instruction"), translate("input"), translate("output")],
-        [[shorten(task, 30), str(n),
+        [[shown_task(task), str(n),
           *(shorten(first_of[task][part], 80) for part in ("instruction", "input", "output"))]
          for task, n in Counter(map(task_of, entries)).most_common(20)])
 
 
-def answers(records, columns):
-    """Questions with answers, a row a record; columns: {heading: a record's key}."""
+def answers(answered, columns):
+    """Questions with answers, a row an answered entry; columns: {heading: the entry's key}."""
     return markdown_table([translate("question"), *columns], [
-        [f"{record['instruction']} {record['input']}", *(shorten(record[key], 100) for key in columns.values())]
-        for record in records])
+        [f"{entry['instruction']} {entry['input']}", *(shorten(entry[key], 100) for key in columns.values())]
+        for entry in answered])
 
 
 def changes(answer_at):
@@ -58,17 +63,17 @@ def changes(answer_at):
 def scores(by_task):
     """What `score_table` gives, with exact answers as counts; F1 only of data without tasks."""
     header = [translate("task"), translate("entries"), translate("exact before"), translate("exact after")]
-    rows = [[shorten(translate(task) if task == "all" else task, 30), str(n), f"{exact_before * n:.0f}",
-             f"{exact_after * n:.0f}"] for task, (n, exact_before, exact_after, *_) in by_task.items()]
+    rows = [[shown_task(task), str(n), f"{exact_before * n:.0f}", f"{exact_after * n:.0f}"]
+            for task, (n, exact_before, exact_after, *_) in by_task.items()]
     if list(by_task) == ["all"]:
         header += [translate("F1 before"), translate("F1 after")]
         rows[0] += [f"{f1:.2f}" for f1 in by_task["all"][3:]]
     return markdown_table(header, rows)
 
 
-def improved(records, n, without=()):
-    """The first n records, each of another task and none of the tasks `without`, whose answers fine-tuning made right;
-    of all records, if it made none right."""
-    better = [record for record in records if exact_match(record["after"], record["output"])
-              and not exact_match(record["before"], record["output"])]
-    return [record for task, record in one_of_each(better or records).items() if task not in without][:n]
+def improved(answered, n, without=()):
+    """Up to n answered entries that fine-tuning made right, each of another task and none of the tasks `without`, in
+    the order of `one_of_each`. If it made none right, the same of all entries."""
+    better = [entry for entry in answered if exact_match(entry["after"], entry["output"])
+              and not exact_match(entry["before"], entry["output"])]
+    return [entry for task, entry in one_of_each(better or answered).items() if task not in without][:n]

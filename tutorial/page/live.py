@@ -44,3 +44,13 @@ def live(figure, data):
     if set(data) != KEYS[figure]:
         raise ValueError(f"the figure {figure!r} expects {sorted(KEYS[figure])}, not {sorted(data)}")
     return {MIME: {"figure": figure, **data}}
+
+
+def training_for_page(seen, entries, losses):
+    """The data of the figure "training". seen: {step: what `observe.snapshot` gave then}, with `entries` as the watched
+    ones. losses: the training losses, (step, loss) pairs."""
+    return {"steps": list(seen),
+            "losses": {"train": losses, "val": [[step, observed["loss"]] for step, observed in seen.items()]},
+            "answers": [{"question": f"{entry['instruction']} {entry['input']}".strip(), "answer": entry["output"],
+                         "said": [observed["said"][i] for observed in seen.values()]}
+                        for i, entry in enumerate(entries)]}

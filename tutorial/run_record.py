@@ -1,4 +1,4 @@
-"""What made a result, in a file: settings, hashes of data, weights and code, versions, losses, scores."""
+"""The record of a run, in a file: settings, hashes of data, weights and code, versions, losses, scores."""
 
 import hashlib
 import json
@@ -11,11 +11,12 @@ from weights.files import atomic_write
 from weights.values import bytes_of, plain
 
 PACKAGES = ("torch", "numpy", "tiktoken")
-CODE = ("*.py", "*.ipynb", "engine/*.py", "miniature/*.py", "tutorial/*.py", "weights/*.py")  # in the project's folder
+CODE = ("*.py", "*.ipynb", "engine/**/*.py", "miniature/**/*.py", "tutorial/**/*.py", "weights/**/*.py")
 
 
 def hash_of_code():
-    """One SHA-256 of all code that a run executes. Of the notebook only the code counts, not its outputs."""
+    """One SHA-256 of all code that a run may execute, the files that match CODE. Of the notebook only the code counts,
+    not its outputs."""
     digest = hashlib.sha256()
     for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
         text = path.read_text(encoding="utf-8")
@@ -43,23 +44,3 @@ def write_record(path, settings, hashes, losses, scores):
               "losses": losses, "scores": scores}
     with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(plain(record), indent=1), encoding="utf-8")
-
-
-def compare(ours, other):
-    """Yields how two records differ, in lines of text."""
-    for kind in ("settings", "hashes", "versions"):
-        for name in ours[kind] | other[kind]:
-            values = ours[kind].get(name), other[kind].get(name)
-            if values[0] != values[1]:
-                shown = [value[:12] if kind == "hashes" and value else value for value in values]
-                yield f"{kind}: {name} is {shown[0]!r} and {shown[1]!r}"
-    losses = {step: (loss, other["losses"][step]) for step, loss in ours["losses"].items() if step in other["losses"]}
-    first = next((step for step, (loss, others_loss) in losses.items() if loss != others_loss), None)
-    if first is None:
-        yield f"losses: equal in all of {len(losses)} steps"
-    else:
-        yield f"losses: they part in step {first}: {losses[first][0]!r} and {losses[first][1]!r}"
-    if len(ours["losses"]) != len(other["losses"]):
-        yield f"losses: {len(ours['losses'])} steps and {len(other['losses'])} steps"
-    for name in ours["scores"] | other["scores"]:
-        yield f"scores: {name} {ours['scores'].get(name)} and {other['scores'].get(name)}"

@@ -10,7 +10,7 @@ import torch
 
 from scripts.compare import main
 from tests.small_models import float32_model
-from tutorial.record import hash_of_code, hash_of_weights, write_record
+from tutorial.run_record import hash_of_code, hash_of_weights, write_record
 
 RUN = {"settings": {"learning_rate": 2.5e-4, "batch_size": 8}, "hashes": {"data": "ab" * 32, "weights": "cd" * 32},
        "losses": {1: 2.0, 2: 1.5, 3: 1.25, 4: 1.0}, "scores": {"exact": 0.9}}
@@ -62,6 +62,11 @@ def test_a_run_that_went_on_from_a_checkpoint_is_compared_step_by_step(tmp_path,
     assert printed.splitlines()[:2] == ["losses: they part in step 4: 1.0 and 1.5", "losses: 4 steps and 2 steps"]
 
 
+def test_runs_without_a_step_in_common_have_no_equal_losses(tmp_path, compare):
+    printed = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", losses={5: 1.25, 6: 1.0}))
+    assert printed.splitlines()[:2] == ["losses: no step in common", "losses: 4 steps and 2 steps"]
+
+
 @pytest.mark.parametrize("content", [None, "rubbish", "[]", '{"settings": {}}'])
 def test_another_file_is_named(tmp_path, content, compare):
     if content:
@@ -84,8 +89,18 @@ def test_hashes_of_weights_tell_models_apart():
     assert hash_of_weights(model) != before
 
 
+@pytest.mark.parametrize("file", ["engine/a.py", "tutorial/a.py", "tutorial/page/a.py", "miniature/experiments/a.py",
+                                  "weights/a.py", "a.py"])
+def test_the_hash_of_the_code_covers_whatever_the_notebook_imports(tmp_path, monkeypatch, file):
+    monkeypatch.setattr("tutorial.run_record.ROOT", tmp_path)
+    before = hash_of_code()
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("x = 1")
+    assert hash_of_code() != before
+
+
 def test_the_hash_of_the_code_ignores_the_notebooks_outputs(tmp_path, monkeypatch):
-    monkeypatch.setattr("tutorial.record.ROOT", tmp_path)
+    monkeypatch.setattr("tutorial.run_record.ROOT", tmp_path)
 
     def hash_with(source, outputs):
         cells = [{"cell_type": "code", "source": source, "outputs": outputs}]
