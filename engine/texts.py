@@ -1,7 +1,7 @@
 """What engine and tutorial print for a reader: in English, or in another language after `read_translation`.
 
 Source texts are English: `translate("{n} entries").format(n=3)`. `scripts/translate.py` finds the literal texts in
-calls of `translate`, `marked` and `label` (of `tutorial/figures.py`). Errors and data stay English.
+calls of `translate`, `marked` and `label` (of `tutorial/figure_style.py`). Errors and data stay English.
 """
 
 CONTEXT = "modules"  # the message context of these texts in a .po file

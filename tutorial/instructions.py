@@ -68,8 +68,8 @@ def custom_collate_fn(batch, pad_token_id=50256, ignore_index=-100,
         raise ValueError(f"a row has {longest} tokens, more than {allowed_max_length}")
     inputs, targets = [], []
     for ids, answer_start in rows:
-        padding = longest - len(ids)
-        start = max(answer_start, 1)  # the first token is never a target
+        start, padding = max(answer_start, 1), longest - len(ids)
+        # No end of text here: the end is only a target.
         inputs.append(ids + [pad_token_id] * padding)
         # Targets stand one place to the left of the inputs, so start - 1.
         targets.append([ignore_index] * (start - 1) + ids[start:] + [pad_token_id]
