@@ -5,7 +5,7 @@
 - Keys and values of earlier tokens are cached, so a step computes one token and not the whole text.
 - The prefix that all prompts share is read once, and their padding not at all.
 - Finished rows are dropped.
-- A row that is alone is multiplied by NumPy (`engine.layers`), as fast as the weights can be read.
+- A row that is alone is computed in NumPy (`engine.one_row`), as fast as the weights can be read.
 
 Before the cache is used on a model, it is compared with the reference path. Where they differ, each step reads every
 row from its start, and a line says so.
@@ -25,9 +25,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from engine.comparison import computes_the_same
 from engine.fast import Packing, on_device
-from engine.layers import fast_layers, reference_layers, single_thread
+from engine.layers import fast_layers, reference_layers
 from engine.memory import lay_out_in_rows
 from engine.models import context_length, device_of, evaluation_mode
+from engine.one_row import decode_one, is_plain, prefill_one, single_thread
 from engine.probes import repeated_to, with_other_end
 from engine.texts import marked
 
@@ -113,24 +114,29 @@ def recompute(model, tokens, length, context_size):
         return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])  # (B, V)
 
 
-def cache_works(model, tokens):
+def cache_works(model, tokens, plain):
     """Whether the cache gives the reference path's logits for this model.
 
     Two rows are compared: one of the tokens (B, S), and a short one with the same prefix. `prefill` reads all except
-    the last token of each, `decode_step` the last.
+    the last token of each, `decode_step` the last. If the model is `plain`, its first row is also read by `one_row`.
     """
     def rows_of(length):
         row = repeated_to(tokens.flatten(), length)
         return row, with_other_end(row[:SHORT_LENGTH])
 
     def reference(length):
-        return [model(row[None].to(device_of(model)))[0, -2:] for row in rows_of(length)]  # each (2, V)
+        logits = [model(row[None].to(device_of(model)))[0, -2:] for row in rows_of(length)]  # each (2, V)
+        return logits + logits[:1] if plain else logits
 
     def fast(length):
         rows = pad_sequence(rows_of(length), batch_first=True)                  # (2, length)
         lengths = torch.tensor([len(row) for row in rows_of(length)])           # (2,)
-        cache = KeyValueCache(length)
-        logits = (prefill(model, rows, lengths - 1, length, cache), decode_step(model, rows, lengths, cache))
+        logits = read_twice(prefill, decode_step, rows, lengths)
+        return logits + read_twice(prefill_one, decode_one, rows[:1], lengths[:1]) if plain else logits
+
+    def read_twice(prefill, decode_step, rows, lengths):
+        cache = KeyValueCache(rows.shape[1])
+        logits = prefill(model, rows, lengths - 1, cache.capacity, cache), decode_step(model, rows, lengths, cache)
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
     length = min(tokens.shape[1], context_length(model))
@@ -144,20 +150,25 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
     tokens (B, S), length (B,): the rows and how many tokens of each are filled; both on the CPU, changed in place.
     pick: logits (B, V) -> ids (B,).
     """
-    cache = KeyValueCache(min(tokens.shape[1], context_size)) if max_new_tokens and cache_works(model, tokens) else None
+    plain = is_plain(model)
+    works = max_new_tokens and cache_works(model, tokens, plain)
+    cache = KeyValueCache(min(tokens.shape[1], context_size)) if works else None
     active = torch.arange(len(tokens))                                          # the rows in the cache
     unfinished = torch.ones_like(active, dtype=torch.bool)                      # those of them that continue
     for step in range(max_new_tokens):
-        if cache is None:
-            logits = recompute(model, tokens[active], length[active], context_size)
-        elif step == 0 or length[active].max() > context_size:
-            # Once a row outgrows the context, every token's position changes at each step, and with it all keys and
-            # values.
-            logits = prefill(model, tokens[active], length[active], context_size, cache)
-        else:
-            with single_thread(model) if len(active) == 1 else nullcontext():
-                logits = decode_step(model, tokens[active], length[active], cache)
-        picked = pick(logits).cpu()                                             # (active rows,)
+        alone = plain and len(active) == 1
+        with single_thread() if alone else nullcontext():
+            if cache is None:
+                logits = recompute(model, tokens[active], length[active], context_size)
+            elif step == 0 or length[active].max() > context_size:
+                # Once a row outgrows the context, every token's position changes at each step, and with it all keys
+                # and values.
+                read_window = prefill_one if alone else prefill
+                logits = read_window(model, tokens[active], length[active], context_size, cache)
+            else:
+                read_last = decode_one if alone else decode_step
+                logits = read_last(model, tokens[active], length[active], cache)
+            picked = pick(logits).cpu()                                         # (active rows,)
         if eos_id is not None:
             unfinished &= picked != eos_id
             if not unfinished.any():

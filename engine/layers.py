@@ -1,4 +1,4 @@
-"""Linear layers with the matrix products of oneDNN and, for one row, of NumPy, which are faster on a CPU.
+"""Linear layers with the matrix products of oneDNN, which are faster on a CPU.
 
 `fast_layers` gives a model such layers for the duration of a `with` block. `reference_layers` gives it PyTorch's own
 again, also within that block.
@@ -42,56 +42,26 @@ class OneDNNLinear(torch.autograd.Function):
 
 
 class FastLinear(nn.Linear):
-    """nn.Linear with oneDNN's or NumPy's product, in float32 on a CPU."""
+    """nn.Linear with oneDNN's product, in float32 on a CPU."""
 
     def forward(self, x):
         """x (..., D_in) -> (..., D_out)."""
-        if not self.can_multiply(x):
+        if not self.can_use_onednn(x):
             return super().forward(x)
         if torch.is_grad_enabled():
             return OneDNNLinear.apply(x, self.weight, self.bias)
-        if x.numel() == self.in_features:
-            return self.by_numpy(x)
         return onednn_linear(x, self.weight, self.bias)
 
-    def can_multiply(self, x):
-        """Whether oneDNN's and NumPy's products compute for x (..., D_in) what nn.Linear computes."""
+    def can_use_onednn(self, x):
+        """Whether oneDNN's product computes for x (..., D_in) what nn.Linear computes."""
         return (
             not torch.compiler.is_compiling()                               # the compiler chooses the product
-            and self.has_plain_weight()
             and x.is_cpu
-            and x.dtype == torch.float32
+            and x.dtype == self.weight.dtype == torch.float32
             and x.dim() > 1                                                 # `backward` needs rows
             and not torch.is_autocast_enabled("cpu")                        # which doesn't know oneDNN's operator
+            and type(self.weight) in (torch.Tensor, nn.Parameter)           # other types have products of their own
         )
-
-    def has_plain_weight(self):
-        """Whether the weight is a tensor of float32 on a CPU. Tensors of other types have products of their own."""
-        return (self.weight.is_cpu and self.weight.dtype == torch.float32
-                and type(self.weight) in (torch.Tensor, nn.Parameter))
-
-    def by_numpy(self, x):
-        """One row (..., D_in) -> (..., D_out) by NumPy's product of a matrix and a vector.
-
-        It takes as long as reading the weights from memory, whether they are stored transposed or not: for all products
-        of one token of the 124M 27 ms, where oneDNN takes 39 (two threads of an AMD EPYC). NumPy has threads of its
-        own: see `single_thread`.
-        """
-        y = torch.from_numpy(self.weight.detach().numpy() @ x.numpy().reshape(-1)).view(*x.shape[:-1], -1)
-        return y if self.bias is None else y.add_(self.bias)                    # (..., D_out)
-
-
-@contextmanager
-def single_thread(model):
-    """PyTorch uses one thread inside the `with` block if NumPy multiplies this model's single row: between PyTorch's
-    loops its other threads keep their cores busy for a while, and would hinder NumPy's."""
-    threads = torch.get_num_threads()
-    if any(type(layer) is FastLinear and layer.has_plain_weight() for layer in model.modules()):
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

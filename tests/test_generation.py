@@ -7,7 +7,9 @@ import torch
 from llms_from_scratch import ch05
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from engine.generation import generate, sample, stream, text_pieces
+from engine.generation import KeyValueCache, generate, sample, stream, text_pieces
+from engine.lora import add_lora
+from engine.one_row import decode_one, is_plain, prefill_one
 from previous_chapters import GPTModel
 from tests.small_models import (
     CFG,
@@ -222,11 +224,67 @@ def test_generate_errors(idx, changes, message):
         next(stream(GPTModel(CFG), idx[0], **({"max_new_tokens": 2, "context_size": CONTEXT} | changes)))
 
 
-@pytest.mark.parametrize("dtype, threads", [(torch.float32, 1), (torch.float64, 2)])
-def test_pytorch_leaves_the_threads_to_numpy_only_where_numpy_multiplies(one_thread, dtype, threads):
-    """With another dtype, PyTorch multiplies a row itself, with all of its threads."""
-    torch.set_num_threads(2)
-    model, seen = our_model().to(dtype), []
-    model.final_norm.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
-    generate(model, [[1, 2, 3]], 4, CONTEXT)
-    assert seen[-3:] == [threads] * 3 and torch.get_num_threads() == 2
+# --- A single row, in NumPy ---
+
+
+def relu(model):
+    model.trf_blocks[1].ff.layers[1] = torch.nn.ReLU()
+
+
+def exact_gelu(model):
+    model.trf_blocks[1].ff.layers[1] = torch.nn.GELU()
+
+
+def biased_head(model):
+    model.out_head.bias = torch.nn.Parameter(torch.zeros(model.out_head.out_features))
+
+
+def other_eps(model):
+    model.final_norm.eps = 0.1
+
+
+def other_heads(model):
+    model.trf_blocks[0].att.n_heads *= 2
+
+
+def shared_block(model):
+    model.trf_blocks[1] = model.trf_blocks[0]
+
+
+def hooked(model):
+    model.trf_blocks[0].ff.register_forward_hook(lambda module, args, y: 2 * y)
+
+
+def adapted(model):
+    add_lora(model, 2)
+    torch.nn.init.normal_(model.trf_blocks[0].att.qkv.B)
+
+
+def patched(model):
+    model.trf_blocks[0].att.forward = lambda x, attend=None: x
+
+
+@pytest.mark.parametrize("change, plain", [
+    (lambda model: None, True), (other_eps, True), (other_heads, True), (torch.nn.Module.bfloat16, False),
+    (relu, False), (exact_gelu, False), (biased_head, True), (shared_block, False), (hooked, False), (adapted, False),
+    (patched, False)])
+def test_a_single_row_gives_the_reference_paths_ids_whatever_was_changed(float64, change, plain):
+    model = our_model()
+    change(model)
+    assert is_plain(model) == plain
+    for _ in range(2):  # again with other weights: what was compared with the first ones must hold for these, too
+        wanted = [continue_naively(model, row, 8, CONTEXT, None) for row in ([3], [1, 2, 3, 4, 5])]
+        assert [generate(model, [row], 8, CONTEXT)[0] for row in ([3], [1, 2, 3, 4, 5])] == wanted
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(torch.randn(weight.shape), alpha=0.1)
+
+
+def test_a_single_row_computes_a_window_and_its_last_token(float64):
+    """The logits are those of the textbook's model, after a prompt and after each further token."""
+    model, ids = our_model(), PROMPTS[0]
+    cache = KeyValueCache(len(ids))
+    for n in range(3, len(ids) + 1):
+        read = (decode_one(model, torch.tensor([ids]), torch.tensor([n]), cache) if n > 3 else
+                prefill_one(model, torch.tensor([ids]), torch.tensor([n]), CONTEXT, cache))
+        torch.testing.assert_close(read, model(torch.tensor([ids[:n]]))[:, -1].detach())
