@@ -28,7 +28,7 @@ from engine.fast import Packing, on_device
 from engine.layers import fast_layers, reference_layers
 from engine.memory import lay_out_in_rows
 from engine.models import context_length, device_of, evaluation_mode
-from engine.one_row import decode_one, is_plain, prefill_one, single_thread
+from engine.one_row import OneRow, is_plain, single_thread
 from engine.probes import repeated_to, with_other_end
 from engine.texts import marked
 
@@ -114,11 +114,11 @@ def recompute(model, tokens, length, context_size):
         return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])  # (B, V)
 
 
-def cache_works(model, tokens, plain):
+def cache_works(model, tokens, one_row):
     """Whether the cache gives the reference path's logits for this model.
 
     Two rows are compared: one of the tokens (B, S), and a short one with the same prefix. `prefill` reads all except
-    the last token of each, `decode_step` the last. If the model is `plain`, its first row is also read by `one_row`.
+    the last token of each, `decode_step` the last. If there is a `one_row`, it reads the first row, too.
     """
     def rows_of(length):
         row = repeated_to(tokens.flatten(), length)
@@ -126,17 +126,17 @@ def cache_works(model, tokens, plain):
 
     def reference(length):
         logits = [model(row[None].to(device_of(model)))[0, -2:] for row in rows_of(length)]  # each (2, V)
-        return logits + logits[:1] if plain else logits
+        return logits + logits[:1] if one_row else logits
 
     def fast(length):
         rows = pad_sequence(rows_of(length), batch_first=True)                  # (2, length)
         lengths = torch.tensor([len(row) for row in rows_of(length)])           # (2,)
-        logits = read_twice(prefill, decode_step, rows, lengths)
-        return logits + read_twice(prefill_one, decode_one, rows[:1], lengths[:1]) if plain else logits
+        logits = read_twice(partial(prefill, model), partial(decode_step, model), rows, lengths)
+        return logits + (read_twice(one_row.prefill, one_row.decode_step, rows[:1], lengths[:1]) if one_row else [])
 
     def read_twice(prefill, decode_step, rows, lengths):
         cache = KeyValueCache(rows.shape[1])
-        logits = prefill(model, rows, lengths - 1, cache.capacity, cache), decode_step(model, rows, lengths, cache)
+        logits = prefill(rows, lengths - 1, cache.capacity, cache), decode_step(rows, lengths, cache)
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
     length = min(tokens.shape[1], context_length(model))
@@ -150,24 +150,24 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
     tokens (B, S), length (B,): the rows and how many tokens of each are filled; both on the CPU, changed in place.
     pick: logits (B, V) -> ids (B,).
     """
-    plain = is_plain(model)
-    works = max_new_tokens and cache_works(model, tokens, plain)
+    one_row = OneRow(model) if is_plain(model) else None
+    works = max_new_tokens and cache_works(model, tokens, one_row)
     cache = KeyValueCache(min(tokens.shape[1], context_size)) if works else None
     active = torch.arange(len(tokens))                                          # the rows in the cache
     unfinished = torch.ones_like(active, dtype=torch.bool)                      # those of them that continue
     for step in range(max_new_tokens):
-        alone = plain and len(active) == 1
+        alone = one_row and len(active) == 1
         with single_thread() if alone else nullcontext():
             if cache is None:
                 logits = recompute(model, tokens[active], length[active], context_size)
             elif step == 0 or length[active].max() > context_size:
                 # Once a row outgrows the context, every token's position changes at each step, and with it all keys
                 # and values.
-                read_window = prefill_one if alone else prefill
-                logits = read_window(model, tokens[active], length[active], context_size, cache)
+                read_window = one_row.prefill if alone else partial(prefill, model)
+                logits = read_window(tokens[active], length[active], context_size, cache)
             else:
-                read_last = decode_one if alone else decode_step
-                logits = read_last(model, tokens[active], length[active], cache)
+                read_last = one_row.decode_step if alone else partial(decode_step, model)
+                logits = read_last(tokens[active], length[active], cache)
             picked = pick(logits).cpu()                                         # (active rows,)
         if eos_id is not None:
             unfinished &= picked != eos_id
