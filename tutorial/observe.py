@@ -13,13 +13,14 @@ from statistics import mean
 from textwrap import dedent
 
 import torch
+import torch.nn.functional as F
 from IPython.display import Markdown, display
 
 from engine.models import evaluation_mode
 from previous_chapters import IGNORE_INDEX, causal_attention
 from tutorial import ROOT
 from tutorial.figures import ANSWER, END, PADDING, PROMPT, drawable, label
-from tutorial.instructions import format_prompt, generate_responses, token_losses
+from tutorial.instructions import format_prompt, generate_responses
 from tutorial.scores import count_right, exact_match
 
 
@@ -37,8 +38,11 @@ def likeliest(probabilities, tokenizer, n=3):
 def answer_losses(model, entry, answer, tokenizer):
     """The loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
     asked = tokenizer.encode_ordinary(format_prompt(entry))
-    ids = tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
-    return token_losses(model, asked + ids)[len(asked) - 1:]
+    ids = asked + tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
+    ids = torch.tensor([ids], device=model.pos_emb.weight.device)               # (1, T)
+    with torch.no_grad():
+        logits = model(ids[:, :-1], logits_at=(0, slice(len(asked) - 1, None)))  # (N + 1, V): the head takes most time
+    return F.cross_entropy(logits, ids[0, len(asked):], reduction="none").cpu()
 
 
 def answer_probabilities(model, entry, answer, tokenizer):
