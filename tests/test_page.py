@@ -189,15 +189,16 @@ def answer(model, entry, max_new_tokens=64):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["base", "tuned"])
 def test_greedy_answers_equal_pythons_id_for_id(open_page, two_models, name):
-    page = open_page()
-    prompts = [recipe.TOKENIZER.encode_ordinary(format_prompt(entry)) for entry in recipe.TEST]
+    """To every second test question: 55 of them, of all tasks."""
+    page, entries = open_page(), recipe.TEST[::2]
+    prompts = [recipe.TOKENIZER.encode_ordinary(format_prompt(entry)) for entry in entries]
     rows = generate(two_models[name], prompts, 64, 256, eos_id=END_OF_TEXT)
-    assert len(rows) == 110
+    assert len(rows) == 55 and {e["task"] for e in entries} == {e["task"] for e in recipe.TEST}
     said = page.evaluate("""async ([entries, model]) => {
         const answers = [];
         for (const {instruction, input} of entries) answers.push(await miniature.ask(instruction, {input, model}));
         return answers;
-    }""", [recipe.TEST, name])
+    }""", [entries, name])
     for prompt, row, given in zip(prompts, rows, said):
         ids = row[len(prompt):]
         assert given["ids"] == [i for i in ids if i != END_OF_TEXT]
