@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn as nn
-from torch.distributed.tensor import DTensor
 from torch.nn.modules import module as torch_modules
 from tqdm import tqdm
 
@@ -208,4 +207,4 @@ def loss_and_gradients(compute_loss, model):
         for parameter, grad in zip(trainable, before):
             parameter.grad = grad
     grads = [torch.zeros_like(parameter) if grad is None else grad for parameter, grad in zip(trainable, grads)]
-    return [loss.detach(), *(grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads)]
+    return [loss.detach(), *(grad.to_local() if hasattr(grad, "to_local") else grad for grad in grads)]
