@@ -1,7 +1,6 @@
 """The tokens on which two paths through a model are tried, and the results that are compared."""
 
 import torch
-from torch.distributed.tensor import DTensor
 
 
 def repeated_to(tokens, length):
@@ -33,4 +32,4 @@ def loss_and_gradients(compute_loss, model):
         for parameter, grad in zip(trainable, before):
             parameter.grad = grad
     grads = [torch.zeros_like(parameter) if grad is None else grad for parameter, grad in zip(trainable, grads)]
-    return [loss.detach(), *(grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads)]
+    return [loss.detach(), *(grad.to_local() if hasattr(grad, "to_local") else grad for grad in grads)]

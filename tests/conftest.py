@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from filelock import FileLock
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["TIKTOKEN_CACHE_DIR"] = ""  # it would keep what it reads, a copy for every model folder
+sys.modules["rfc3987_syntax"] = None  # jsonschema does without it; it compiles grammars for seconds when imported
 
 import gpt_download
 from gpt_download import load_tokenizer

@@ -1,6 +1,7 @@
 """What tests run in processes of their own.
 
-Each begins as a copy of a process that has imported this module, since importing PyTorch anew takes seconds.
+Each begins as a copy of a process that has imported this module, since importing PyTorch anew takes seconds; also
+what an optimizer imports of it when it is made.
 """
 
 import multiprocessing
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+import torch._dynamo  # noqa: F401  what an optimizer imports
 import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel

@@ -131,12 +131,13 @@ TOY_TOKENIZER = SimpleNamespace(eot_token=EOT, encode=lambda text, allowed_speci
                                 decode=lambda ids: "\n".join(map(str, ids)))
 
 
-def train(model, loader=BATCHES, epochs=2, eval_freq=3, eval_iter=1, optimizer=None, val_loader=VALIDATION, **options):
-    """A call as readers of the book write it."""
+def train(model, loader=BATCHES, epochs=2, eval_freq=3, eval_iter=1, optimizer=None, val_loader=VALIDATION,
+          start_context="", **options):
+    """A call as readers of the book write it; without a sample after each epoch, which takes as long as the epoch."""
     if optimizer is None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
-    return trainer.train(model, loader, val_loader, optimizer, "cpu", epochs, eval_freq, eval_iter, "start",
-                              TOY_TOKENIZER, **options)
+    return trainer.train(model, loader, val_loader, optimizer, "cpu", epochs, eval_freq, eval_iter, start_context,
+                         TOY_TOKENIZER, **options)
 
 
 def equal(one, other):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pexpect
@@ -86,22 +87,29 @@ def hear_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.fixture
-def talk_to():
-    """Start the script on a model in a pseudo-terminal, up to its first prompt."""
-    started = []
-
-    def start(path):
-        chat = pexpect.spawn(sys.executable, [str(SCRIPT), str(path)], env=environment(), encoding="utf-8",
-                             dimensions=(40, 1000), timeout=60, cwd="/", preexec_fn=hear_ctrl_c)
-        started.append(chat)
+@contextmanager
+def started(path):
+    """The script with a model in a pseudo-terminal, up to its first prompt. Ctrl-D ends it."""
+    chat = pexpect.spawn(sys.executable, [str(SCRIPT), str(path)], env=environment(), encoding="utf-8",
+                         dimensions=(40, 1000), timeout=60, cwd="/", preexec_fn=hear_ctrl_c)
+    try:
         chat.expect_exact("\r\n> ", timeout=300)
-        return chat
-    yield start
-    for chat in started:
+        chat.greeting = chat.before
+        yield chat
+        chat.sendeof()
+        chat.expect(pexpect.EOF)
+        assert chat.wait() == 0
+    finally:
         if chat.isalive():
             chat.kill(signal.SIGKILL)
             chat.wait()
+
+
+@pytest.fixture(scope="module")
+def chat(mini):
+    """A chat with the miniature. Each test leaves its settings as they were at the start."""
+    with started(mini.path) as chat:
+        yield chat
 
 
 def ask(chat, line):
@@ -112,19 +120,14 @@ def ask(chat, line):
     return chat.before.replace("\r\n", "\n").removesuffix("\n")
 
 
-def test_the_terminal_answers_as_generate_does(talk_to, mini):
-    chat = talk_to(mini.path)
+def test_the_terminal_answers_as_generate_does(chat, mini):
     for said in ("asked by itself", "1,500 words", "For example:", *example_questions(mini.path)):
-        assert said in chat.before
+        assert said in chat.greeting
     for question in (PLURAL, NEGATION, ATTACK, PLURAL):  # the last as the first: earlier questions change nothing
         assert ask(chat, question) == mini.answer(question)
-    chat.sendeof()
-    chat.expect(pexpect.EOF)
-    assert chat.wait() == 0
 
 
-def test_the_terminal_draws_with_temperature_and_top_p(talk_to, mini):
-    chat = talk_to(mini.path)
+def test_the_terminal_draws_with_temperature_and_top_p(chat, mini):
     assert ask(chat, "/temperature 3") == ""
     assert len({ask(chat, NEGATION), ask(chat, NEGATION), mini.answer(NEGATION)}) == 3
     assert ask(chat, "/top_p 0.001") == ""  # leaves the most likely token
@@ -133,8 +136,7 @@ def test_the_terminal_draws_with_temperature_and_top_p(talk_to, mini):
     assert ask(chat, NEGATION) == mini.answer(NEGATION)
 
 
-def test_a_line_that_is_no_question_and_no_setting_is_explained(talk_to, mini):
-    chat = talk_to(mini.path)
+def test_a_line_that_is_no_question_and_no_setting_is_explained(chat, mini):
     assert "expected /temperature or /top_p" in ask(chat, "/help")
     assert "temperature is 0.0" in ask(chat, "/temperature warm")
     assert "an empty question" in ask(chat, "")
@@ -142,20 +144,17 @@ def test_a_line_that_is_no_question_and_no_setting_is_explained(talk_to, mini):
     assert ask(chat, PLURAL) == mini.answer(PLURAL)
 
 
-def test_ctrl_c_stops_an_answer_and_not_the_program(talk_to, endless):
-    chat = talk_to(endless)
-    chat.sendintr()  # no answer to stop
-    chat.expect_exact("\r\n> ")
-    ask(chat, "/temperature 1")
-    for _ in range(2):
-        chat.sendline("Go on.")
-        chat.expect_exact("Go on.\r\n")
-        chat.expect(r"\w+\s\S*\w+")  # it is being said
-        chat.sendintr()
-        chat.expect_exact(" (stopped; Ctrl-D ends the chat)\r\n\r\n> ", timeout=5)
-    chat.sendeof()
-    chat.expect(pexpect.EOF)
-    assert chat.wait() == 0
+def test_ctrl_c_stops_an_answer_and_not_the_program(endless):
+    with started(endless) as chat:
+        chat.sendintr()  # no answer to stop
+        chat.expect_exact("\r\n> ")
+        ask(chat, "/temperature 1")
+        for _ in range(2):
+            chat.sendline("Go on.")
+            chat.expect_exact("Go on.\r\n")
+            chat.expect(r"\w+\s\S*\w+")  # it is being said
+            chat.sendintr()
+            chat.expect_exact(" (stopped; Ctrl-D ends the chat)\r\n\r\n> ", timeout=5)
 
 
 def test_control_characters_do_not_reach_the_terminal():

@@ -89,7 +89,7 @@ def test_a_new_checkpoint_is_kept_beside_damaged_newer_ones(saved_run):
         path.write_bytes(b"no checkpoint")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyError):
         patch.setattr("engine.trainer.sample_text", lambda *args: {}["stopped after the first save"])
-        again()
+        again(start_context="start")
     assert [path.name for path in folder.iterdir()] == ["step-4.pt"]
     assert equal(again(), result)
 
@@ -285,7 +285,7 @@ def test_buffers_and_generators_of_the_model_go_on_too(tmp_path, stopped_after):
         model.trf_blocks[1].ff = Changing(model.trf_blocks[1].ff)
         optimizer, steps = torch.optim.AdamW(model.parameters(), lr=1e-2), iter(range(100))
         optimizer.register_step_pre_hook(lambda *_: {}["stopped"] if next(steps) == stop else None)
-        history = train(model, optimizer=optimizer, checkpoint_dir=folder, checkpoint_minutes=0)
+        history = train(model, optimizer=optimizer, checkpoint_dir=folder, checkpoint_minutes=0, start_context="start")
         return dict(model.state_dict()), model.trf_blocks[1].ff.steps.item(), history
 
     whole = run(tmp_path / "whole")
@@ -310,9 +310,8 @@ def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_afte
         steps = iter(range(1, 100))
         optimizer.register_step_pre_hook(lambda *args: {}["stopped"] if next(steps) == stop else None)
         history = train(model, loader, val_loader=val_loader, optimizer=optimizer, epochs=3, eval_freq=2,
-                        checkpoint_dir=folder,
-                        scheduler=schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=12),
-                        checkpoint_minutes=0)
+                        checkpoint_dir=folder, checkpoint_minutes=0, start_context="start",
+                        scheduler=schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=12))
         return model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()
 
     whole = run(tmp_path / "whole")

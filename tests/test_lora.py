@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_from_checkpoints_of_the_adapters(tmp_path):
             if epochs_until_error:
                 texts = iter([""] * epochs_until_error)
                 patch.setattr(trainer, "sample_text", lambda *_: next(texts))
-            history = train(model, epochs=3, checkpoint_dir=folder)
+            history = train(model, epochs=3, checkpoint_dir=folder, start_context="start")
         return model.state_dict(), history
 
     whole = run(tmp_path / "whole")

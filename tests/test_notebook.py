@@ -26,7 +26,7 @@ from scripts.write_instructions import INSTRUCTIONS, exported
 from tests.helpers import web_page
 from tutorial import NOTEBOOK, ROOT, exercises, instructions, recipes
 from tutorial.data_files import download_and_load_file
-from tutorial.exercises import check
+from tutorial.exercises import check, fine_tune
 from tutorial.instructions import (
     InstructionDataset,
     custom_collate_fn,
@@ -299,6 +299,10 @@ def run_cells(monkeypatch):
 IMPORTS = ("result", "imports", "map")
 SETTINGS = ("settings", "device")
 DATA = ("load-data", "split-code", "split-data", "overlap", "example", "format-input")
+# These read neither the data nor the trained model. They run when the notebook is executed as a whole.
+APART = {"tensorflow-check", "fresh-process", "corpus-sample", "knows-code", "control-picture", "facts-table",
+         "never-shown-picture", "examples-table", "refusals-found", "fault-atlas", "quiz-picture", "rates-table",
+         "lora-live"}
 TRAINING = ("tokenize", "dataset-code", "check-lengths", "collate-code", "loaders-code", "one-batch-code",
             "load-weights-code", "training-copy", "optimizer", "train")
 
@@ -395,10 +399,10 @@ def test_data_of_every_kind_from_start_to_score(executed, run_cells, tokenizer, 
     odd[57] = entry(output="word" + " word" * (255 - prompt_length))  # the first validation entry
     (tmp_path / "odd.jsonl").write_text("\n".join(map(json.dumps, [*odd, entry(output="")])))
     start_from, checkpoints = executed[0] / "gpt2-instruct.pt", tmp_path / "checkpoints"
-    namespace, cells = {}, cells_of("code").keys() - {"fresh-process", "tensorflow-check"}  # which take a while
-    run_cells(namespace, *cells, DATA_FILE=tmp_path / "odd.jsonl", NUM_EPOCHS=1, SKIP_BAD_ENTRIES=1, MICRO_BATCH_SIZE=2,
-              LORA_RANK=2, CHECKPOINT_DIR=checkpoints, START_FROM=start_from, OUTPUT_DIR=tmp_path / "build",
-              MAX_NEW_TOKENS=40)
+    namespace = {}
+    run_cells(namespace, *cells_of("code").keys() - APART, DATA_FILE=tmp_path / "odd.jsonl", NUM_EPOCHS=1,
+              SKIP_BAD_ENTRIES=1, MICRO_BATCH_SIZE=2, LORA_RANK=2, CHECKPOINT_DIR=checkpoints, START_FROM=start_from,
+              OUTPUT_DIR=tmp_path / "build", MAX_NEW_TOKENS=40)
     printed = capsys.readouterr()
     assert ("60 entries, JSON Lines, Alpaca's keys; other keys: task; outputs stripped of whitespace: 19; "
             "left out: 1 with an empty output (60)") in printed.out
@@ -434,15 +438,14 @@ def test_the_optimizer_cell_may_be_run_twice_with_adapters(run_cells, tmp_path, 
 
 @pytest.mark.slow
 @needs_published_data
-def test_the_published_data_from_start_to_score(run_cells, tmp_path):
-    """Every eighth entry, and without the experiments, to save time."""
-    experiments = {"tensorflow-check", "fresh-process", "parts-live", "fault-live-code", "lora-live"}
-    eighth = json.loads(Path(PUBLISHED_DATA).read_text())[::8]
-    (tmp_path / "eighth.json").write_text(json.dumps(eighth))
-    run_cells({}, *cells_of("code").keys() - experiments, DATA_FILE=tmp_path / "eighth.json", NUM_EPOCHS=1,
-              MAX_NEW_TOKENS=24, OUTPUT_DIR=tmp_path)
+def test_the_published_data_from_start_to_score(run_cells, tmp_path, one_thread):
+    """Every sixteenth entry, and without the experiments, to save time."""
+    few = json.loads(Path(PUBLISHED_DATA).read_text())[::16]
+    (tmp_path / "few.json").write_text(json.dumps(few))
+    run_cells({}, *cells_of("code").keys() - APART - {"parts-live", "fault-live-code"}, DATA_FILE=tmp_path / "few.json",
+              NUM_EPOCHS=1, MAX_NEW_TOKENS=24, OUTPUT_DIR=tmp_path)
     records = json.loads((tmp_path / "responses.json").read_text())
-    assert [r["instruction"] for r in records] == [e["instruction"] for e in eighth[117:130]]
+    assert [r["instruction"] for r in records] == [e["instruction"] for e in few[58:64]]
     assert all(r["after"] for r in records)
 
 
@@ -491,13 +494,14 @@ def test_every_exercise_has_a_check_and_a_solution_that_fits_a_page():
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(8))
 def test_a_solution_runs(tokenizer, number, run_cells, one_thread):
-    """On a part of the data, so that it doesn't take long: the check gets results of the right kinds."""
+    """On a part of the data, in one epoch, so that it doesn't take long: the check gets results of the right kinds."""
     namespace, checked = vars(instructions) | {"tokenizer": tokenizer, "example": MINI_DATA[0],
                                                   "calc_loss_loader": calc_loss_loader}, []
     run_cells(namespace, *IMPORTS, "prompts", "fine-tune")
     antonyms = [e for e in namespace["mini_test"] if e["task"] == "antonym"]
     exec(solutions()[number], namespace | {
         "check": lambda *results: checked.append(results), "mini_train": namespace["mini_train"][:8],
+        "fine_tune": lambda entries, num_epochs=2, **options: fine_tune(entries[-8:], 1, **options),
         "mini_test": namespace["mini_test"][:2] + antonyms[:3], "mini_val": namespace["mini_val"][:4]})
     [(checked_number, *results)] = checked
     assert checked_number == number + 1

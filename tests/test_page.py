@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -134,9 +135,9 @@ def chromium():
         yield playwright.chromium.launch(executable_path=paths[0])
 
 
-@pytest.fixture
-def open_page(chromium, site):
-    """Open a page of the site: it must ask for nothing outside its folder, and complain of nothing."""
+@contextmanager
+def opener(chromium, site):
+    """A function that opens a page of the site: it must ask for nothing outside its folder, and complain of nothing."""
     contexts, complaints = [], []
 
     def start(address=None, **options):
@@ -158,6 +159,19 @@ def open_page(chromium, site):
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def open_page(chromium, site):
+    with opener(chromium, site) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def unchanged_page(chromium, site):
+    """An open page for the tests that only call its functions."""
+    with opener(chromium, site) as start:
+        yield start()
 
 
 def figure(page, name):
@@ -188,12 +202,11 @@ def answer(model, entry, max_new_tokens=64):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["base", "tuned"])
-def test_greedy_answers_equal_pythons_id_for_id(open_page, two_models, name):
-    page = open_page()
+def test_greedy_answers_equal_pythons_id_for_id(unchanged_page, two_models, name):
     prompts = [recipe.TOKENIZER.encode_ordinary(format_prompt(entry)) for entry in recipe.TEST]
     rows = generate(two_models[name], prompts, 64, 256, eos_id=END_OF_TEXT)
     assert len(rows) == 110
-    said = page.evaluate("""async ([entries, model]) => {
+    said = unchanged_page.evaluate("""async ([entries, model]) => {
         const answers = [];
         for (const {instruction, input} of entries) answers.push(await miniature.ask(instruction, {input, model}));
         return answers;
@@ -205,11 +218,11 @@ def test_greedy_answers_equal_pythons_id_for_id(open_page, two_models, name):
         assert given["text"] == recipe.TOKENIZER.decode(given["ids"]).strip()
 
 
-def test_a_temperature_draws_and_a_long_question_is_an_error(open_page):
-    page = open_page()
-    drawn = {page.evaluate("async () => (await miniature.ask('Tell me.', {temperature: 2})).text") for _ in range(4)}
+def test_a_temperature_draws_and_a_long_question_is_an_error(unchanged_page):
+    drawn = {unchanged_page.evaluate("async () => (await miniature.ask('Tell me.', {temperature: 2})).text")
+             for _ in range(4)}
     assert len(drawn) > 1
-    message = page.evaluate("miniature.ask('word '.repeat(300)).catch(error => error.message)")
+    message = unchanged_page.evaluate("miniature.ask('word '.repeat(300)).catch(error => error.message)")
     assert "too long" in message and "256" in message
 
 
@@ -226,9 +239,9 @@ def random_texts(number):
         yield "".join(pool[start:start + length]) + rng.choice(["", *odd]) + rng.choice(["", " ", "x"])
 
 
-def test_the_tokenizer_equals_tiktoken(open_page):
-    page, texts = open_page(), [*random_texts(5_000), ""]
-    encoded, decoded = page.evaluate("""texts => {
+def test_the_tokenizer_equals_tiktoken(unchanged_page):
+    texts = [*random_texts(5_000), ""]
+    encoded, decoded = unchanged_page.evaluate("""texts => {
         const ids = texts.map(text => tokenizer.encode(text));
         return [ids, ids.map(list => tokenizer.decode(list))];
     }""", texts)
@@ -236,11 +249,10 @@ def test_the_tokenizer_equals_tiktoken(open_page):
     assert decoded == [text.removeprefix("\ufeff") for text in texts]
 
 
-def test_a_token_outside_the_world_is_read_as_its_two_halves(open_page):
-    page = open_page()
+def test_a_token_outside_the_world_is_read_as_its_two_halves(unchanged_page):
     left_out = recipe.TOKENIZER.encode_single_token(b" Copenhagen")
-    read = page.evaluate("async id => { const model = await load('base'); "
-                         "return model.rowsOf(id).map(row => model.ids[row]); }", left_out)
+    read = unchanged_page.evaluate("async id => { const model = await load('base'); "
+                                   "return model.rowsOf(id).map(row => model.ids[row]); }", left_out)
     assert left_out not in read and recipe.TOKENIZER.decode(read) == " Copenhagen"
 
 

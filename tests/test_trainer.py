@@ -41,7 +41,7 @@ def test_training_equals_a_plain_loop(float64, capsys, max_norm):
     optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-2, weight_decay=0.1) for m in (model, plain)]
     schedulers = [torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=8) for optimizer in optimizers]
     train_losses, val_losses, tokens_seen = train(model, optimizer=optimizers[0], scheduler=schedulers[0],
-                                                  max_norm=max_norm)
+                                                  max_norm=max_norm, start_context="start")
     printed = capsys.readouterr().out
     steps, expected_val = [], []
     for step, (inputs, targets) in enumerate(BATCHES * 2):

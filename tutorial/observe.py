@@ -10,12 +10,13 @@ from pathlib import Path
 from statistics import mean
 
 import torch
+import torch.nn.functional as F
 
 from engine.models import evaluation_mode
 from previous_chapters import causal_attention
 from tutorial import ROOT
 from tutorial.figure_style import drawable
-from tutorial.instructions import format_prompt, generate_responses, token_losses
+from tutorial.instructions import format_prompt, generate_responses
 from tutorial.scores import count_right, exact_match
 
 
@@ -33,7 +34,10 @@ def answer_ids(answer, tokenizer):
 def answer_losses(model, entry, answer, tokenizer):
     """The loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
     asked = tokenizer.encode_ordinary(format_prompt(entry))
-    return token_losses(model, asked + answer_ids(answer, tokenizer))[len(asked) - 1:]
+    ids = torch.tensor([asked + answer_ids(answer, tokenizer)], device=model.pos_emb.weight.device)               # (1, T)
+    with torch.no_grad():
+        logits = model(ids[:, :-1], logits_at=(0, slice(len(asked) - 1, None)))  # (N + 1, V): the head takes most time
+    return F.cross_entropy(logits, ids[0, len(asked):], reduction="none").cpu()
 
 
 def answer_probabilities(model, entry, answer, tokenizer):
