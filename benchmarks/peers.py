@@ -156,7 +156,7 @@ def end_after(lengths):
     def sample_or_end(logits, **options):
         nonlocal lengths, step
         if len(logits) < len(lengths):  # `generate` has dropped the rows that ended in earlier steps
-            lengths = lengths[lengths >= step]
+            lengths = lengths[generation.filling_gaps((lengths >= step).cpu())]
         tokens = sample(logits, **options).masked_fill(lengths <= step, END_OF_TEXT)
         step += 1
         return tokens

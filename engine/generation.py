@@ -1,10 +1,11 @@
 """Text generation: a key/value cache, prompts of different lengths in one batch, sampling, and answers as they come.
 
-`generate` gives for each row what the textbook's `generate` gives for it alone. It is faster for four reasons:
+`generate` gives for each row what the textbook's `generate` gives for it alone. It is faster for five reasons:
 
 - Keys and values of earlier tokens are cached, so a step computes one token and not the whole text.
 - The prefix that all prompts share is read once, and their padding not at all.
-- Finished rows are dropped.
+- Finished rows are dropped, and few of the others moved for that.
+- Weights that many products share are rearranged for them once (`packed_weights`).
 - A row that is alone is computed in NumPy (`engine.one_row`), as fast as the weights can be read.
 
 Before the cache is used on a model, it is compared with the reference path. Where they differ, each step reads every
@@ -25,16 +26,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from engine.comparison import computes_the_same
 from engine.fast import Packing, on_device
-from engine.layers import fast_layers, reference_layers
-from engine.memory import lay_out_in_rows
+from engine.layers import fast_layers, packed_weights, reference_layers
 from engine.models import context_length, device_of, evaluation_mode
 from engine.one_row import OneRow, is_plain, single_thread
 from engine.probes import repeated_to, with_other_end
 from engine.texts import marked
 
-# Finished rows are dropped once at most this share of the rows is unfinished: dropping them one by one would copy the
-# cache each time.
-UNFINISHED_SHARE = 0.75
 PROBE_LENGTH = 64  # tokens at most on which the cache is compared with the reference path
 SHORT_LENGTH = 8   # tokens of the second row in that comparison, which has padding then
 
@@ -71,10 +68,21 @@ class KeyValueCache:
             return y.transpose(1, 2)                                            # (B, T, nh, D/nh)
         return attend
 
-    def keep(self, rows):
-        """Drop all rows except those where the mask `rows` (B,), on the CPU, is true."""
-        kept = rows.nonzero()[:, 0]
-        self.layers = [layer.index_select(1, on_device(kept, layer.device)) for layer in self.layers]
+    def keep(self, order):
+        """Keep the rows `order` (n,), on the CPU, in this order, as `filling_gaps` gives it; the others are dropped."""
+        to = (order != torch.arange(len(order))).nonzero()[:, 0]                # the places whose rows change
+        for layer in self.layers:
+            layer[:, on_device(to, layer.device)] = layer[:, on_device(order[to], layer.device)]
+        self.layers = [layer[:, :len(order)] for layer in self.layers]
+
+
+def filling_gaps(kept):
+    """The indices (n,) of the rows that a mask (B,) keeps, in an order that moves few of them: a row from the end takes
+    the place of each row that isn't kept."""
+    n = int(kept.sum())
+    order = torch.arange(n)
+    order[~kept[:n]] = n + kept[n:].nonzero()[:, 0]
+    return order
 
 
 # --- One step ---
@@ -177,11 +185,11 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
         tokens[extended, length[extended]] = picked[unfinished]
         length[extended] += 1
         yield
-        if unfinished.sum() <= UNFINISHED_SHARE * len(active):
+        if not unfinished.all():
+            order = filling_gaps(unfinished)
             if cache is not None:
-                cache.keep(unfinished)
-            active = extended
-            unfinished = torch.ones(len(extended), dtype=torch.bool)
+                cache.keep(order)
+            active, unfinished = active[order], unfinished[order]
 
 
 # --- The next token ---
@@ -251,14 +259,12 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     each step, in which every unfinished row got a token.
 
     A row longer than `context_size` is continued from its last `context_size` tokens, which take the positions from 0
-    again; from then on each step reads that whole window. Dropout is off. For several rows, the model's trained weights
-    on a CPU are permanently stored in rows (`lay_out_in_rows`). Raises ValueError as `prepare` and `sampler` say.
+    again; from then on each step reads that whole window. Dropout is off. Raises ValueError as `prepare` and `sampler`
+    say.
     """
     pick = sampler(temperature, top_k, top_p)
     tokens, length = prepare(model, idx, max_new_tokens, context_size)
-    if len(tokens) > 1:
-        lay_out_in_rows(model)
-    with evaluation_mode(model), fast_layers(model):
+    with evaluation_mode(model), fast_layers(model), packed_weights(model) if len(tokens) > 1 else nullcontext():
         for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
             if on_step is not None:
                 on_step()

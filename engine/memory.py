@@ -12,9 +12,8 @@ def lay_out_in_rows(model, copy_all=False):
     rows: permanently, in place of the model's own.
 
     With several rows of tokens, oneDNN then multiplies up to 1.8 times as fast. Training is 5 to 7 % faster, since the
-    optimiser need not reorder every gradient. For a single row the copy isn't worth its time and memory. With
-    `copy_all`, every trained weight gets memory of its own, so that training doesn't write to the arrays that it came
-    from. Frozen weights may stay in a mapped file.
+    optimiser need not reorder every gradient. With `copy_all`, every trained weight gets memory of its own, so that
+    training doesn't write to the arrays that it came from. Frozen weights may stay in a mapped file.
     """
     copies = {}  # parameters that share memory continue to do so
     with torch.inference_mode(False):  # tensors made in that mode could not be trained

@@ -1,8 +1,10 @@
 """Generation for a single row, in NumPy: the textbook's model on the tokens of one text, with a key/value cache.
 
 With a single token, each weight is used once, so a step can't be faster than reading the weights from memory. NumPy's
-product takes no longer than that, whether a matrix is stored transposed or not. And between the products, a function of
-a short vector costs NumPy a few microseconds, PyTorch several times as much. PENDING
+product takes little longer than that, whether a matrix is stored transposed or not. And between the products, a
+function of a short vector costs NumPy less than PyTorch. In turns with PyTorch's modules, with two threads of an AMD
+EPYC and the 124M: the first token after a prompt of 44 tokens takes 0.19 s instead of 0.33, each further token 33 ms
+instead of 47.
 """
 
 from contextlib import contextmanager

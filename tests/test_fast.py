@@ -14,7 +14,7 @@ import previous_chapters
 from engine import comparison, fast, layers, memory
 from engine.fast import Packing, packed_loss
 from engine.generation import generate
-from engine.layers import FastLinear, fast_layers
+from engine.layers import FastLinear, fast_layers, packed_weights
 from engine.lora import add_lora
 from engine.memory import keep_freed_memory, lay_out_in_rows
 from previous_chapters import GPTModel, MultiHeadAttention, calc_loss_batch, causal_attention
@@ -608,18 +608,31 @@ def test_parameters_that_share_memory_go_on_to_do_so():
     assert model.tok_emb.weight.data_ptr() == model.out_head.weight.data_ptr() != before
 
 
-def test_transposed_weights_are_copied_into_rows_before_batches_are_read():
-    """As OpenAI's lie in their file. One prompt doesn't copy them, and frozen ones stay in it."""
+def test_transposed_weights_are_copied_into_rows_unless_they_are_frozen():
+    """As OpenAI's lie in their file. Frozen ones may stay there."""
     model, (inputs, _) = meta_model(), instruction_batch(0)
     frozen, other = model.trf_blocks[0].att.qkv.weight.requires_grad_(False), model.trf_blocks[1].att.qkv.weight
     expected, value = model(inputs), other.detach().clone()
-    generate(model, [PROMPTS[0]], 2, CONTEXT)
     assert not frozen.is_contiguous() and not other.is_contiguous()
-    generate(model, PROMPTS[:2], 2, CONTEXT)
+    with torch.inference_mode():
+        lay_out_in_rows(model)
     assert not frozen.is_contiguous() and other.is_contiguous() and other.equal(value)
     assert model.out_head.weight is model.tok_emb.weight
     torch.testing.assert_close(model(inputs), expected)
     model(inputs).sum().backward()  # nothing was made in inference mode
+
+
+def test_packed_weights_give_the_same_and_are_gone_afterwards():
+    """Transposed ones, too. Products with gradients take the weights themselves."""
+    model, (inputs, _) = meta_model(), instruction_batch(0)
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    expected = model(inputs)
+    with fast_layers(model), packed_weights(model):
+        assert all(layer.packed.layout == torch._mkldnn for layer in layers)
+        with torch.no_grad():
+            torch.testing.assert_close(model(inputs), expected)
+        model(inputs).sum().backward()
+    assert all(layer.weight.grad is not None and "packed" not in vars(layer) for layer in layers)
 
 
 def test_a_batch_in_which_nothing_counts_has_loss_zero():

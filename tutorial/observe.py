@@ -34,9 +34,10 @@ def answer_ids(answer, tokenizer):
 def answer_losses(model, entry, answer, tokenizer):
     """The loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
     asked = tokenizer.encode_ordinary(format_prompt(entry))
-    ids = torch.tensor([asked + answer_ids(answer, tokenizer)], device=model.pos_emb.weight.device)               # (1, T)
+    ids = torch.tensor([asked + answer_ids(answer, tokenizer)], device=model.pos_emb.weight.device)  # (1, T)
     with torch.no_grad():
-        logits = model(ids[:, :-1], logits_at=(0, slice(len(asked) - 1, None)))  # (N + 1, V): the head takes most time
+        # The head takes most of the time.
+        logits = model(ids[:, :-1], logits_at=(0, slice(len(asked) - 1, None)))  # (N + 1, V)
     return F.cross_entropy(logits, ids[0, len(asked):], reduction="none").cpu()
 
 
