@@ -191,9 +191,9 @@ def words(text):
 
 def fields(text):
     """The expressions in a template, sorted, without their formats, which may differ: a Chinese character is two
-    columns wide. A word in a variable is translated by `figures.translate`."""
+    columns wide. A word in a variable is translated by `tables.translate`."""
     found = [field[1:-1] for field in FIELD.split(text)[1::2] if field not in ("{{", "}}")]
-    return sorted(re.sub(r"^figures\.translate\((\w+)\)$", r"\1", re.sub(r"(![rs])?(:[^'\"\[\]()]*)?$", "", field))
+    return sorted(re.sub(r"^tables\.translate\((\w+)\)$", r"\1", re.sub(r"(![rs])?(:[^'\"\[\]()]*)?$", "", field))
                   for field in found)
 
 

@@ -147,7 +147,7 @@ def bare(source):
             return ast.Constant("") if isinstance(node.value, str) else node
 
         def visit_JoinedStr(self, node):
-            fields = sorted(re.sub(r"figures\.translate\((\w+)\)", r"\1", ast.unparse(part.value))
+            fields = sorted(re.sub(r"tables\.translate\((\w+)\)", r"\1", ast.unparse(part.value))
                             for part in node.values if isinstance(part, ast.FormattedValue))
             return ast.Constant(tuple(fields) or "")
 
