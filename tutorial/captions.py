@@ -14,8 +14,8 @@ CAPTIONS = {
         "the end of text. Grey is padding or -100. On the right the answers start at 3, 1 and 2, counted from 0: what "
         "comes before them doesn't count."),
     "one batch": marked(
-        "Three rows of the first batch. Blue tokens are only read. Green and orange ones are also targets: the model "
-        "must predict them from what comes before. That is {share:.0%} of the positions in this batch."),
+        "Three rows of the first batch. Blue tokens are only read. Green ones (also read) and orange ones are targets: "
+        "the model must predict them from what comes before. That is {share:.0%} of the positions in this batch."),
     "stop": marked(
         "What the base model expects after the right answer to our question (■: end of text, ↵: newline). The end has "
         "{end:.1%}: pretraining texts are short, and often end after such a sentence."),

@@ -62,7 +62,7 @@ def changes(answer_at):
 
 def scores(by_task):
     """What `score_table` gives, with exact answers as counts; F1 only of data without tasks."""
-    header = [translate("task"), translate("entries"), translate("exact before"), translate("exact after")]
+    header = [translate("task"), translate("questions"), translate("exact before"), translate("exact after")]
     rows = [[shown_task(task), str(n), f"{exact_before * n:.0f}", f"{exact_after * n:.0f}"]
             for task, (n, exact_before, exact_after, *_) in by_task.items()]
     if list(by_task) == ["all"]:

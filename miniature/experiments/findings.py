@@ -35,7 +35,7 @@ def mean_ones(marks):
 
 def seeds(found):
     """The numbers of right answers of the notebook's recipe, one for each seed, as a text."""
-    return ", ".join(str(run["right"].count("1")) for run in results.of(found, *TUNED))
+    return translate(", ").join(str(run["right"].count("1")) for run in results.of(found, *TUNED))
 
 
 def by_wording(found, name, places):
@@ -148,7 +148,7 @@ def about_control(found):
         "From random weights, after the longer run, {form:.0f} of {of} answers have the right form, and {random} of "
         "110 are right. A thousand examples teach the form. They don't teach what to put into it. Not even the "
         "{sentences} rewritten sentences, which need no fact, are right. With the pretrained embeddings, after the "
-        "longer run, {right} of 110 are right: about {rewritten:.0f} of these {sentences}, {choices:.0f} of the "
+        "longer run, {right} of 110 are right: (rounded) {rewritten:.0f} of these {sentences}, {choices:.0f} of the "
         "{lists} choices, but only {facts:.0f} of the {asked} questions about facts. So embeddings and a thousand "
         "examples give much of a skill, but not the facts.").format(
         form=form, of=of, random=right(found, "control", random), right=right(found, "control", embeddings),
@@ -179,8 +179,7 @@ def about_facts(found):
         table,
         translate(
             "By the first count nearly every fact is known. So most of what the fine-tuned model gets wrong isn't "
-            "missing knowledge. In section 7, too, most errors mistake the task or the word; a wrong sum is an "
-            "exception.")])
+            "missing knowledge. In section 7, too, most errors mistake the task or the word.")])
 
 
 def about_never_shown(found):
@@ -226,8 +225,8 @@ def about_heads(found, fetching=None):
     about = translate(
         "In {times} of {seeds} seeds the head that looks most at the word that names the task is head {number} of "
         "layer {layer}. Over all questions of the test with such a word, its weight there goes from {before:.2f} to "
-        "{after:.2f}. Is it needed? Without it, {without:.0f} of 110 answers are right instead of {whole:.0f}; without "
-        "another one of the 16, {middle:.0f} in the median. The worst is to lose head {worst_number} of layer "
+        "{after:.2f}. Is it needed? Without it, {without:.0f} of 110 answers are right instead of {whole:.0f}; with "
+        "another head removed instead, {middle:.0f} in the median. The worst is to lose head {worst_number} of layer "
         "{worst_layer}: {worst:.0f} are right then.").format(
         times=times, seeds=len(runs), number=number, layer=layer, before=base["weight"][head],
         after=mean(of[head] for of in weights), without=without[head], whole=whole, worst=without[worst],
