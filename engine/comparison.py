@@ -38,9 +38,10 @@ def computes_the_same(model, what, length, fast, reference):
     `what` they compute, in words, is printed if they differ. An error of the reference path is raised, one of the fast
     path is a difference.
 
-    A model of the textbook's and PyTorch's parts alone is compared once for each state: its paths can't differ by
-    length or weights. One with special parts is compared again for each longer length and, without gradients, after
-    each change of weights, since a zero weight hides a difference that only its gradient shows.
+    A model of the textbook's and PyTorch's parts alone is compared once for each state: a fast path that calls the
+    model's own modules can't differ by length or weights, and one that computes a part itself knows every parameter
+    (`one_row.is_plain`). A model with special parts is compared again for each longer length and, without gradients,
+    after each change of weights, since a zero weight hides a difference that only its gradient shows.
     """
     checked = CHECKED.setdefault(model, {})
     state = structure_hash(model)

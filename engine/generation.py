@@ -88,67 +88,67 @@ def filling_gaps(kept):
 # --- One step ---
 
 
-def prefill(model, tokens, length, context_size, cache):
-    """Read each row's window, its last `context_size` tokens, numbered from position 0. Their keys and values replace
-    those in `cache`.
+class Batch:
+    """A model that reads several rows, by its own modules. `engine.one_row.OneRow` has the same methods for one row."""
 
-    tokens (B, S), length (B,): the rows and how many tokens of each are filled. Returns the logits (B, V) of each row's
-    next token.
-    """
-    T, device = min(int(length.max()), context_size), device_of(model)
-    start = (length - context_size).clamp(min=0)                                # (B,)
-    pos = torch.arange(T).repeat(len(tokens), 1)                                # (B, T)
-    window = tokens.gather(1, start[:, None] + pos)                             # (B, T)
-    last = (length - start - 1)[:, None]                                        # (B, 1)
-    packing = Packing(window, pos <= last)
-    read = packing.source.gather(1, last)[:, 0]                                 # (B,)
-    attend = cache.attend_at(on_device(pos, device), T)
-    return packing.to(device).logits(model, attend, on_device(read, device))    # (B, V)
+    def __init__(self, model):
+        self.model = model
 
+    def prefill(self, tokens, length, context_size, cache):
+        """Read each row's window, its last `context_size` tokens, numbered from position 0. Their keys and values
+        replace those in `cache`.
 
-def decode_step(model, tokens, length, cache):
-    """Read each row's last token, at position `length` - 1. The keys and values of the others are in `cache`, and those
-    of this one are added. Arguments and result as in `prefill`."""
-    pos = length[:, None] - 1                                                   # (B, 1)
-    newest, pos = (on_device(tensor, device_of(model)) for tensor in (tokens.gather(1, pos), pos))
-    return model(newest, pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]  # (B, V)
+        tokens (B, S), length (B,): the rows and how many tokens of each are filled. Returns the logits (B, V) of each
+        row's next token.
+        """
+        T, device = min(int(length.max()), context_size), device_of(self.model)
+        start = (length - context_size).clamp(min=0)                            # (B,)
+        pos = torch.arange(T).repeat(len(tokens), 1)                            # (B, T)
+        window = tokens.gather(1, start[:, None] + pos)                         # (B, T)
+        last = (length - start - 1)[:, None]                                    # (B, 1)
+        packing = Packing(window, pos <= last)
+        read = packing.source.gather(1, last)[:, 0]                             # (B,)
+        attend = cache.attend_at(on_device(pos, device), T)
+        return packing.to(device).logits(self.model, attend, on_device(read, device))  # (B, V)
+
+    def decode_step(self, tokens, length, cache):
+        """Read each row's last token, at position `length` - 1. The keys and values of the others are in `cache`, and
+        those of this one are added. Arguments and result as in `prefill`."""
+        pos = length[:, None] - 1                                               # (B, 1)
+        newest, pos = (on_device(tensor, device_of(self.model)) for tensor in (tokens.gather(1, pos), pos))
+        return self.model(newest, pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]  # (B, V)
 
 
 def recompute(model, tokens, length, context_size):
     """Read each row's last `context_size` tokens by themselves, as the textbook does. Arguments and result as in
-    `prefill`."""
+    `Batch.prefill`."""
     windows = (row[:n][-context_size:] for row, n in zip(tokens, length.tolist()))
     with reference_layers(model):
         return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])  # (B, V)
 
 
-def cache_works(model, tokens, one_row):
-    """Whether the cache gives the reference path's logits for this model.
+def cache_works(model, tokens, reader, what, n_rows):
+    """Whether a reader, Batch or OneRow, gives the reference path's logits for this model; `what` it does, in words.
 
-    Two rows are compared: one of the tokens (B, S), and a short one with the same prefix. `prefill` reads all except
-    the last token of each, `decode_step` the last. If there is a `one_row`, it reads the first row, too.
+    Up to two rows are compared: one of the tokens (B, S), and a short one with the same prefix. `prefill` reads all
+    except the last token of each, `decode_step` the last.
     """
     def rows_of(length):
         row = repeated_to(tokens.flatten(), length)
-        return row, with_other_end(row[:SHORT_LENGTH])
+        return [row, with_other_end(row[:SHORT_LENGTH])][:n_rows]
 
     def reference(length):
-        logits = [model(row[None].to(device_of(model)))[0, -2:] for row in rows_of(length)]  # each (2, V)
-        return logits + logits[:1] if one_row else logits
+        return [model(row[None].to(device_of(model)))[0, -2:] for row in rows_of(length)]  # each (2, V)
 
     def fast(length):
-        rows = pad_sequence(rows_of(length), batch_first=True)                  # (2, length)
-        lengths = torch.tensor([len(row) for row in rows_of(length)])           # (2,)
-        logits = read_twice(partial(prefill, model), partial(decode_step, model), rows, lengths)
-        return logits + (read_twice(one_row.prefill, one_row.decode_step, rows[:1], lengths[:1]) if one_row else [])
-
-    def read_twice(prefill, decode_step, rows, lengths):
-        cache = KeyValueCache(rows.shape[1])
-        logits = prefill(rows, lengths - 1, cache.capacity, cache), decode_step(rows, lengths, cache)
+        rows = pad_sequence(rows_of(length), batch_first=True)                  # (n_rows, length)
+        lengths = torch.tensor([len(row) for row in rows_of(length)])           # (n_rows,)
+        cache, read = KeyValueCache(length), reader(model)
+        logits = read.prefill(rows, lengths - 1, length, cache), read.decode_step(rows, lengths, cache)
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
     length = min(tokens.shape[1], context_length(model))
-    return length < 2 or computes_the_same(model, marked("Generation"), min(length, PROBE_LENGTH), fast, reference)
+    return length < 2 or computes_the_same(model, what, min(length, PROBE_LENGTH), fast, reference)
 
 
 def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
@@ -158,24 +158,25 @@ def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
     tokens (B, S), length (B,): the rows and how many tokens of each are filled; both on the CPU, changed in place.
     pick: logits (B, V) -> ids (B,).
     """
-    one_row = OneRow(model) if is_plain(model) else None
-    works = max_new_tokens and cache_works(model, tokens, one_row)
-    cache = KeyValueCache(min(tokens.shape[1], context_size)) if works else None
+    batch, one_row, cache = Batch(model), None, None
+    if max_new_tokens and cache_works(model, tokens, Batch, marked("Generation"), 2):
+        cache = KeyValueCache(min(tokens.shape[1], context_size))
+        if is_plain(model) and cache_works(model, tokens, OneRow, marked("Generation of a single row"), 1):
+            one_row = OneRow(model)
     active = torch.arange(len(tokens))                                          # the rows in the cache
     unfinished = torch.ones_like(active, dtype=torch.bool)                      # those of them that continue
     for step in range(max_new_tokens):
-        alone = one_row and len(active) == 1
+        alone = one_row is not None and len(active) == 1
+        reader = one_row if alone else batch
         with single_thread() if alone else nullcontext():
             if cache is None:
                 logits = recompute(model, tokens[active], length[active], context_size)
             elif step == 0 or length[active].max() > context_size:
                 # Once a row outgrows the context, every token's position changes at each step, and with it all keys
                 # and values.
-                read_window = one_row.prefill if alone else partial(prefill, model)
-                logits = read_window(tokens[active], length[active], context_size, cache)
+                logits = reader.prefill(tokens[active], length[active], context_size, cache)
             else:
-                read_last = one_row.decode_step if alone else partial(decode_step, model)
-                logits = read_last(tokens[active], length[active], cache)
+                logits = reader.decode_step(tokens[active], length[active], cache)
             picked = pick(logits).cpu()                                         # (active rows,)
         if eos_id is not None:
             unfinished &= picked != eos_id
@@ -230,8 +231,8 @@ def sampler(temperature, top_k, top_p):
 
 def prepare(model, idx, max_new_tokens, context_size):
     """The rows with which `decode` starts, from id lists or ids (B, T): tokens (B, T + new), with room for those to
-    come, and lengths (B,), both on the CPU. Raises ValueError for no or an empty prompt, a context_size below 1 or
-    above the model's, and a negative max_new_tokens."""
+    come, and lengths (B,), both on the CPU. Raises ValueError for no or an empty prompt, a negative id, a context_size
+    below 1 or above the model's, and a negative max_new_tokens."""
     if not 0 < context_size <= context_length(model):
         raise ValueError(f"context_size is {context_size}, but the model reads {context_length(model)}")
     if max_new_tokens < 0:
@@ -239,6 +240,8 @@ def prepare(model, idx, max_new_tokens, context_size):
     if len(idx) == 0 or not all(len(row) for row in idx):
         raise ValueError("no prompt, or an empty one: give at least one row, and each row at least one token")
     rows = [torch.as_tensor(row, dtype=torch.long, device="cpu") for row in idx]
+    if any(row.min() < 0 for row in rows):
+        raise ValueError("a token's id is below 0: ids count from 0")
     tokens = F.pad(pad_sequence(rows, batch_first=True), (0, max_new_tokens))   # (B, T + new)
     return tokens, torch.tensor([len(row) for row in rows])                     # (B, T + new), (B,)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-from engine.comparison import find_special_parts
+from engine.comparison import find_special_parts, hooks_of
 from engine.layers import reference_layers
 from previous_chapters import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 
@@ -26,13 +26,17 @@ class Layer(NamedTuple):
     """The weight and the bias of an nn.Linear or an nn.LayerNorm, as arrays."""
 
     weight: np.ndarray
-    bias: np.ndarray   # or 0
-    eps: float = None  # an nn.LayerNorm's
+    bias: np.ndarray | int  # 0, if there is none
+    eps: float | None       # an nn.LayerNorm's
 
 
 def is_plain(model):
-    """Whether a model is the textbook's in every part, with weights in float32 or float64 on a CPU. Only such a model
-    is read here."""
+    """Whether a model is the textbook's in every part, with weights in float32 or float64 on a CPU.
+
+    `OneRow` takes the arrays of such a model and calls none of its modules, so it would ignore another part, parameter
+    or hook. The comparison with the reference path doesn't replace this: it is made once, not after each change of the
+    weights.
+    """
     if type(model) is not GPTModel:
         return False
     modules = list(model.modules())
@@ -44,9 +48,13 @@ def is_plain(model):
         and all(module.approximate == "tanh" for module in modules if type(module) is nn.GELU)
         and all(module.bias is not None for module in modules if type(module) is nn.LayerNorm)
         and all(module.max_norm is None for module in modules if type(module) is nn.Embedding)
+        and all(kind in (nn.Embedding, nn.LayerNorm, nn.Linear) or not (module._parameters or module._buffers)
+                for kind, module in zip(kinds, modules))
         and all(type(weight) is nn.Parameter and weight.is_cpu and weight.dtype in (torch.float32, torch.float64)
-                for weight in model.parameters())
+                and weight.layout == torch.strided for weight in model.parameters())
         and not find_special_parts(model)
+        and not any(map(hooks_of, modules))  # PyTorch's own hooks, such as those of pruning, compute weights anew
+        and not torch.is_autocast_enabled("cpu")
     )
 
 
@@ -55,21 +63,21 @@ class OneRow:
 
     def __init__(self, model):
         self.tok_emb, self.pos_emb = (array(part.weight) for part in (model.tok_emb, model.pos_emb))
-        self.blocks = [(block.att.n_heads, *map(layer, (block.norm1, block.att.qkv, block.att.out_proj, block.norm2,
-                                                        block.ff.layers[0], block.ff.layers[2])))
+        self.blocks = [(block.att.n_heads, *map(arrays_of, (block.norm1, block.att.qkv, block.att.out_proj, block.norm2,
+                                                            block.ff.layers[0], block.ff.layers[2])))
                        for block in model.trf_blocks]
-        self.final_norm, self.out_head = layer(model.final_norm), layer(model.out_head)
+        self.final_norm, self.out_head = arrays_of(model.final_norm), arrays_of(model.out_head)
 
     def prefill(self, tokens, length, context_size, cache):
-        """Read the row's window. Arguments and result as in `generation.prefill`."""
+        """Read the row's window. Arguments and result as in `generation.Batch.prefill`."""
         window = tokens[0, :length[0]][-context_size:].numpy()                  # (T,)
-        weight = torch.from_numpy(self.tok_emb)
+        weight = torch.from_numpy(self.tok_emb)  # gives the cache its dtype
         cache.layers = [weight.new_zeros(2, 1, n_heads, cache.capacity, weight.shape[1] // n_heads)
                         for n_heads, *_ in self.blocks]
         return self.read(window, 0, cache)                                      # (1, V)
 
     def decode_step(self, tokens, length, cache):
-        """Read the row's last token. Arguments and result as in `generation.prefill`."""
+        """Read the row's last token. Arguments and result as in `generation.Batch.decode_step`."""
         pos = int(length[0]) - 1
         return self.read(tokens[0, pos:pos + 1].numpy(), pos, cache)            # (1, V)
 
@@ -131,7 +139,7 @@ def gelu(x):
     return y
 
 
-def layer(module):
+def arrays_of(module):
     """The Layer of an nn.Linear or an nn.LayerNorm."""
     return Layer(array(module.weight), 0 if module.bias is None else array(module.bias), getattr(module, "eps", None))
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from llms_from_scratch import ch05
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -212,6 +213,7 @@ def test_streamed_text_comes_in_whole_characters(text, tokenizer):
 @pytest.mark.parametrize("idx, changes, message", [
     ([[1]], {"context_size": 0}, "context_size is 0"), ([[1]], {"context_size": 25}, "context_size is 25"),
     ([[1]], {"temperature": -0.1}, "temperature is -0.1"), ([[1]], {"temperature": math.nan}, "temperature is nan"),
+    ([[1, -2]], {}, "below 0"),
     ([[1]], {"max_new_tokens": -5}, "max_new_tokens is -5"), ([[1]], {"top_k": 0}, "top_k is 0: expected 1 or more"),
     ([[1]], {"top_p": 0.0}, "top_p is 0.0: expected more than 0"), ([[1]], {"top_p": 1.1}, "top_p is 1.1: .* most 1"),
     ([[1], []], {}, "an empty one"), (torch.zeros(2, 0, dtype=torch.long), {}, "an empty one"), ([], {}, "no prompt")])
@@ -264,10 +266,18 @@ def patched(model):
     model.trf_blocks[0].att.forward = lambda x, attend=None: x
 
 
+def with_a_gain(model):  # as if the textbook's block had it, which doesn't show at first
+    model.trf_blocks[0].gain = torch.nn.Parameter(torch.ones(1))
+
+
+def pruned(model):  # a hook of PyTorch's own computes the weight anew in each forward pass
+    torch.nn.utils.prune.l1_unstructured(model.trf_blocks[0].ff.layers[0], "weight", 0.5)
+
+
 @pytest.mark.parametrize("change, plain", [
     (lambda model: None, True), (other_eps, True), (other_heads, True), (torch.nn.Module.bfloat16, False),
     (relu, False), (exact_gelu, False), (biased_head, True), (shared_block, False), (hooked, False), (adapted, False),
-    (patched, False)])
+    (patched, False), (with_a_gain, False), (pruned, False)])
 def test_a_single_row_gives_the_reference_paths_ids_whatever_was_changed(float64, change, plain):
     model = our_model()
     change(model)
@@ -275,6 +285,7 @@ def test_a_single_row_gives_the_reference_paths_ids_whatever_was_changed(float64
     for _ in range(2):  # again with other weights: what was compared with the first ones must hold for these, too
         wanted = [continue_naively(model, row, 8, CONTEXT, None) for row in ([3], [1, 2, 3, 4, 5])]
         assert [generate(model, [row], 8, CONTEXT)[0] for row in ([3], [1, 2, 3, 4, 5])] == wanted
+        assert generate(model, [[3], [1, 2, 3, 4, 5]], 8, CONTEXT) == wanted
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(torch.randn(weight.shape), alpha=0.1)
@@ -288,3 +299,18 @@ def test_a_single_row_computes_a_window_and_its_last_token(float64):
         read = (one_row.decode_step(torch.tensor([ids]), torch.tensor([n]), cache) if n > 3 else
                 one_row.prefill(torch.tensor([ids]), torch.tensor([n]), CONTEXT, cache))
         torch.testing.assert_close(read, model(torch.tensor([ids[:n]]))[:, -1].detach())
+
+
+def test_under_autocast_the_models_own_modules_compute_a_single_row():
+    model, rows = float32_model(), [[1, 2, 3], [4, 5]]
+    ended = generate(model, rows, 3, CONTEXT)[0][3]  # ends the first row at once
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not is_plain(model)
+        assert len(generate(model, rows, 3, CONTEXT, eos_id=ended)) == 2
+
+
+def test_a_batch_may_be_generated_within_another():
+    model, inner = float32_model(), []
+    wanted = generate(model, PROMPTS, 4, CONTEXT)
+    assert generate(model, PROMPTS, 4, CONTEXT, on_step=lambda: inner.append(generate(model, PROMPTS, 4, CONTEXT))
+                    ) == wanted and inner == [wanted] * 4

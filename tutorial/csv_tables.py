@@ -29,8 +29,8 @@ def read_csv(text):
     """The records of a table with a header, and the kind; None for another text. Raises UnreadableFileError for a quote
     in a wrong place.
 
-    Read with the first delimiter whose header has known keys. Without any, the first record of a table with other keys,
-    so that an error can name them.
+    The delimiter is the first with which the header has known keys. If none has, the result is the first record, read
+    with the first delimiter that divides header and record into equally many fields: an error can then name its keys.
     """
     separator = re.match(r'\s*"?sep=([^\w\s"]|\t)"?', text, re.IGNORECASE)
     start = separator.end() if separator else 0
@@ -89,7 +89,8 @@ def may_be_several_rows(source, delimiter, width):
     """Whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed rows."""
     lines = [line for line in LINE_END.split(source) if line.strip()]
     mark = re.escape(delimiter)
-    # A tab at the beginning of a line indents it; a comma before a blank or between digits is one of a text.
+    # A tab divides fields unless it indents the line; another delimiter unless a blank follows, as in a sentence, or it
+    # is between digits, as in 1,000.
     between = r"(?<=.)\t" if delimiter == "\t" else rf"{mark}(?!\s)(?!(?<=\d{mark})\d)"
     return len(lines) > 1 < width and all(len(re.findall(between, line)) == width - 1 for line in lines)
 
