@@ -400,7 +400,8 @@ def draw_lora(d_in, d_out, rank, factor):
     for i, ((wide, high), (name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
         x = sum(slots[:i]) + i * gap + slots[i] / 2
         box(ax, x - wide / 2, middle - high / 2, wide, high, "", colour)
-        ax.text(x, middle - high / 2 - 0.08, label("{}, {}").format(name, kind), ha="center", va="bottom", weight="bold")
+        ax.text(x, middle - high / 2 - 0.08, label("{}, {}").format(name, kind), ha="center", va="bottom",
+                weight="bold")
         ax.text(x, middle + high / 2 + 0.08, f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(
             f"{rows * n_columns:,}"), ha="center", va="top", linespacing=1.4)
         ax.text(x - slots[i] / 2 - gap / 2, middle, signs[i], ha="center", va="center", fontsize=16)
