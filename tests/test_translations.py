@@ -90,7 +90,7 @@ def replace(chinese, context, old, new):
     (lambda en, zh: replace(zh, "split", "85%", "58%"), "split: numbers that the English doesn't have: 58"),
     (lambda en, zh: replace(zh, "split", "85%", "大部分"), "split: numbers of the English that are missing: 85"),
     (lambda en, zh: replace(zh, "dataset", "`InstructionDataset`", "这个类"), "dataset: code of the English that is"),
-    (lambda en, zh: replace(zh, "loaders", "> **", "**"), "loaders: no box"),
+    (lambda en, zh: replace(zh, "first-question-note", "> **", "**"), "first-question-note: no box"),
     (lambda en, zh: replace(zh, "takeaways", "| LoRA |", "LoRA "), "takeaways: another number of rows"),
     (lambda en, zh: change(en, "train", "minutes", "min"), "train: code: fuzzy, the English has changed: 'Fine-tuning"),
     (lambda en, zh: replace(zh, "optimizer: code", "{steps}", "{step}"), "optimizer: code: other fields: "),

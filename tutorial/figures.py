@@ -357,10 +357,10 @@ def draw_architecture(B, T, cfg):
         (label("queries, keys, values"), f"3 × ({B}, {nh}, {T}, {D // nh})", weights),
         ("LayerNorm", f"({B}, {T}, {D})", weights),
     ]
-    for boxes, x, step, height in ((main, 0.1, 2.16, 1.1), (inner, 9.3, 1.0, 0.68)):
+    for boxes, x, step, height, letters in ((main, 0.1, 2.16, 1.1, 25), (inner, 9.3, 1.0, 0.68, 26)):
         for i, (name, shape, colour) in enumerate(boxes):
             y = 0.5 + i * step
-            box(ax, x, y, 4.7, height, wrapped(name, 26), colour)
+            box(ax, x, y, 4.7, height, wrapped(name, letters), colour)
             ax.text(x + 4.85, y + height / 2, shape, va="center", family=monospaced())
             if i + 1 < len(boxes):
                 arrow(ax, (x + 2.35, y + step), (x + 2.35, y + height))
