@@ -39,23 +39,23 @@ def near_repetitions(parts):
     is (similarity, entry, the most similar entry of an earlier part).
     """
     entries = [entry for part in parts.values() for entry in part]
-    index, counts, near, first = index_pairs(entries), {}, [], 0
+    index, counts, near, known, first = index_pairs(entries), {}, [], set(), 0
     for name, part in parts.items():  # whose first entry has the index `first` in `entries`
         if first:
-            similar = list(nearly_repeated(entries, first, len(part), index))
+            similar = list(nearly_repeated(entries, range(first, first + len(part)), known, index))
             counts[name] = len(similar)
             near += similar
+        known.update(map(question, part))
         first += len(part)
     return counts, sorted(near, key=lambda found: -found[0])[:3]
 
 
-def nearly_repeated(entries, first, length, index):
-    """Yields the near repetitions of one part, `length` entries from the index `first`, as triples like those of
-    `near_repetitions`. index: the PairIndex of all entries."""
-    known = set(map(question, entries[:first]))
-    for number in range(first, first + length):
+def nearly_repeated(entries, numbers, known, index):
+    """Yields the near repetitions of one part, whose entries have the indices `numbers`, a range, as triples like those
+    of `near_repetitions`. known: the questions of the earlier parts; index: the PairIndex of all entries."""
+    for number in numbers:
         if index.sizes[number] and question(entries[number]) not in known:
-            similarity, nearest = most_similar(number, first, index)
+            similarity, nearest = most_similar(number, numbers.start, index)
             if similarity >= MIN_SIMILARITY:
                 yield similarity, entries[number], entries[nearest]
 

@@ -56,6 +56,8 @@ START = {  # the weights before fine-tuning: the control's condition
     marked("pretrained embeddings, 8 epochs at 4 × the rate"): "pretrained embeddings, random blocks, 8 epochs at 1e-3",
 }
 
+EXAMPLES = {**{str(size): ("examples", f"{size}, all steps") for size in (12, 25, 50, 100, 200, 400)}, "935": TUNED}
+
 
 def control(found):
     """Answers of the right form and exact answers, for each kind of weights: {weights: {what: (number, of)}}."""
@@ -90,10 +92,8 @@ def examples(found):
     return by_wording(found, translate("entries"), EXAMPLES)
 
 
-EXAMPLES = {**{str(size): ("examples", f"{size}, all steps") for size in (12, 25, 50, 100, 200, 400)}, "935": TUNED}
-
-
 # --- What went wrong ---
+
 
 NO_FINGERPRINT = marked("none"), marked("mean of means")  # conditions without one
 SHOWN_AS = {"a space for the line feed": marked("a space for the newline")}  # other names than the experiments'
