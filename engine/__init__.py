@@ -3,11 +3,13 @@
     fast            packed_loss, in place of the textbook's calc_loss_batch: batches without padding
     generation      generate, in place of the textbook's: a key/value cache, prompts of different lengths, sampling,
                     streams of tokens
+    packing         a batch without padding and repetitions, which both of them read
     one_row         generation for a single row, in NumPy
     trainer         train and evaluate, in place of train_model_simple and calc_loss_loader: the full loop, for one
                     process and many
     training_log    the log of a run, with its printed lines and its bar
     comparison      whether a fast path computes what the textbook computes, for this very model
+    structure       what a model is made of, and which parts aren't the textbook's
     probes          the tokens on which two paths are tried, and the results that are compared
     layers          linear layers with oneDNN's product
     memory          weights stored in rows, and freed memory that the process keeps during training

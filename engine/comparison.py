@@ -8,27 +8,20 @@ from that. `computes_the_same` computes both paths on a few tokens, once for eac
 import sys
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn as nn
-from torch.nn.modules import module as torch_modules
 from tqdm import tqdm
 
-import previous_chapters
 from engine.layers import reference_layers
 from engine.models import context_length
 from engine.randomness import Randomness
+from engine.structure import TEXTBOOK_FORWARDS, special_parts, structure_hash
 from engine.texts import marked, translate
 
-CHECKED = WeakKeyDictionary()        # model: {(what was compared, its state, ...): whether both paths agree}
-SPECIAL_PARTS = WeakKeyDictionary()  # model: {its state: its special parts, in words}
-IDENTITIES = WeakKeyDictionary()     # function, class or module: its identity
-NEXT_IDENTITY = count()
-# As imported: a method that was patched afterwards isn't among them.
-TEXTBOOK_FORWARDS = {kind.forward for kind in vars(previous_chapters).values()
-                     if isinstance(kind, type) and issubclass(kind, nn.Module)}
+# model: {(what was compared, its state, length and weights if it has special parts): whether both paths agree}
+CHECKED = WeakKeyDictionary()
 
 
 def computes_the_same(model, what, length, fast, reference):
@@ -45,11 +38,13 @@ def computes_the_same(model, what, length, fast, reference):
     """
     checked = CHECKED.setdefault(model, {})
     state = structure_hash(model)
-    key = what, state
-    if special := special_parts(model, state):
+    special = special_parts(model, state)
+    depends_on = ()
+    if special:
         # The next power of two: batches of all lengths need few checks.
         length = min(2 ** length.bit_length(), context_length(model))
-        key = what, state, length, 0 if torch.is_grad_enabled() else weights_version(model)
+        depends_on = length, 0 if torch.is_grad_enabled() else weights_version(model)
+    key = what, state, depends_on
     if key not in checked:
         difference = difference_between(model, partial(fast, length), partial(reference, length))
         checked[key] = not difference
@@ -126,63 +121,3 @@ def textbook_dropout_off(model):
     finally:
         for module, rate in rates.items():
             module.p = rate
-
-
-# --- The state of a model ---
-
-
-def structure_hash(model):
-    """A hash of what a model's result depends on besides its weights: its modules, their classes, `forward` methods and
-    hooks, and attributes that are numbers or texts, such as the mode."""
-    parts = []
-    for module in model.modules():
-        parts += [identity(module), identity(type(module)), identity(type(module).forward), *hooks_of(module)]
-        for name, value in vars(module).items():
-            if name == "forward":
-                parts.append(identity(getattr(value, "__func__", value)))
-            elif name == "training" or (type(value) in (bool, int, float, str) and name[0] != "_"
-                                        and not is_pytorchs(module)):
-                parts.append((name, value))
-    return hash((*parts, *hooks_of(torch_modules, "_global")))
-
-
-def is_pytorchs(module):
-    """Whether a module computes what a class of PyTorch's own does."""
-    return type(module).forward.__module__.startswith("torch.")
-
-
-def identity(item):
-    """The number of a function, class or module. Like `id`, but never reused when an item is gone."""
-    return IDENTITIES.setdefault(item, next(NEXT_IDENTITY))
-
-
-def hooks_of(module, prefix=""):
-    """A module's hooks by PyTorch's numbers for them, {number: hook}. With the prefix "_global", those in `module` that
-    PyTorch calls for all modules."""
-    return {number: hook for kind in ("forward_pre", "forward", "backward_pre", "backward")
-            for number, hook in getattr(module, f"{prefix}_{kind}_hooks").items()}
-
-
-def special_parts(model, state):
-    """Which parts of a model in this state are neither the textbook's nor PyTorch's, or have hooks: a text that starts
-    with ": "; "" if there are none."""
-    known = SPECIAL_PARTS.setdefault(model, {})
-    if state not in known:
-        found = find_special_parts(model)
-        known[state] = f": {', '.join(found[:3])}{', …' if len(found) > 3 else ''}" if found else ""
-    return known[state]
-
-
-def find_special_parts(model):
-    """One line for each special part: a list of texts."""
-    found = ["all modules have a hook"] if hooks_of(torch_modules, "_global") else []
-    for name, module in model.named_modules():
-        name, forward = f"{name or 'the model'} ({type(module).__name__})", type(module).forward
-        if "forward" in vars(module) and not hasattr(module, "_orig_mod"):  # which is what torch.compile makes
-            found.append(f"{name} has another forward")
-        elif (forward not in TEXTBOOK_FORWARDS and not is_pytorchs(module)
-              and not forward.__module__.startswith("engine.")):
-            found.append(f"{name} has a forward of its own")
-        if any(not str(getattr(hook, "__module__", "")).startswith("torch.") for hook in hooks_of(module).values()):
-            found.append(f"{name} has a hook")
-    return found

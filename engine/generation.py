@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from engine.comparison import computes_the_same
-from engine.fast import Packing, on_device
 from engine.layers import fast_layers, packed_weights, reference_layers
 from engine.models import context_length, device_of, evaluation_mode
 from engine.one_row import OneRow, is_plain, single_thread
+from engine.packing import Packing, on_device
 from engine.probes import repeated_to, with_other_end
 from engine.texts import marked
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-from engine.comparison import find_special_parts, hooks_of
 from engine.layers import reference_layers
+from engine.structure import find_special_parts, hooks_of
 from previous_chapters import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 
 BLOCK = [TransformerBlock, nn.LayerNorm, MultiHeadAttention, nn.Linear, nn.Linear, nn.Dropout, nn.LayerNorm,

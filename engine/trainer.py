@@ -78,8 +78,9 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
                 for inputs, targets in checkpoints.data_order.batches(epoch, log.step % len(train_loader)):
                     if log.step == first_step:
                         check_device(model, inputs, device, precision)
-                    loss, norm, n_targets = take_step(inputs, targets, log.step, model, optimizer, scheduler, scaler,
-                                                      device, precision, micro_batch_size, max_norm, tokenizer)
+                    loss, norm, n_targets = take_step(
+                        inputs, targets, model, optimizer, device, step=log.step, scheduler=scheduler, scaler=scaler,
+                        precision=precision, micro_batch_size=micro_batch_size, max_norm=max_norm, tokenizer=tokenizer)
                     if log.step == first_step:  # after AdamW has made its moments, which would fragment the kept memory
                         start_keeping()
                     log.count(loss, n_targets, inputs)
@@ -103,8 +104,8 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     return log.history()
 
 
-def take_step(inputs, targets, step, model, optimizer, scheduler, scaler, device, precision, micro_batch_size, max_norm,
-              tokenizer):
+def take_step(inputs, targets, model, optimizer, device, *, step, scheduler, scaler, precision, micro_batch_size,
+              max_norm, tokenizer):
     """Train on one batch, inputs and targets (B, T), and step the schedule: (loss, norm, n_targets), two floats and an
     int. These are the batch's mean loss, its gradient's norm before clipping, and its number of targets that count.
 

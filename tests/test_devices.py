@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from engine import fast, generation
+from engine import fast, generation, packing
 from engine.generation import generate
 from engine.trainer import evaluate, train
 from tests.other_device import NAME, OtherDevice, aten, move
@@ -19,7 +19,7 @@ class Tokenizer:
 @pytest.fixture(autouse=True)
 def like_a_cuda_gpu(monkeypatch):
     """The stand-in queues copies, and has no autocast, which PyTorch refuses to switch off on such a device."""
-    for module in (fast, generation):
+    for module in (fast, generation, packing):
         monkeypatch.setattr(module, "on_device", lambda tensor, device: tensor.to(device, non_blocking=True))
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
 

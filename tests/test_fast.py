@@ -12,11 +12,12 @@ from torch.nn.modules import module as torch_modules
 
 import previous_chapters
 from engine import comparison, fast, layers, memory
-from engine.fast import Packing, packed_loss
+from engine.fast import packed_loss
 from engine.generation import generate
 from engine.layers import FastLinear, fast_layers, packed_weights
 from engine.lora import add_lora
 from engine.memory import keep_freed_memory, lay_out_in_rows
+from engine.packing import Packing, on_device
 from previous_chapters import GPTModel, MultiHeadAttention, calc_loss_batch, causal_attention
 from tests import processes
 from tests.small_models import (
@@ -450,7 +451,7 @@ def test_a_result_of_another_shape_differs():
 @pytest.mark.parametrize(("device", "queued"), [("cuda", True), ("cuda:1", True), ("mps", False), ("cpu", False)])
 def test_a_copy_is_queued_for_a_cuda_gpu_alone(device, queued):
     tensor = Mock()
-    fast.on_device(tensor, device)
+    on_device(tensor, device)
     tensor.to.assert_called_once_with(device, non_blocking=queued)
 
 

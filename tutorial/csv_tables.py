@@ -22,7 +22,7 @@ class Row(NamedTuple):
     fields: list
     source: str               # its text in the file
     line: int                 # the number of its first line, from 1
-    stray_quote: int | None   # the number of a line with a quote in a wrong place
+    stray_quote: int | None   # the number of its first line with a quote in a wrong place; None, if no quote is
 
 
 def read_csv(text):

@@ -97,29 +97,31 @@ def show(fig, caption, live=None):
 
 def draw_map():
     """The three stages of training a language model, with an example text each; this tutorial is the second."""
-    fig, ax = empty_axes(18, 5.6, (WIDTH, 2.8))
-    question, middle, right = "What is the plural of glass?", 6.2, 12.3
-    stages = [(label("pretraining"), label("text of any kind"), label("learns to guess the next token")),
-              (label("supervised fine-tuning"), label("questions with answers"),
-               label("learns what is asked, and how to answer")),
-              (label("preference tuning"), label("pairs of answers (section 10)"),
-               label("learns which answer people prefer"))]
-    for x, (name, reads, learns) in zip((0.1, middle, right), stages):
-        box(ax, x, 0.7, 5.6, 4.9, "", MIST)
-        ax.text(x + 2.8, 1.1, name, ha="center", va="center", fontsize=11, weight="bold")
-        ax.text(x + 2.8, 1.65, reads, ha="center", va="center")
-        ax.text(x + 2.8, 4.95, wrapped(learns, 32), ha="center", va="center")
-    for x in (middle, right):
-        arrow(ax, (x - 0.5, 3.1), (x, 3.1))
-    ax.text(middle + 2.8, 0.35, "▼ " + label("you are here"), ha="center", va="center", weight="bold")
-    box(ax, 0.3, 2.1, 5.2, 2.2, "Anna has a glass. Many\nglasses are on the table.\nWith glass in the plural\n"
-        "you write glasses. …", ANSWER)
-    for x in (middle, right):
-        box(ax, x + 0.2, 2.1, 5.2, 0.8, question, PROMPT)
-    box(ax, middle + 0.2, 3, 3.8, 1.3, "The plural of glass\nis glasses.", ANSWER)
-    box(ax, middle + 4, 3, 1.4, 1.3, wrapped(label("end of text"), 6), END)
-    box(ax, right + 0.2, 3, 2.6, 1.3, "✓ The plural\nis glasses.", ANSWER)
-    box(ax, right + 2.8, 3, 2.6, 1.3, "✗ Look it up\nyourself.", WRONG)
+    width, inner_width = 5.6, 5.2  # of a stage, and of the boxes in it
+    pretraining, fine_tuning, preferences = 0.1, 6.2, 12.3  # the left edges of the stages
+    stages = {
+        pretraining: (label("pretraining"), label("text of any kind"), label("learns to guess the next token")),
+        fine_tuning: (label("supervised fine-tuning"), label("questions with answers"),
+                      label("learns what is asked, and how to answer")),
+        preferences: (label("preference tuning"), label("pairs of answers (section 10)"),
+                      label("learns which answer people prefer"))}
+    fig, ax = empty_axes(preferences + width + 0.1, 5.6, (WIDTH, 2.8))
+    for left, (name, reads, learns) in stages.items():
+        middle = left + width / 2
+        box(ax, left, 0.7, width, 4.9, "", MIST)
+        ax.text(middle, 1.1, name, ha="center", va="center", fontsize=11, weight="bold")
+        ax.text(middle, 1.65, reads, ha="center", va="center")
+        ax.text(middle, 4.95, wrapped(learns, 32), ha="center", va="center")
+    ax.text(fine_tuning + width / 2, 0.35, "▼ " + label("you are here"), ha="center", va="center", weight="bold")
+    for left in (fine_tuning, preferences):
+        arrow(ax, (left - 0.5, 3.1), (left, 3.1))
+        box(ax, left + 0.2, 2.1, inner_width, 0.8, "What is the plural of glass?", PROMPT)
+    box(ax, pretraining + 0.2, 2.1, inner_width, 2.2, "Anna has a glass. Many\nglasses are on the table.\n"
+        "With glass in the plural\nyou write glasses. …", ANSWER)
+    box(ax, fine_tuning + 0.2, 3, 3.8, 1.3, "The plural of glass\nis glasses.", ANSWER)
+    box(ax, fine_tuning + 4, 3, 1.4, 1.3, wrapped(label("end of text"), 6), END)
+    box(ax, preferences + 0.2, 3, inner_width / 2, 1.3, "✓ The plural\nis glasses.", ANSWER)
+    box(ax, preferences + 0.2 + inner_width / 2, 3, inner_width / 2, 1.3, "✗ Look it up\nyourself.", WRONG)
     return fig
 
 
@@ -357,20 +359,29 @@ def draw_architecture(B, T, cfg):
         (label("queries, keys, values"), f"3 × ({B}, {nh}, {T}, {D // nh})", weights),
         ("LayerNorm", f"({B}, {T}, {D})", weights),
     ]
-    for boxes, x, step, height, letters in ((main, 0.1, 2.16, 1.1, 25), (inner, 9.3, 1.0, 0.68, 26)):
-        for i, (name, shape, colour) in enumerate(boxes):
-            y = 0.5 + i * step
-            box(ax, x, y, 4.7, height, wrapped(name, letters), colour)
-            ax.text(x + 4.85, y + height / 2, shape, va="center", family=monospaced())
-            if i + 1 < len(boxes):
-                arrow(ax, (x + 2.35, y + step), (x + 2.35, y + height))
-    arrow(ax, (11.65, 12.6), (11.65, 12.18))
-    for top, bottom in ((0.84, 5.37), (5.84, 12.4)):  # the two shortcuts, from what comes in
-        ax.plot([9.3, 9, 9, 11.65], [top, top, bottom, bottom], color=SLATE, linewidth=1)
-    for end in (0.3, 12.6):  # a block, enlarged
-        ax.plot([7.9, 8.6, 8.6, 8.75], [7.53, 7.53, end, end], color=SLATE, linewidth=1, linestyle=":")
+    width, bottom = 4.7, 12.6  # of a box; the lowest line
+
+    def draw_column(boxes, left, step, height, letters):  # the vertical middle of each box
+        middles = [0.5 + height / 2 + i * step for i in range(len(boxes))]
+        for (name, shape, colour), y in zip(boxes, middles):
+            box(ax, left, y - height / 2, width, height, wrapped(name, letters), colour)
+            ax.text(left + width + 0.15, y, shape, va="center", family=monospaced())
+        for upper, lower in pairwise(middles):
+            arrow(ax, (left + width / 2, lower - height / 2), (left + width / 2, upper + height / 2))
+        return middles
+
+    main_y = draw_column(main, 0.1, 2.16, 1.1, 25)
+    inner_left = 9.3
+    inner_y = draw_column(inner, inner_left, 1.0, 0.68, 26)
+    inner_middle = inner_left + width / 2
+    arrow(ax, (inner_middle, bottom), (inner_middle, inner_y[-1] + 0.34))
+    for end, start in (inner_y[0], inner_y[4]), (inner_y[5], inner_y[11]):  # the shortcuts
+        ax.plot([inner_left, inner_left - 0.3, inner_left - 0.3, inner_middle], [end, end, start + 0.53, start + 0.53],
+                color=SLATE, linewidth=1)
+    for end in (0.3, bottom):  # the blocks, one of them enlarged
+        ax.plot([7.9, 8.6, 8.6, 8.75], [main_y[3], main_y[3], end, end], color=SLATE, linewidth=1, linestyle=":")
     draw_key(ax, {weights}, {weights: marked("has learned weights")})
-    ax.text(11.65, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
+    ax.text(inner_middle, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
     return fig
 
 
@@ -460,18 +471,19 @@ def draw_wordings(tasks):
     fig, ax = plt.subplots(figsize=(WIDTH, 0.28 * len(rows) + 1), layout="constrained")
     styles = [(label("known wordings"), {"markersize": 5, "color": INK}), (label("new wordings"), {
         "markersize": 9, "markerfacecolor": "none", "color": SLATE, "markeredgewidth": 2})]
+    count_columns = 1.1, 1.25  # where the counts stand, right of the axis from 0 to 1
     for y, (_, pair) in enumerate(rows):
         shares = [right / number if number else math.nan for right, number in pair]
         is_sum = y + 1 == len(rows)
         heights = (y - 0.2, y + 0.2) if is_sum else (y, y)
         ax.plot(shares, heights, color=MIST, linewidth=0 if is_sum else 4, zorder=1)
-        for x, height, (right, number), (name, style), place in zip(shares, heights, pair, styles, (1.1, 1.25)):
+        for x, height, (right, number), (name, style), place in zip(shares, heights, pair, styles, count_columns):
             ax.plot(x, height, marker="o", linestyle="none", label=name if is_sum else None, **style)
             ax.text(place, y, f"{right}/{number}", ha="center", va="center")
             if is_sum and number:
                 ax.plot(wilson(right, number), (height, height), color=style["color"], linewidth=1.5)
     ax.axhline(len(rows) - 1.5, color=SLATE, linewidth=0.8)
-    for name, place in ((label("known"), 1.1), (label("new"), 1.25)):
+    for name, place in zip((label("known"), label("new")), count_columns):
         ax.text(place, -0.8, name, ha="center", va="center")
     ax.set_yticks(range(len(rows)), [name for name, _ in rows])
     ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1])

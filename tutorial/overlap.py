@@ -98,13 +98,9 @@ def word_pairs(entries):
     words = np.array(words)                                               # (W + 1,), of W pairs with repetitions
     pairs = words[:-1] * (len(numbers) + 1) + words[1:]                   # (W,), one number for both words
     entry_of_pair = np.repeat(np.arange(len(entries)), lengths)           # (W,)
-    # Number the pairs from 0: in sorted order, a pair that differs from the one before has the next number.
-    in_order = np.argsort(pairs, kind="stable")
-    pairs[in_order] = np.cumsum(np.diff(pairs[in_order], prepend=-1) > 0) - 1
-    # One number for an entry and a pair, sorted by entry. What equals the one before is a repetition.
-    both = np.sort(entry_of_pair * (len(pairs) + 1) + pairs)
-    both = both[np.diff(both, prepend=-1) > 0]                            # (M,)
-    return np.divmod(both, len(pairs) + 1)
+    _, pairs = np.unique(pairs, return_inverse=True)                      # (W,), numbered from 0
+    both = np.unique(entry_of_pair * len(pairs) + pairs)                  # (M,), one number for an entry and a pair
+    return np.divmod(both, len(pairs))
 
 
 def missing_tasks(parts):
