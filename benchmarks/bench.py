@@ -3,7 +3,7 @@
 - Every peer (benchmarks/peers.py) has the same random weights, and the same batches and prompts.
 - Losses and generated ids are compared before a time counts, and in every turn.
 - Each runs in a process of its own. They take turns, so that a slow moment of the machine affects all of them, and the
-  median counts. What takes longer than SLOW runs once.
+  median counts. Each begins when the threads of the one before sleep. What takes longer than SLOW runs once.
 - Memory is the peak of a process, minus what it had after its imports.
 """
 
@@ -18,7 +18,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 from benchmarks import growth
 from benchmarks.common import (
@@ -35,6 +35,7 @@ from benchmarks.common import (
 from benchmarks.peers import RANK
 
 TURNS, SLOW = 5, 20  # times that each runs; seconds
+SPIN = 0.3  # seconds; a library's threads keep their cores busy for up to 0.2 s after a product
 LOSS, IDS = 1e-4 if DEVICE == "cpu" else 1e-2, 0  # how far results may differ
 BOOK, HF, STATIC, MKL = "llms-from-scratch", "transformers", "transformers, static cache", "CTranslate2 with MKL"
 OURS_COMPILED, HF_COMPILED = "ours, compiled", "transformers, compiled"
@@ -87,6 +88,7 @@ def in_turns(ask, names, calls, tolerance, warm_up=1):
     for turn, call in enumerate(calls):
         for name, earlier in answers.items():
             if turn <= warm_up or earlier[warm_up][0] < SLOW:
+                sleep(SPIN)
                 earlier.append(ask(name, *call))
         results = {name: of_one[turn][1] for name, of_one in answers.items() if len(of_one) > turn}
         if not all(agree(result, results[names[0]], tolerance) for result in results.values() if names[0] in results):

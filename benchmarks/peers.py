@@ -94,14 +94,14 @@ class Peer:
         return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else load.memory("VmHWM") - self.before
 
     def generate(self, every, new):
-        """Continue one of `every` so many test prompts by `new` tokens, or by as many as its answer has: the new ids.
-        Prompts of similar length are in one batch."""
+        """Continue one of `every` so many test prompts by `new` tokens, or by as many as its answer has, of which the
+        last is the end: the new ids. Prompts of similar length are in one batch."""
         prompts, lengths = test_prompts()
         by_length, rows = sorted(range(0, len(prompts), every), key=lambda i: len(prompts[i])), {}
         for first in range(0, len(by_length), self.batch_size):
             batch = by_length[first:first + self.batch_size]
             rows |= zip(batch, self.generate_batch([prompts[i] for i in batch], [new or lengths[i] for i in batch]))
-        return [rows[i] for i in sorted(rows)]
+        return [rows[i][:new or lengths[i] - 1] for i in sorted(rows)]
 
 
 # --- This project ---
@@ -128,7 +128,7 @@ class Ours(Peer):
 
     def generate_batch(self, prompts, lengths):
         with end_after(lengths):
-            rows = generation.generate(self.model, prompts, max(lengths) + 1, CONTEXT, eos_id=END_OF_TEXT)
+            rows = generation.generate(self.model, prompts, max(lengths), CONTEXT, eos_id=END_OF_TEXT)
         return [row[len(prompt):] for row, prompt in zip(rows, prompts)]
 
     def finetune(self):
@@ -149,17 +149,16 @@ class Ours(Peer):
 
 @contextmanager
 def end_after(lengths):
-    """Inside the `with` block, `generate` ends its rows after these numbers of tokens: real answers end, but with
-    random weights a model never says so."""
-    lengths, step, sample = torch.tensor(lengths, device=DEVICE), 0, generation.sample
+    """Inside the `with` block, each row that is shorter than the longest has the end as the last of these numbers of
+    tokens: real answers end, but with random weights a model never says so."""
+    lengths, longest, step, sample = torch.tensor(lengths, device=DEVICE), max(lengths), 0, generation.sample
 
     def sample_or_end(logits, **options):
         nonlocal lengths, step
         if len(logits) < len(lengths):  # `generate` has dropped the rows that ended in earlier steps
-            lengths = lengths[generation.filling_gaps((lengths >= step).cpu())]
-        tokens = sample(logits, **options).masked_fill(lengths <= step, END_OF_TEXT)
+            lengths = lengths[generation.filling_gaps((lengths > step).cpu())]
         step += 1
-        return tokens
+        return sample(logits, **options).masked_fill((lengths <= step) & (step < longest), END_OF_TEXT)
 
     with patch.object(generation, "sample", sample_or_end):
         yield
