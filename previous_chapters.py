@@ -38,11 +38,11 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"emb_dim {D} can't be divided among n_heads {self.n_heads}")
         self.qkv = nn.Linear(D, 3 * D, bias=cfg["qkv_bias"])
         self.out_proj = nn.Linear(D, D)
-        self.dropout = nn.Dropout(cfg["drop_rate"])  # holds the rate; `attend` drops the weights
+        self.dropout = nn.Dropout(cfg["drop_rate"])  # holds rate and mode; `attend` drops the weights
 
     def forward(self, x, attend=causal_attention):
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1))                   # (B, T, 3, nh, D/nh)
-        y = attend(qkv, self.dropout.p if self.training else 0.0)               # (B, T, nh, D/nh)
+        y = attend(qkv, self.dropout.p if self.dropout.training else 0.0)       # (B, T, nh, D/nh)
         return self.out_proj(y.flatten(2))                                      # (B, T, D)
 
 
@@ -194,7 +194,7 @@ def load_weights_into_gpt(gpt, params):
 
 def text_to_token_ids(text, tokenizer):
     """The ids of a text as a batch of one row: (1, T). A literal <|endoftext|> becomes the special token."""
-    return torch.tensor([tokenizer.encode(text, allowed_special={"<|endoftext|>"})])
+    return torch.tensor([tokenizer.encode(text, allowed_special={"<|endoftext|>"})], dtype=torch.long)
 
 
 def token_ids_to_text(token_ids, tokenizer):
@@ -224,7 +224,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]                           # (B, V), after the last token
         if top_k is not None:
-            weakest_kept = logits.topk(top_k).values[:, -1:]                    # (B, 1)
+            weakest_kept = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]  # (B, 1)
             logits = logits.masked_fill(logits < weakest_kept, -torch.inf)
         if temperature > 0:
             idx_next = torch.multinomial((logits / temperature).softmax(dim=-1), num_samples=1)  # (B, 1)

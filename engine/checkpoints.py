@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 
 from engine.data_order import DataOrder
-from engine.distributed import all_gather, broadcast, full, rank, shard_like, world_size
+from engine.distributed import all_gather, broadcast, full_tensor, rank, shard_like, world_size
 from engine.randomness import Randomness
 from engine.run_identity import describe_run, differences, has_begun
 from engine.texts import translate
@@ -163,7 +163,7 @@ def gathered(state):
     """A state with whole tensors on the CPU, and Python's numbers, also within dictionaries and lists. On other ranks
     than 0, None takes the place of the tensors."""
     def whole(tensor):
-        tensor = full(tensor.detach())
+        tensor = full_tensor(tensor.detach())
         return tensor.cpu() if rank() == 0 else None
     return plain(state, whole)
 

@@ -8,6 +8,7 @@ from that. `computes_the_same` computes both paths on a few tokens, once for eac
 import sys
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,40 +18,45 @@ from tqdm import tqdm
 from engine.layers import reference_layers
 from engine.models import context_length
 from engine.randomness import Randomness
-from engine.structure import TEXTBOOK_FORWARDS, special_parts, structure_hash
+from engine.structure import TEXTBOOK_FORWARDS, custom_parts, structure_hash
 from engine.texts import marked, translate
 
-# model: {(what was compared, its state, length and weights if it has special parts): whether both paths agree}
-CHECKED = WeakKeyDictionary()
+CHECKED = WeakKeyDictionary()  # model: {what was compared, and in which state: whether both paths agree}
+PROBE_LENGTH = 64  # tokens on which a model without custom parts is compared
 
 
 def computes_the_same(model, what, length, fast, reference):
-    """Whether `fast(length)` gives the same list of tensors for a model as `reference(length)`. Both compute rows of
-    `length` tokens.
+    """Whether `fast(n)` gives the same list of tensors for a model as `reference(n)`, where both compute rows of n
+    tokens. The rows that will be computed have `length` tokens.
 
     `what` they compute, in words, is printed if they differ. An error of the reference path is raised, one of the fast
     path is a difference.
 
-    A model of the textbook's and PyTorch's parts alone is compared once for each state: a fast path that calls the
-    model's own modules can't differ by length or weights, and one that computes a part itself knows every parameter
-    (`one_row.is_plain`). A model with special parts is compared again for each longer length and, without gradients,
-    after each change of weights, since a zero weight hides a difference that only its gradient shows.
+    - A model of the textbook's and PyTorch's parts is compared once, on rows of PROBE_LENGTH tokens. So an edit of the
+      textbook that matters only between tokens that are farther apart isn't noticed.
+    - A model with custom parts is compared on rows as long as those to come, and again for each longer ones. Without
+      gradients it is also compared after each change of its weights: an adapter whose last matrix is zero hides a
+      difference, which only gradients show.
+    - Both are compared again when the model's structure changes (`structure_hash`).
     """
     checked = CHECKED.setdefault(model, {})
     state = structure_hash(model)
-    special = special_parts(model, state)
-    depends_on = ()
-    if special:
-        # The next power of two: batches of all lengths need few checks.
-        length = min(2 ** length.bit_length(), context_length(model))
-        depends_on = length, 0 if torch.is_grad_enabled() else weights_version(model)
-    key = what, state, depends_on
+    custom = custom_parts(model, state)
+    if custom:
+        if context_length(model) < inf:
+            length = min(2 ** (length - 1).bit_length(), context_length(model))  # a power of two: few are compared
+        n = length
+        key = what, state, n, 0 if torch.is_grad_enabled() else weights_version(model)
+    else:
+        n = min(PROBE_LENGTH, context_length(model))
+        key = what, state
     if key not in checked:
-        difference = difference_between(model, partial(fast, length), partial(reference, length))
+        difference = difference_between(model, partial(fast, n), partial(reference, n))
         checked[key] = not difference
         if difference:
+            shown = f": {', '.join(custom[:3])}{', …' if len(custom) > 3 else ''}" if custom else ""
             line = translate("{what}: using the reference path, which is slower, because the fast path {why}{special}")
-            tqdm.write(line.format(what=translate(what), why=translate(difference), special=special), file=sys.stdout)
+            tqdm.write(line.format(what=translate(what), why=translate(difference), special=shown), file=sys.stdout)
     return checked[key]
 
 
@@ -86,16 +92,16 @@ def equal_up_to_rounding(found_tensors, expected_tensors):
     """Whether two lists of tensors are equal, each up to rounding for its norm and dtype. Infinite elements must be the
     same.
 
-    Of a dtype's digits half must agree, since rounding errors add up from layer to layer. Of a single number, such as a
-    loss, 70 % must agree: it is a mean, in which they cancel. A tensor may be zero except for rounding, as a gradient
-    may be. So no tensor is measured against less than a thousandth of the largest norm.
+    The norm of the difference may be eps ** 0.5 of the tensor's norm, where eps is the dtype's rounding error: such
+    errors add up from layer to layer. For a single number, such as a loss, it may be eps ** 0.7: in a mean, they
+    cancel. A tensor may be zero except for rounding, as a gradient may be. So no tensor is measured against less than a
+    thousandth of the largest norm.
     """
     if [tensor.shape for tensor in found_tensors] != [tensor.shape for tensor in expected_tensors]:
         return False
     largest = max(float(tensor.nan_to_num(0.0, 0.0, 0.0).norm()) for tensor in expected_tensors)
     for found, expected in zip(found_tensors, expected_tensors):
-        share_of_digits = 0.5 if expected.dim() else 0.7
-        tolerance = torch.finfo(expected.dtype).eps ** share_of_digits
+        tolerance = torch.finfo(expected.dtype).eps ** (0.5 if expected.dim() else 0.7)
         finite = expected.isfinite()
         if not finite.all():
             if not (found.isfinite().equal(finite)

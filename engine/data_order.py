@@ -15,16 +15,20 @@ class DataOrder:
         self.epoch_start_states = randomness.states()
 
     def batches(self, epoch, taken):
-        """The batches of an epoch, skipping the first `taken`, which were used before the run stopped."""
-        now = self.randomness.states()
+        """The batches of an epoch, skipping the first `taken`, which were used before the run stopped.
+
+        To skip them, the epoch is begun again in the random states of its start, so that its order is the same. Then
+        the run draws on from the present states.
+        """
+        present = self.randomness.states()
         if taken:
             self.randomness.restore(self.epoch_start_states)
         else:
-            self.epoch_start_states = now
+            self.epoch_start_states = present
         start_epoch(self.train_loader, epoch)
         batches = iter(self.train_loader)
         for _ in islice(batches, taken):
             pass
-        if taken:  # the rest of the run draws on from where it stopped
-            self.randomness.restore(now)
+        if taken:
+            self.randomness.restore(present)
         yield from batches

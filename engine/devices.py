@@ -30,7 +30,8 @@ def check_device(model, idx, device, precision):
     if torch.device(device).type == "cpu" or world_size() > 1:
         return
     inputs, targets = idx[:2], idx[:2].roll(-1, dims=1)                         # (2, T)
-    on_cpu = {name: weight.cpu() for name, weight in model.state_dict().items()}
+    on_cpu = {name: tensor.cpu() for tensors in (model.named_parameters, model.named_buffers)
+              for name, tensor in tensors(remove_duplicate=False)}
     with evaluation_mode(model):
         model_on_cpu = partial(functional_call, model, on_cpu, tie_weights=False)  # tied weights have both names
         expected = calc_loss_batch(inputs, targets, model_on_cpu, "cpu").item()

@@ -59,7 +59,7 @@ def world_size():
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def total(*numbers):
+def all_reduce_sum(*numbers):
     """The sum of each number over all processes, as floats."""
     sums = torch.tensor(numbers, dtype=torch.float64)
     if world_size() > 1:
@@ -116,7 +116,7 @@ def unshard(model, build):
     return model
 
 
-def full(tensor):
+def full_tensor(tensor):
     """The whole tensor, gathered from the shards of all processes. A tensor that isn't sharded is returned as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

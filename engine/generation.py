@@ -4,15 +4,15 @@
 
 - Keys and values of earlier tokens are cached, so a step computes one token and not the whole text.
 - The prefix that all prompts share is read once, and their padding not at all.
-- Finished rows are dropped, and few of the others moved for that.
+- Finished rows are dropped, with few of the remaining ones moved.
 - Weights that many products share are rearranged for them once (`packed_weights`).
 - A row that is alone is computed in NumPy (`engine.one_row`), as fast as the weights can be read.
 
 Before the cache is used on a model, it is compared with the reference path. Where they differ, each step reads every
 row from its start, and a line says so.
 
-Which tokens there are, and how many, is kept on the CPU. A GPU gets the newest token of each row and gives back the
-next one: this is all that a step waits for.
+Token ids and lengths stay on the CPU. A GPU gets the newest token of each row and gives back the next one: this is all
+that a step waits for.
 """
 
 import codecs
@@ -27,13 +27,12 @@ from torch.nn.utils.rnn import pad_sequence
 from engine.comparison import computes_the_same
 from engine.layers import fast_layers, packed_weights, reference_layers
 from engine.models import context_length, device_of, evaluation_mode
-from engine.one_row import OneRow, is_plain, single_thread
+from engine.one_row import OneRowReader, is_plain, single_thread
 from engine.packing import Packing, on_device
 from engine.probes import repeated_to, with_other_end
 from engine.texts import marked
 
-PROBE_LENGTH = 64  # tokens at most on which the cache is compared with the reference path
-SHORT_LENGTH = 8   # tokens of the second row in that comparison, which has padding then
+SHORT_LENGTH = 8  # tokens of the second row when the cache is compared with the reference path
 
 
 class KeyValueCache:
@@ -85,50 +84,51 @@ def filling_gaps(kept):
     return order
 
 
-# --- One step ---
+# --- Reading ---
 
 
-class Batch:
-    """A model that reads several rows, by its own modules. `engine.one_row.OneRow` has the same methods for one row."""
+class BatchReader:
+    """Reads the rows of a batch, by the model's own modules. `engine.one_row.OneRowReader` has the same methods."""
 
     def __init__(self, model):
         self.model = model
 
-    def prefill(self, tokens, length, context_size, cache):
+    def prefill(self, tokens, lengths, context_size, cache):
         """Read each row's window, its last `context_size` tokens, numbered from position 0. Their keys and values
         replace those in `cache`.
 
-        tokens (B, S), length (B,): the rows and how many tokens of each are filled. Returns the logits (B, V) of each
+        tokens (B, S), lengths (B,): the rows and how many tokens of each are filled. Returns the logits (B, V) of each
         row's next token.
         """
-        T, device = min(int(length.max()), context_size), device_of(self.model)
-        start = (length - context_size).clamp(min=0)                            # (B,)
+        T, device = min(int(lengths.max()), context_size), device_of(self.model)
+        start = (lengths - context_size).clamp(min=0)                           # (B,)
         pos = torch.arange(T).repeat(len(tokens), 1)                            # (B, T)
         window = tokens.gather(1, start[:, None] + pos)                         # (B, T)
-        last = (length - start - 1)[:, None]                                    # (B, 1)
+        last = (lengths - start - 1)[:, None]                                   # (B, 1)
         packing = Packing(window, pos <= last)
         read = packing.source.gather(1, last)[:, 0]                             # (B,)
         attend = cache.attend_at(on_device(pos, device), T)
         return packing.to(device).logits(self.model, attend, on_device(read, device))  # (B, V)
 
-    def decode_step(self, tokens, length, cache):
-        """Read each row's last token, at position `length` - 1. The keys and values of the others are in `cache`, and
+    def decode_step(self, tokens, lengths, cache):
+        """Read each row's last token, at position `lengths` - 1. The keys and values of the others are in `cache`, and
         those of this one are added. Arguments and result as in `prefill`."""
-        pos = length[:, None] - 1                                               # (B, 1)
+        pos = lengths[:, None] - 1                                              # (B, 1)
         newest, pos = (on_device(tensor, device_of(self.model)) for tensor in (tokens.gather(1, pos), pos))
-        return self.model(newest, pos=pos, attend=cache.attend_at(pos, int(length.max())))[:, 0]  # (B, V)
+        return self.model(newest, pos=pos, attend=cache.attend_at(pos, int(lengths.max())))[:, 0]  # (B, V)
 
 
-def recompute(model, tokens, length, context_size):
+def recompute(model, tokens, lengths, context_size):
     """Read each row's last `context_size` tokens by themselves, as the textbook does. Arguments and result as in
-    `Batch.prefill`."""
-    windows = (row[:n][-context_size:] for row, n in zip(tokens, length.tolist()))
+    `BatchReader.prefill`."""
+    windows = (row[:n][-context_size:] for row, n in zip(tokens, lengths.tolist()))
     with reference_layers(model):
         return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])  # (B, V)
 
 
 def cache_works(model, tokens, reader, what, n_rows):
-    """Whether a reader, Batch or OneRow, gives the reference path's logits for this model; `what` it does, in words.
+    """Whether a class of readers, BatchReader or OneRowReader, gives the reference path's logits for this model. `what`
+    it does, in words.
 
     Up to two rows are compared: one of the tokens (B, S), and a short one with the same prefix. `prefill` reads all
     except the last token of each, `decode_step` the last.
@@ -148,48 +148,69 @@ def cache_works(model, tokens, reader, what, n_rows):
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
     length = min(tokens.shape[1], context_length(model))
-    return length < 2 or computes_the_same(model, what, min(length, PROBE_LENGTH), fast, reference)
+    return length < 2 or computes_the_same(model, what, length, fast, reference)
 
 
-def decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+class ModelReader:
+    """The logits of each row's next token, by the fastest reader that computes what this model computes."""
+
+    def __init__(self, model, tokens, context_size):
+        """tokens (B, S): the rows, with room for what will be added. Compares the readers with the reference path."""
+        self.model, self.context_size = model, context_size
+        self.cache = self.one_row = None
+        if cache_works(model, tokens, BatchReader, marked("Generation"), 2):
+            self.cache = KeyValueCache(min(tokens.shape[1], context_size))
+            self.batch = BatchReader(model)
+            if is_plain(model) and cache_works(model, tokens, OneRowReader, marked("Generation of a single row"), 1):
+                self.one_row = OneRowReader(model)
+
+    def threads(self, n_rows):
+        """A `with` block in which to read so many rows and to choose their tokens."""
+        return single_thread() if n_rows == 1 and self.one_row else nullcontext()
+
+    def next_logits(self, tokens, lengths):
+        """Read what was added to the rows since the last call, or all of them in the first. Arguments and result as in
+        `BatchReader.prefill`."""
+        if self.cache is None:
+            return recompute(self.model, tokens, lengths, self.context_size)
+        reader = self.one_row if len(tokens) == 1 and self.one_row else self.batch
+        # Once a row outgrows the context, every token's position changes at each step, and with it all keys and values.
+        if not self.cache.layers or lengths.max() > self.context_size:
+            return reader.prefill(tokens, lengths, self.context_size, self.cache)
+        return reader.decode_step(tokens, lengths, self.cache)
+
+    def keep(self, order):
+        """Keep these rows, in this order, as in `KeyValueCache.keep`."""
+        if self.cache is not None:
+            self.cache.keep(order)
+
+
+def extend_rows(model, tokens, lengths, max_new_tokens, context_size, pick, eos_id):
     """Append up to `max_new_tokens` tokens to each row. A row stops at its first `eos_id`, which is not appended. A
     generator: it yields after each step.
 
-    tokens (B, S), length (B,): the rows and how many tokens of each are filled; both on the CPU, changed in place.
+    tokens (B, S), lengths (B,): the rows and how many tokens of each are filled; both on the CPU, changed in place.
     pick: logits (B, V) -> ids (B,).
     """
-    batch, one_row, cache = Batch(model), None, None
-    if max_new_tokens and cache_works(model, tokens, Batch, marked("Generation"), 2):
-        cache = KeyValueCache(min(tokens.shape[1], context_size))
-        if is_plain(model) and cache_works(model, tokens, OneRow, marked("Generation of a single row"), 1):
-            one_row = OneRow(model)
-    active = torch.arange(len(tokens))                                          # the rows in the cache
+    if max_new_tokens == 0:
+        return
+    reader = ModelReader(model, tokens, min(context_size, tokens.shape[1]))  # context_size may be infinite
+    active = torch.arange(len(tokens))                                          # the rows that aren't dropped yet
     unfinished = torch.ones_like(active, dtype=torch.bool)                      # those of them that continue
-    for step in range(max_new_tokens):
-        alone = one_row is not None and len(active) == 1
-        reader = one_row if alone else batch
-        with single_thread() if alone else nullcontext():
-            if cache is None:
-                logits = recompute(model, tokens[active], length[active], context_size)
-            elif step == 0 or length[active].max() > context_size:
-                # Once a row outgrows the context, every token's position changes at each step, and with it all keys
-                # and values.
-                logits = reader.prefill(tokens[active], length[active], context_size, cache)
-            else:
-                logits = reader.decode_step(tokens[active], length[active], cache)
-            picked = pick(logits).cpu()                                         # (active rows,)
+    for _ in range(max_new_tokens):
+        with reader.threads(len(active)):
+            picked = pick(reader.next_logits(tokens[active], lengths[active])).cpu()  # (active rows,)
         if eos_id is not None:
             unfinished &= picked != eos_id
             if not unfinished.any():
                 return
         extended = active[unfinished]
-        tokens[extended, length[extended]] = picked[unfinished]
-        length[extended] += 1
+        tokens[extended, lengths[extended]] = picked[unfinished]
+        lengths[extended] += 1
         yield
         if not unfinished.all():
             order = filling_gaps(unfinished)
-            if cache is not None:
-                cache.keep(order)
+            reader.keep(order)
             active, unfinished = active[order], unfinished[order]
 
 
@@ -230,7 +251,7 @@ def sampler(temperature, top_k, top_p):
 
 
 def prepare(model, idx, max_new_tokens, context_size):
-    """The rows with which `decode` starts, from id lists or ids (B, T): tokens (B, T + new), with room for those to
+    """The rows that `extend_rows` extends, from id lists or ids (B, T): tokens (B, T + new), with room for those to
     come, and lengths (B,), both on the CPU. Raises ValueError for no or an empty prompt, a negative id, a context_size
     below 1 or above the model's, and a negative max_new_tokens."""
     if not 0 < context_size <= context_length(model):
@@ -266,17 +287,17 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     say.
     """
     pick = sampler(temperature, top_k, top_p)
-    tokens, length = prepare(model, idx, max_new_tokens, context_size)
+    tokens, lengths = prepare(model, idx, max_new_tokens, context_size)
     with evaluation_mode(model), fast_layers(model), packed_weights(model) if len(tokens) > 1 else nullcontext():
-        for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
+        for _ in extend_rows(model, tokens, lengths, max_new_tokens, context_size, pick, eos_id):
             if on_step is not None:
                 on_step()
     if not torch.is_tensor(idx):
-        return [row[:n].tolist() for row, n in zip(tokens, length, strict=True)]
+        return [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)]
     if eos_id is not None:
-        tokens[torch.arange(tokens.shape[1]) >= length[:, None]] = eos_id
+        tokens[torch.arange(tokens.shape[1]) >= lengths[:, None]] = eos_id
     with torch.inference_mode(False):  # tensors made in that mode could not be read by a model in training
-        return tokens[:, :int(length.max())].clone().to(device_of(model))
+        return tokens[:, :int(lengths.max())].clone().to(device_of(model))
 
 
 @torch.inference_mode()
@@ -288,10 +309,10 @@ def stream(model, ids, max_new_tokens, context_size, temperature=0.0, top_k=None
     ValueError as `generate` does, when the first token is requested.
     """
     pick = sampler(temperature, top_k, top_p)
-    tokens, length = prepare(model, [ids], max_new_tokens, context_size)
+    tokens, lengths = prepare(model, [ids], max_new_tokens, context_size)
     with evaluation_mode(model), fast_layers(model):
-        for _ in decode(model, tokens, length, max_new_tokens, context_size, pick, eos_id):
-            yield tokens[0, length[0] - 1].item()
+        for _ in extend_rows(model, tokens, lengths, max_new_tokens, context_size, pick, eos_id):
+            yield tokens[0, lengths[0] - 1].item()
 
 
 def text_pieces(ids, tokenizer):

@@ -8,11 +8,11 @@ import torch
 
 
 def lay_out_in_rows(model, copy_all=False):
-    """Copy trained weights that are stored transposed on a CPU, as those from OpenAI's files are, into contiguous
-    rows: permanently, in place of the model's own.
+    """Copy trainable weights that are stored transposed on a CPU, as those from OpenAI's files are, into contiguous
+    rows, which take their place.
 
     With several rows of tokens, oneDNN then multiplies up to 1.8 times as fast. Training is 5 to 7 % faster, since the
-    optimiser need not reorder every gradient. With `copy_all`, every trained weight gets memory of its own, so that
+    optimiser need not reorder every gradient. With `copy_all`, every trainable weight gets memory of its own, so that
     training doesn't write to the arrays that it came from. Frozen weights may stay in a mapped file.
     """
     copies = {}  # parameters that share memory continue to do so
@@ -35,8 +35,8 @@ def keep_freed_memory():
 
     To get memory back from the system, page by page, each zeroed first, takes 5 to 15 % of a training step. This needs
     glibc, the usual C library on Linux; elsewhere nothing happens. Both parameters and their default values are in
-    mallopt(3). The block ends with the default values, not with the default behaviour: once one of the two was set,
-    glibc no longer adapts its threshold for mmap to the blocks that the process frees.
+    mallopt(3). Afterwards they have these values again, but one thing stays different: since they were set, glibc no
+    longer adapts its threshold for mmap to the blocks that the process frees.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

@@ -2,9 +2,9 @@
 
 With a single token, each weight is used once, so a step can't be faster than reading the weights from memory. NumPy's
 product takes little longer than that, whether a matrix is stored transposed or not. And between the products, a
-function of a short vector costs NumPy less than PyTorch. In turns with PyTorch's modules, with two threads of an AMD
-EPYC and the 124M: the first token after a prompt of 44 tokens takes 0.19 s instead of 0.33, each further token 33 ms
-instead of 47.
+function of a short vector costs NumPy less than PyTorch. Measured in turns with PyTorch's modules, with the 124M and
+two threads of an AMD EPYC: the first token after a prompt of 44 tokens takes 0.19 s instead of 0.33, each further token
+33 ms instead of 47.
 """
 
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ import torch
 import torch.nn as nn
 
 from engine.layers import FastLinear
-from engine.structure import find_special_parts, hooks_of
+from engine.structure import find_custom_parts, hooks_of
 from previous_chapters import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 
 BLOCK = [TransformerBlock, nn.LayerNorm, MultiHeadAttention, nn.Linear, nn.Linear, nn.Dropout, nn.LayerNorm,
@@ -33,31 +33,38 @@ class Layer(NamedTuple):
 def is_plain(model):
     """Whether a model is the textbook's in every part, with weights in float32 or float64 on a CPU.
 
-    `OneRow` takes the arrays of such a model and calls none of its modules, so it would ignore another part, parameter
-    or hook. The comparison with the reference path doesn't replace this: it is made once, not after each change of the
-    weights.
+    `OneRowReader` takes the arrays of such a model and calls none of its modules, so it would ignore another module,
+    parameter or hook. The comparison with the reference path doesn't replace this: it is made once, not after each
+    change of the weights.
     """
-    if type(model) is not GPTModel:
-        return False
+    return (type(model) is GPTModel and has_textbook_modules(model) and has_plain_weights(model)
+            and not find_custom_parts(model)
+            and not any(map(hooks_of, model.modules()))  # also PyTorch's, such as pruning's, which compute weights anew
+            and not torch.is_autocast_enabled("cpu"))
+
+
+def has_textbook_modules(model):
+    """Whether a GPTModel has the textbook's modules, in its order and with its settings."""
     modules = list(model.modules())
     kinds = [nn.Linear if type(module) is FastLinear else type(module) for module in modules]
-    return (
-        kinds == [GPTModel, nn.Embedding, nn.Embedding, nn.Dropout, nn.ModuleList, *BLOCK * len(model.trf_blocks),
-                  nn.LayerNorm, nn.Linear]
-        and all(module.approximate == "tanh" for module in modules if type(module) is nn.GELU)
-        and all(module.bias is not None for module in modules if type(module) is nn.LayerNorm)
-        and all(module.max_norm is None for module in modules if type(module) is nn.Embedding)
-        and all(kind in (nn.Embedding, nn.LayerNorm, nn.Linear) or not (module._parameters or module._buffers)
-                for kind, module in zip(kinds, modules))
-        and all(type(weight) is nn.Parameter and weight.is_cpu and weight.dtype in (torch.float32, torch.float64)
+    expected = [GPTModel, nn.Embedding, nn.Embedding, nn.Dropout, nn.ModuleList, *BLOCK * len(model.trf_blocks),
+                nn.LayerNorm, nn.Linear]
+    return (kinds == expected
+            and all(module.approximate == "tanh" for module in modules if type(module) is nn.GELU)
+            and all(module.bias is not None for module in modules if type(module) is nn.LayerNorm)
+            and all(module.max_norm is None for module in modules if type(module) is nn.Embedding))
+
+
+def has_plain_weights(model):
+    """Whether a model's weights are dense tensors on a CPU, and all are in layers that have weights in the textbook."""
+    with_weights = nn.Embedding, nn.LayerNorm, nn.Linear
+    return (all(type(weight) is nn.Parameter and weight.is_cpu and weight.dtype in (torch.float32, torch.float64)
                 and weight.layout == torch.strided for weight in model.parameters())
-        and not find_special_parts(model)
-        and not any(map(hooks_of, modules))  # PyTorch's own hooks, such as those of pruning, compute weights anew
-        and not torch.is_autocast_enabled("cpu")
-    )
+            and not any(module._parameters or module._buffers for module in model.modules()
+                        if not isinstance(module, with_weights)))
 
 
-class OneRow:
+class OneRowReader:
     """A plain model that reads one row. Its arrays share the memory of the model's weights."""
 
     def __init__(self, model):
@@ -67,17 +74,17 @@ class OneRow:
                        for block in model.trf_blocks]
         self.final_norm, self.out_head = arrays_of(model.final_norm), arrays_of(model.out_head)
 
-    def prefill(self, tokens, length, context_size, cache):
-        """Read the row's window. Arguments and result as in `generation.Batch.prefill`."""
-        window = tokens[0, :length[0]][-context_size:].numpy()                  # (T,)
-        weight = torch.from_numpy(self.tok_emb)  # gives the cache its dtype
-        cache.layers = [weight.new_zeros(2, 1, n_heads, cache.capacity, weight.shape[1] // n_heads)
+    def prefill(self, tokens, lengths, context_size, cache):
+        """Read the row's window. Arguments and result as in `generation.BatchReader.prefill`."""
+        window = tokens[0, :lengths[0]][-context_size:].numpy()                  # (T,)
+        D, dtype = self.tok_emb.shape[1], torch.from_numpy(self.tok_emb).dtype
+        cache.layers = [torch.zeros(2, 1, n_heads, cache.capacity, D // n_heads, dtype=dtype)
                         for n_heads, *_ in self.blocks]
         return self.read(window, 0, cache)                                      # (1, V)
 
-    def decode_step(self, tokens, length, cache):
-        """Read the row's last token. Arguments and result as in `generation.Batch.decode_step`."""
-        pos = int(length[0]) - 1
+    def decode_step(self, tokens, lengths, cache):
+        """Read the row's last token. Arguments and result as in `generation.BatchReader.decode_step`."""
+        pos = int(lengths[0]) - 1
         return self.read(tokens[0, pos:pos + 1].numpy(), pos, cache)            # (1, V)
 
     def read(self, ids, pos, cache):

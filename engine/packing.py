@@ -32,6 +32,7 @@ class Packing:
         self.computed = needed.flatten().nonzero()[:, 0]                        # (N,)
         self.ids = idx.flatten()[self.computed]                                 # (N,)
         self.pos = self.computed % idx.shape[1]                                 # (N,)
+        # How many are computed up to here, less one: the index of this one.
         self.source = needed.flatten().cumsum(dim=0).view_as(needed) - 1        # (B, T)
         self.source[:, :prefix] = torch.arange(prefix)  # in each row, the first row's
 

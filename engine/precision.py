@@ -59,7 +59,8 @@ class LossScaler(torch.amp.GradScaler):
         self.skipped = 0
 
     def step(self, optimizer):
-        """Take the optimiser's step, unless a gradient overflowed, and choose the next scale."""
+        """Take the optimiser's step, unless a gradient overflowed. Also choose the next scale, which takes a call of
+        `update` in PyTorch."""
         super().step(optimizer)
         scale = self.get_scale()
         self.update()

@@ -9,7 +9,7 @@ def repeated_to(tokens, length):
 
 
 def with_other_end(tokens):
-    """Tokens with the same first third, the rest reversed: (N,) -> (N,)."""
+    """Tokens with the same first third, the rest reversed: (N,) -> (N,). So two rows share a prefix, as prompts do."""
     prefix = len(tokens) // 3
     return torch.cat((tokens[:prefix], tokens[prefix:].flip(0)))
 
@@ -25,11 +25,13 @@ def loss_and_gradients(compute_loss, model):
         grads = torch.autograd.grad(loss, trainable, allow_unused=True)
     else:  # FSDP's hooks average only gradients that backward() accumulates
         before = [parameter.grad for parameter in trainable]
-        for parameter in trainable:
-            parameter.grad = None
-        loss.backward()
-        grads = [parameter.grad for parameter in trainable]
-        for parameter, grad in zip(trainable, before):
-            parameter.grad = grad
+        try:
+            for parameter in trainable:
+                parameter.grad = None
+            loss.backward()
+            grads = [parameter.grad for parameter in trainable]
+        finally:
+            for parameter, grad in zip(trainable, before):
+                parameter.grad = grad
     grads = [torch.zeros_like(parameter) if grad is None else grad for parameter, grad in zip(trainable, grads)]
     return [loss.detach(), *(grad.to_local() if hasattr(grad, "to_local") else grad for grad in grads)]

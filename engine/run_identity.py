@@ -9,7 +9,7 @@ from torch.nn.modules.dropout import _DropoutNd  # the base of nn.Dropout, nn.Al
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DistributedSampler, IterableDataset
 
-from engine.distributed import full, world_size
+from engine.distributed import full_tensor, world_size
 from weights.values import bytes_of, plain
 
 # Model, optimiser or schedule: {folder: its description when the run began}. Training changes all three, and so their
@@ -69,7 +69,7 @@ def describe(item):
     if isinstance(item, torch.nn.Module):
         checksum = 0
         for weight in item.state_dict().values():
-            checksum = zlib.crc32(bytes_of(full(weight.detach())), checksum)
+            checksum = zlib.crc32(bytes_of(full_tensor(weight.detach())), checksum)
         yield "initial weights", f"{checksum:08x}"
         yield "dropout", [module.p for module in item.modules() if isinstance(module, _DropoutNd)]
         yield "trained parameters", sum(parameter.numel() for parameter in item.parameters() if parameter.requires_grad)

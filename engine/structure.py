@@ -1,4 +1,5 @@
-"""What a model is made of: what its result depends on besides its weights, and which parts aren't the textbook's."""
+"""What a model is made of: what its result depends on besides its weights, and its custom parts, which are neither the
+textbook's nor PyTorch's."""
 
 from itertools import count
 from weakref import WeakKeyDictionary
@@ -8,8 +9,8 @@ from torch.nn.modules import module as torch_modules
 
 import previous_chapters
 
-SPECIAL_PARTS = WeakKeyDictionary()  # model: {its structure_hash: its special parts, in words}
-IDENTITIES = WeakKeyDictionary()     # function, class or module: its identity
+CUSTOM_PARTS = WeakKeyDictionary()  # model: {its structure_hash: its custom parts, in words}
+IDENTITIES = WeakKeyDictionary()    # function, class or module: its identity
 NEXT_IDENTITY = count()
 # As imported: a method that was patched afterwards isn't among them.
 TEXTBOOK_FORWARDS = {kind.forward for kind in vars(previous_chapters).values()
@@ -17,18 +18,24 @@ TEXTBOOK_FORWARDS = {kind.forward for kind in vars(previous_chapters).values()
 
 
 def structure_hash(model):
-    """A hash of what a model's result depends on besides its weights: its modules, their classes, `forward` methods and
-    hooks, and attributes that are numbers or texts, such as the mode."""
+    """A hash of what a model's result depends on besides its weights: its modules, their classes, `forward` methods,
+    hooks and modes, and settings, which are numbers or texts, of modules that aren't PyTorch's own."""
     parts = []
     for module in model.modules():
-        parts += [identity(module), identity(type(module)), identity(type(module).forward), *hooks_of(module)]
-        for name, value in vars(module).items():
-            if name == "forward":
-                parts.append(identity(getattr(value, "__func__", value)))
-            elif name == "training" or (type(value) in (bool, int, float, str) and name[0] != "_"
-                                        and not is_pytorchs(module)):
-                parts.append((name, value))
+        parts += [identity(module), identity(type(module)), identity(type(module).forward), *hooks_of(module),
+                  module.training, *settings_of(module)]
+        if "forward" in vars(module):  # patched on this instance
+            parts.append(identity(getattr(module.forward, "__func__", module.forward)))
     return hash((*parts, *hooks_of(torch_modules, "_global")))
+
+
+def settings_of(module):
+    """The attributes that are numbers or texts, [(name, value), ...]. PyTorch's own modules have settings by which they
+    work, such as counters of DistributedDataParallel: they aren't read."""
+    if is_pytorchs(module):
+        return []
+    return [(name, value) for name, value in vars(module).items()
+            if type(value) in (bool, int, float, str) and name[0] != "_"]
 
 
 def is_pytorchs(module):
@@ -48,18 +55,16 @@ def hooks_of(module, prefix=""):
             for number, hook in getattr(module, f"{prefix}_{kind}_hooks").items()}
 
 
-def special_parts(model, state):
-    """Which parts of a model in this state are neither the textbook's nor PyTorch's, or have hooks: a text that starts
-    with ": "; "" if there are none."""
-    known = SPECIAL_PARTS.setdefault(model, {})
+def custom_parts(model, state):
+    """As `find_custom_parts`, which is called once for each state of the model, its `structure_hash`."""
+    known = CUSTOM_PARTS.setdefault(model, {})
     if state not in known:
-        found = find_special_parts(model)
-        known[state] = f": {', '.join(found[:3])}{', …' if len(found) > 3 else ''}" if found else ""
+        known[state] = find_custom_parts(model)
     return known[state]
 
 
-def find_special_parts(model):
-    """One line for each special part: a list of texts."""
+def find_custom_parts(model):
+    """The parts that are neither the textbook's nor PyTorch's, or have hooks: a list of texts."""
     found = ["all modules have a hook"] if hooks_of(torch_modules, "_global") else []
     for name, module in model.named_modules():
         name, forward = f"{name or 'the model'} ({type(module).__name__})", type(module).forward

@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from engine.checkpoints import Checkpoints
 from engine.devices import check_device
-from engine.distributed import full, total, without_repetitions, world_size
+from engine.distributed import all_reduce_sum, full_tensor, without_repetitions, world_size
 from engine.fast import packed_loss
 from engine.generation import generate
 from engine.layers import fast_layers
@@ -39,13 +39,13 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     precision: the dtype of the matrix products, "float32", "bfloat16", "float16" or "auto", the device's fastest.
     micro_batch_size: the number of rows computed at a time, to save memory; their gradients add up to the batch's.
     max_steps: the run stops after this step.
-    on_step: called after each step with its number, from 1, its loss, its gradient's norm before clipping, and its
-    number of tokens that count.
+    on_step: called after each step with its number, its loss, its gradient's norm before clipping, and its number of
+    tokens that count. The number is from 1; in the printed lines steps count from 0, as the textbook's.
     checkpoint_dir: the run is saved there after each epoch and every `checkpoint_minutes`. The same call made again, in
     this process or another one, continues from there and ends as if it had never stopped (on a CPU, bit for bit).
 
-    A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was logged by then. The
-    model's trained weights are permanently stored in rows (`lay_out_in_rows`).
+    A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was logged by then. Afterwards
+    the model is in training mode, and its trainable weights are stored in rows (`lay_out_in_rows`).
 
     In several processes (`engine.distributed`) all call this with a sharded model, and loaders whose DistributedSampler
     gives each its rows. Raises ValueError, before the first step, for a loader without batches, a count that isn't a
@@ -71,7 +71,7 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     checkpoints.resume()
 
     first_step = log.step
-    with fast_layers(model), keep_freed_memory() as start_keeping, log.shown(bar=eval_freq is not None):
+    with fast_layers(model), keep_freed_memory() as start_keeping, log.progress_bar(shown=eval_freq is not None):
         try:
             for epoch in log.remaining_epochs():
                 model.train()
@@ -83,9 +83,9 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
                         precision=precision, micro_batch_size=micro_batch_size, max_norm=max_norm, tokenizer=tokenizer)
                     if log.step == first_step:  # after AdamW has made its moments, which would fragment the kept memory
                         start_keeping()
-                    log.count(loss, n_targets, inputs)
+                    log.count_step(loss, n_targets, inputs)
                     if eval_freq is not None and log.step % eval_freq == 0:
-                        log.note(evaluate(val_loader, model, device, eval_iter, precision)[0])
+                        log.log_losses(evaluate(val_loader, model, device, eval_iter, precision)[0])
                     log.step += 1
                     checkpoints.save_when_due(log.step)
                     if on_step is not None:
@@ -94,13 +94,13 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
                         break
                 checkpoints.save(log.step)  # outside the inner loop: a loader may draw random numbers when it ends
                 if scaler.skipped:
-                    log.say(scaler.report())
+                    log.print_line(scaler.report())
                 if start_context:
                     with checkpoints.randomness.fixed():  # a run resumed from this checkpoint doesn't print it again
-                        log.say(sample_text(model, tokenizer, start_context))
+                        log.print_line(sample_text(model, tokenizer, start_context))
         except KeyboardInterrupt:  # a notebook's stop button
-            log.say(translate("Interrupted: the model keeps what it has learned up to here, and the losses noted "
-                              "so far are returned."))
+            log.print_line(translate("Interrupted: the model keeps what it has learned up to here, and the losses "
+                                     "noted so far are returned."))
     return log.history()
 
 
@@ -126,7 +126,7 @@ def take_step(inputs, targets, model, optimizer, device, *, step, scheduler, sca
     scaler.step(optimizer)
     if scheduler is not None:
         scheduler.step()
-    (mean_loss,) = total(loss_value)
+    (mean_loss,) = all_reduce_sum(loss_value)
     return mean_loss, norm_value, n_targets
 
 
@@ -136,7 +136,7 @@ def backpropagate(inputs, targets, model, device, precision, scaler, micro_batch
     `n_targets` is the number of targets that count, in all processes. `local_loss` is a scalar tensor: the sum of
     `local_loss` over all processes is the batch's mean loss.
     """
-    n_targets = int(total(count_targets(targets))[0])
+    n_targets = int(all_reduce_sum(count_targets(targets))[0])
     local_loss = torch.zeros((), device=device)
     # PyTorch averages the gradients of n processes, but their sum is needed: so each divides by 1/n of all tokens.
     for part_inputs, part_targets, weight in micro_batches(inputs, targets, micro_batch_size,
@@ -164,7 +164,8 @@ def micro_batches(inputs, targets, size=None, n_targets=None):
 
 def gradient_norm(model):
     """The norm of all gradients together, a scalar tensor."""
-    return full(get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None]))
+    grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return full_tensor(get_total_norm(grads))
 
 
 @torch.no_grad()
@@ -173,8 +174,8 @@ def evaluate(data_loader, model, device, num_batches=None, precision="float32"):
     of tokens that count: (float, int). The loss is that of the textbook's `calc_loss_loader`.
 
     In several processes each entry counts once, though a DistributedSampler repeats some; it must not shuffle. The
-    model's trained weights on a CPU are permanently stored in rows (`lay_out_in_rows`). Raises ValueError for a loader
-    without batches, and for a num_batches below 1.
+    model's trainable weights on a CPU are stored in rows from then on (`lay_out_in_rows`). Raises ValueError for a
+    loader without batches, and for a num_batches below 1.
     """
     check_batches(data=data_loader)
     check_counts(num_batches=num_batches)
@@ -187,7 +188,7 @@ def evaluate(data_loader, model, device, num_batches=None, precision="float32"):
             with mixed_precision(device, precision):
                 loss_sum += n * packed_loss(inputs, targets, model, device).item()
             n_targets += n
-    loss_sum, n_targets = total(loss_sum, n_targets)
+    loss_sum, n_targets = all_reduce_sum(loss_sum, n_targets)
     return loss_sum / max(n_targets, 1), int(n_targets)
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from engine.distributed import total
+from engine.distributed import all_reduce_sum
 from engine.texts import translate
 
 
@@ -39,31 +39,31 @@ class TrainingLog:
         return range(self.step // self.steps_per_epoch, -(-self.last_step // self.steps_per_epoch))
 
     @contextmanager
-    def shown(self, bar):
-        """Show a progress bar, if `bar`, inside the `with` block."""
+    def progress_bar(self, shown):
+        """Show a progress bar, if `shown`, inside the `with` block."""
         # On standard output, like the printed losses: the bar and the lines then stay in order, in a notebook too.
         with tqdm(initial=self.step, total=self.last_step, desc=translate("Fine-tuning"), unit=translate("step"),
-                  file=sys.stdout, disable=not bar) as self.bar:
+                  file=sys.stdout, disable=not shown) as self.bar:
             yield
 
-    def say(self, line):
-        """Print a line above the bar; only inside `shown`."""
+    def print_line(self, line):
+        """Print a line above the bar; only inside `progress_bar`."""
         self.bar.write(line, file=sys.stdout)
 
-    def count(self, loss, n_targets, inputs):
+    def count_step(self, loss, n_targets, inputs):
         """Count a step that was taken: its mean loss, its number of tokens that count, and this process's inputs
         (B, T)."""
         self.loss_sum += loss * n_targets
         self.n_targets += n_targets
-        self.tokens_seen += int(total((inputs != self.tokenizer.eot_token).sum())[0])
+        self.tokens_seen += int(all_reduce_sum((inputs != self.tokenizer.eot_token).sum())[0])
         self.bar.update()
 
-    def note(self, val_loss):
+    def log_losses(self, val_loss):
         """Log and print the mean training loss since the last log entry, and a validation loss."""
         train_loss = self.loss_sum / max(self.n_targets, 1)
         self.notes.append((train_loss, val_loss, self.tokens_seen))
         self.loss_sum, self.n_targets = 0.0, 0
-        self.say(translate("Ep {epoch} (Step {step:06d}): Train loss {train:.3f}, Val loss {val:.3f}").format(
+        self.print_line(translate("Ep {epoch} (Step {step:06d}): Train loss {train:.3f}, Val loss {val:.3f}").format(
             epoch=self.step // self.steps_per_epoch + 1, step=self.step, train=train_loss, val=val_loss))
 
     def history(self):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine import fast, generation, packing
+from engine.devices import check_device
 from engine.generation import generate
 from engine.trainer import evaluate, train
 from tests.other_device import NAME, OtherDevice, aten, move
@@ -83,6 +84,21 @@ def test_the_stand_in_notices_waits_and_mixed_devices():
         assert len(device.waits) == 4
         with pytest.raises(AssertionError, match="mixes devices"):
             x + torch.ones(3)
+
+
+def test_a_buffer_that_is_not_saved_is_compared_too():
+    class Scale(torch.nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.register_buffer("scale", scale, persistent=False)
+
+        def forward(self, x):
+            return x * self.scale
+
+    with OtherDevice():
+        model = move(float32_model())
+        model.trf_blocks[0].ff.layers.append(Scale(torch.full((1,), 2.0).to(NAME)))
+        check_device(model, instruction_batch(0)[0], NAME, "float32")
 
 
 @pytest.mark.parametrize("wrong", [aten.native_layer_norm.default, aten.gelu.default, aten.addmm.default])

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from math import inf
 from unittest.mock import Mock
 
 import pytest
@@ -18,6 +19,7 @@ from engine.layers import FastLinear, fast_layers, packed_weights
 from engine.lora import add_lora
 from engine.memory import keep_freed_memory, lay_out_in_rows
 from engine.packing import Packing, on_device
+from engine.probes import loss_and_gradients
 from previous_chapters import GPTModel, MultiHeadAttention, calc_loss_batch, causal_attention
 from tests import processes
 from tests.small_models import (
@@ -401,6 +403,69 @@ def test_attention_within_a_window_is_noticed_though_short_texts_do_not_show_it(
     assert_equals_reference_path(*models)
     rows = [list(range(3)), list(range(20))]
     assert generate(models[0], rows, 4, CONTEXT) == [continue_naively(models[1], row, 4, CONTEXT, None) for row in rows]
+
+
+def test_a_window_in_an_edited_textbook_is_noticed_though_the_first_text_is_short(float64, monkeypatch):
+    monkeypatch.setattr(GPTModel.forward, "__defaults__", (None, WINDOWED, slice(None)))
+    model = our_model()
+    for rows in ([[1, 2, 3]], [[5, 6], list(range(18))]):
+        assert generate(model, rows, 4, CONTEXT) == [continue_naively(model, row, 4, CONTEXT, None) for row in rows]
+
+
+LONG_WINDOW = windowed(140)
+
+
+class LongWindowed(GPTModel):
+    def forward(self, idx, pos=None, attend=LONG_WINDOW, logits_at=slice(None)):
+        return super().forward(idx, pos, attend, logits_at)
+
+
+def test_a_window_longer_than_the_usual_comparison_is_noticed(float64, capsys):
+    torch.manual_seed(0)
+    model, row = LongWindowed(CFG | {"context_length": 300}).eval(), torch.randint(0, V, (160,)).tolist()
+    assert generate(model, [row], 4, 300) == [continue_naively(model, row, 4, 300, None)]
+    assert "the fast path gives another result: the model (LongWindowed)" in capsys.readouterr().out
+
+
+class WithoutPositions(GPTModel):
+    """A model that can't say how long its texts may be, and fails if they are longer."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.angles = torch.arange(cfg["context_length"]) / 10
+        del self.pos_emb
+
+    def forward(self, idx, pos=None, attend=causal_attention, logits_at=slice(None)):
+        x = self.tok_emb(idx) + self.angles[torch.arange(idx.shape[1]) if pos is None else pos][..., None]
+        for block in self.trf_blocks:
+            x = block(x, attend)
+        return self.out_head(self.final_norm(x[logits_at]))
+
+
+def test_a_model_that_does_not_say_its_context_length(float64, capsys):
+    torch.manual_seed(0)
+    model, (inputs, targets) = WithoutPositions(CFG).eval(), instruction_batch(0)
+    torch.testing.assert_close(packed_loss(inputs, targets, model, "cpu"),
+                               cross_entropy_by_torch(model, inputs, targets), rtol=0, atol=1e-12)
+    row = inputs[0, :CONTEXT - 4].tolist()
+    assert generate(model, [row], 4, inf) == [continue_naively(model, row, 4, CONTEXT, None)]
+    assert capsys.readouterr().out == ""
+
+
+def test_an_error_in_a_check_among_processes_leaves_the_gradients(monkeypatch):
+    def fail(grad):
+        raise RuntimeError("in the backward pass")
+
+    model = our_model()
+    cross_entropy_by_torch(model, *instruction_batch(0)).backward()
+    before = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    loss = cross_entropy_by_torch(model, *instruction_batch(1))
+    loss.register_hook(fail)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    with pytest.raises(RuntimeError, match="in the backward pass"):
+        loss_and_gradients(lambda: loss, model)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.equal(before[name])
 
 
 @pytest.mark.parametrize("open_gate", [

@@ -10,7 +10,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from engine.generation import KeyValueCache, generate, sample, stream, text_pieces
 from engine.lora import add_lora
-from engine.one_row import OneRow, is_plain
+from engine.one_row import OneRowReader, is_plain
 from previous_chapters import GPTModel
 from tests.small_models import (
     CFG,
@@ -294,7 +294,7 @@ def test_a_single_row_gives_the_reference_paths_ids_whatever_was_changed(float64
 def test_a_single_row_computes_a_window_and_its_last_token(float64):
     """The logits are those of the textbook's model, after a prompt and after each further token."""
     model, ids = our_model(), PROMPTS[0]
-    cache, one_row = KeyValueCache(len(ids)), OneRow(model)
+    cache, one_row = KeyValueCache(len(ids)), OneRowReader(model)
     for n in range(3, len(ids) + 1):
         read = (one_row.decode_step(torch.tensor([ids]), torch.tensor([n]), cache) if n > 3 else
                 one_row.prefill(torch.tensor([ids]), torch.tensor([n]), CONTEXT, cache))

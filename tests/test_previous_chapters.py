@@ -171,6 +171,16 @@ def test_dropout_in_each_of_its_places(place):
     assert model.eval()(inputs).equal(model(inputs))
 
 
+@pytest.mark.parametrize("of_model", [True, False])
+def test_attention_drops_weights_in_the_mode_of_its_own_dropout(of_model):
+    torch.manual_seed(0)
+    model, (inputs, _) = GPTModel(CFG | {"drop_rate": 0.5}).train(of_model), instruction_batch(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.train(not of_model)
+    assert model(inputs).equal(model(inputs)) == of_model
+
+
 # --- Loading ---
 
 

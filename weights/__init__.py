@@ -1,4 +1,4 @@
-"""GPT-2's weights as files: where they come from, how they are read, and how ours are written.
+"""GPT-2's weights as files: where they come from, how they are read, and how this project writes them.
 
     sizes               the table of GPT-2's models: their names, their sizes, where their weights are published
     transfer            downloads that resume where they stopped

@@ -11,6 +11,7 @@ class SkipNormalInit(TorchFunctionMode):
     compiler, which takes seconds."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
+        # PyTorch passes all arguments of nn.init's functions by name.
         return kwargs["tensor"] if function is torch.nn.init.normal_ else function(*args, **(kwargs or {}))
 
 

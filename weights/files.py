@@ -51,7 +51,11 @@ def atomic_write(path):
 
 
 def create_part(path):
-    """A new file beside `path`, open and locked, with a name that no other writer has."""
+    """A new file beside `path`, open and locked, with a name that no other writer has.
+
+    Before it is locked, another writer may take it for a leftover and delete it. So if it is gone then, the next one is
+    made.
+    """
     while True:
         name = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         file = open(name, "xb")  # noqa: SIM115  it stays open, and so locked
@@ -63,7 +67,7 @@ def create_part(path):
             pass
         except OSError:
             return file  # a file system without locks: leftovers stay there
-        file.close()  # before it was locked, another writer took it for a leftover
+        file.close()
 
 
 def disk_full_errno(error, path):
