@@ -12,29 +12,28 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.common import MEASURED
+from benchmarks.processes import workers
 
 
-def step(workers, size, rows, length):
+def step(size, rows, length):
     """Median seconds and peak bytes of a training step."""
     with workers("ours", size=size) as ask:
         seconds = [ask("ours", "random_step", rows, length)[0] for _ in range(4)]
         return median(seconds[1:]), ask("ours", "peak")[1]
 
 
-def fine_tuning(workers, entries):
+def fine_tuning(entries):
     with workers("ours", size="7M") as ask:
         return ask("ours", "finetune_miniature", entries // 8)[0], ask("ours", "peak")[1]
 
 
-def draw(workers, path):
-    """Measure and plot; `workers` starts processes, as in bench.py."""
+def draw(path):
+    """Measure and plot."""
     series = {
-        "a step, by model": {size: step(workers, size, 8, 64) for size in MEASURED},
-        "a step, by rows": {rows: step(workers, "124M", rows, 64) for rows in (1, 4, 8, 16)},
-        "a step of one row, by tokens": {
-            length: step(workers, "124M", 1, length) for length in (64, 256, 512, 1024)},
-        "fine-tuning the miniature, by entries": {
-            entries: fine_tuning(workers, entries) for entries in (64, 128, 256)}}
+        "a step, by model": {size: step(size, 8, 64) for size in MEASURED},
+        "a step, by rows": {rows: step("124M", rows, 64) for rows in (1, 4, 8, 16)},
+        "a step of one row, by tokens": {length: step("124M", 1, length) for length in (64, 256, 512, 1024)},
+        "fine-tuning the miniature, by entries": {entries: fine_tuning(entries) for entries in (64, 128, 256)}}
     fig, axes = plt.subplots(1, len(series), figsize=(4 * len(series), 3.2))
     for ax, (title, points) in zip(axes, series.items()):
         x = range(len(points)) if title.endswith("model") else list(points)

@@ -1,12 +1,11 @@
 """Load a model by ours or by a peer, run it once, so that every weight is read, and print the peak memory in bytes.
 
-    python -m benchmarks.load ours|llms-from-scratch|transformers <models folder> <size>
+    python -m benchmarks.load ours|llms-from-scratch|transformers <model folder>
 
-`bench.py` measures the time of the whole process. Only what is needed is imported, before the first reading of the
-memory.
+`bench.py` measures the time of the whole process, so each loader imports only what it needs: before it reads the memory
+with which the process begins.
 """
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -18,47 +17,39 @@ def memory(field):
     return int(line.split()[1]) * 1024
 
 
-def our_model(models, size):
+def our_model(folder):
     from gpt_download import load_gpt2
-    model, _ = load_gpt2(size, models)
-    return model
+    before = memory("VmRSS")
+    return load_gpt2(folder.name, folder.parent)[0], before
 
 
-def book_model(models, size):
+def book_model(folder):
+    import tensorflow  # noqa: F401  or its reading function would import it
     from llms_from_scratch.ch04 import GPTModel
     from llms_from_scratch.ch05 import load_gpt2_params_from_tf_ckpt, load_weights_into_gpt
 
     from weights.sizes import gpt_config
-    settings = json.loads(Path(models, size, "hparams.json").read_text())
-    params = load_gpt2_params_from_tf_ckpt(str(Path(models, size, "model.ckpt")), settings)
+    before = memory("VmRSS")
+    settings = json.loads((folder / "hparams.json").read_text())
+    params = load_gpt2_params_from_tf_ckpt(str(folder / "model.ckpt"), settings)
     model = GPTModel(gpt_config(settings))
     load_weights_into_gpt(model, params)
-    return model
+    return model, before
 
 
-def hf_model(models, size):
+def hf_model(folder):
     from transformers import GPT2LMHeadModel
-    return GPT2LMHeadModel.from_pretrained(Path(models, size, "huggingface"))
-
-
-LOADERS = {  # name: its function, and what it imports
-    "ours": (our_model, "torch", "gpt_download"),
-    "llms-from-scratch": (book_model, "tensorflow", "llms_from_scratch.ch05", "weights.sizes"),
-    "transformers": (hf_model, "torch", "transformers.models.gpt2.modeling_gpt2")}
-
-
-def load_model(name, models, size):
-    """A model, and the memory of the process in bytes after the imports: (model, bytes)."""
-    make, *imports = LOADERS[name]
-    for module in imports:
-        importlib.import_module(module)
     before = memory("VmRSS")
-    return make(models, size), before
+    return GPT2LMHeadModel.from_pretrained(folder / "huggingface"), before
+
+
+LOADERS = {"ours": our_model, "llms-from-scratch": book_model, "transformers": hf_model}
 
 
 if __name__ == "__main__":
-    model, before = load_model(*sys.argv[1:])
+    name, folder = sys.argv[1:]
+    model, before = LOADERS[name](Path(folder))
     import torch
     with torch.no_grad():
         model(torch.arange(8)[None])
-    print(json.dumps(memory("VmHWM") - before))
+    print(memory("VmHWM") - before)

@@ -1,22 +1,18 @@
-"""This project and its peers, each with the same methods, and the process in which one of them is measured.
+"""This project and its peers, each with the same methods; a worker is a process in which one of them is measured."""
 
-A worker, `python -m benchmarks.peers NAME SIZE`, makes one of PEERS with a model of that size. It reads lines such as
-["step", false, 0], a method and its arguments in JSON, and answers each with [seconds, result].
-"""
-
-import json
 import os
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks import load
-from benchmarks.common import DEVICE, FOLDER, PRECISION, TOKENIZER, batches, entries, loader, test_prompts
+from benchmarks.common import DEVICE, FOLDER, PRECISION, RANK, TOKENIZER, batches, entries, loader, test_prompts
+from benchmarks.load import LOADERS, memory
 from engine import generation, trainer
 from engine.fast import packed_loss
 from engine.layers import fast_layers
@@ -29,7 +25,6 @@ from tutorial.instructions import format_input, format_prompt
 from tutorial.recipes import MINIATURE
 
 CONTEXT = 1024
-RANK = 8  # of the adapters
 
 
 class Peer:
@@ -44,7 +39,7 @@ class Peer:
 
     def begin(self):
         """Load the model, and forget a training. Returns the memory after the imports in bytes."""
-        model, before = load.load_model(self.source, FOLDER, self.size)
+        model, before = LOADERS[self.source](FOLDER / self.size)
         self.model, self.optimizer = self.prepare(model).to(DEVICE), None
         return before
 
@@ -84,6 +79,16 @@ class Peer:
         with mixed_precision(DEVICE, PRECISION):
             return self.loss(*batches(False)[number]).item()
 
+    def finetune(self):
+        """Take 12 steps, with validation on 40 entries after every fifth, in the peer's own loop: the loss on a batch
+        that comes later."""
+        self.begin()
+        train_data, _, val_data = entries()
+        self.loop(self.model, loader(train_data[:96], shuffle=False), loader(val_data[:40], shuffle=False),
+                  self.adamw(), DEVICE, num_epochs=1, eval_freq=5, eval_iter=5,
+                  start_context=format_input(val_data[0]), tokenizer=TOKENIZER)
+        return self.forward(20)
+
     def loss(self, inputs, targets):
         """Logits at every position, then cross-entropy."""
         inputs, targets = inputs.to(DEVICE), targets.to(DEVICE)
@@ -91,7 +96,7 @@ class Peer:
 
     def peak(self):
         """The peak memory so far in bytes, minus what the process had after its imports; on a GPU, that of the GPU."""
-        return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else load.memory("VmHWM") - self.before
+        return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else memory("VmHWM") - self.before
 
     def generate(self, every, new):
         """Continue one of `every` so many test prompts by `new` tokens, or by as many as its answer has, of which the
@@ -109,6 +114,7 @@ class Peer:
 
 class Ours(Peer):
     source = "ours"  # where load.py has the model from
+    loop = staticmethod(trainer.train)
 
     def prepare(self, model):
         lay_out_in_rows(model, copy_all=True)
@@ -117,9 +123,8 @@ class Ours(Peer):
     def start_training(self):
         """With what `engine.trainer.train` does around its steps."""
         super().start_training()
-        self.never_left = ExitStack()
-        self.never_left.enter_context(fast_layers(self.model))
-        start_keeping = self.never_left.enter_context(keep_freed_memory())
+        self.never_left = keep_freed_memory()
+        start_keeping = self.never_left.__enter__()
         self.optimizer.register_step_post_hook(lambda *_: start_keeping())
 
     def loss(self, inputs, targets):
@@ -131,15 +136,12 @@ class Ours(Peer):
             rows = generation.generate(self.model, prompts, max(lengths), CONTEXT, eos_id=END_OF_TEXT)
         return [row[len(prompt):] for row, prompt in zip(rows, prompts)]
 
-    def finetune(self):
-        return twelve_steps(self, trainer.train)
-
     def finetune_miniature(self, steps):
         """By the notebook's recipe, but in the order of the data, with a validation at the end: the losses."""
         self.begin()
-        losses = []
-        train_loader, val_loader = (loader(part, size, mask_instruction=True, shuffle=False)
-                                    for part, size in ((entries()[0][:8 * steps], 8), (entries()[2], 32)))
+        losses, (train_data, _, val_data) = [], entries()
+        train_loader = loader(train_data[:8 * steps], 8, mask_instruction=True, shuffle=False)
+        val_loader = loader(val_data, 32, mask_instruction=True, shuffle=False)
         trainer.train(self.model, train_loader, val_loader, self.adamw(MINIATURE["learning_rate"]), DEVICE,
                       num_epochs=1, eval_freq=None, eval_iter=None, start_context="", tokenizer=TOKENIZER,
                       max_norm=MINIATURE["max_norm"], on_step=lambda step, loss, *_: losses.append(loss))
@@ -162,16 +164,6 @@ def end_after(lengths):
 
     with patch.object(generation, "sample", sample_or_end):
         yield
-
-
-def twelve_steps(peer, loop):
-    """Fine-tune for 12 steps, with validation on 40 entries after every fifth, in the peer's own loop: the loss on a
-    batch that comes later."""
-    train_data, _, val_data = entries()
-    peer.begin()
-    loop(peer.model, loader(train_data[:96], shuffle=False), loader(val_data[:40], shuffle=False), peer.adamw(), DEVICE,
-         num_epochs=1, eval_freq=5, eval_iter=5, start_context=format_input(val_data[0]), tokenizer=TOKENIZER)
-    return peer.forward(20)
 
 
 class OursCompiled(Ours):
@@ -218,9 +210,9 @@ class Book(Peer):
         ids = generate(self.model.eval(), torch.tensor(prompts, device=DEVICE), lengths[0], CONTEXT)
         return [ids[0, len(prompts[0]):].tolist()]
 
-    def finetune(self):
+    def loop(self, *arguments, **options):
         from llms_from_scratch.ch05 import train_model_simple
-        return twelve_steps(self, train_model_simple)
+        train_model_simple(*arguments, **options)
 
 
 class HuggingFace(Peer):
@@ -235,12 +227,13 @@ class HuggingFace(Peer):
 
     def generate_batch(self, prompts, lengths):
         width = max(map(len, prompts))
-        ids = torch.tensor([[END_OF_TEXT] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
+        ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True, padding_value=END_OF_TEXT,
+                           padding_side="left").to(DEVICE)
         length = torch.tensor(lengths, device=DEVICE)
         rows = self.model.eval().generate(
-            ids, attention_mask=mask, do_sample=False, max_new_tokens=max(lengths), pad_token_id=END_OF_TEXT,
-            eos_token_id=None, stopping_criteria=[lambda ids, scores: ids.shape[1] - width >= length], **self.options)
+            ids, attention_mask=(ids != END_OF_TEXT).long(), do_sample=False, max_new_tokens=max(lengths),
+            pad_token_id=END_OF_TEXT, eos_token_id=None,
+            stopping_criteria=[lambda ids, scores: ids.shape[1] - width >= length], **self.options)
         return [row[width:width + n].tolist() for row, n in zip(rows, lengths)]
 
 
@@ -270,6 +263,10 @@ class PEFT(HuggingFace):
 class TRL(HuggingFace):
     """SFTTrainer without two defaults that cost time here: recomputed activations, and bfloat16."""
 
+    def __init__(self, size, **options):
+        from trl import SFTTrainer  # noqa: F401  takes seconds, which don't count
+        super().__init__(size, **options)
+
     def finetune_miniature(self, steps):
         from datasets import Dataset
         from transformers import AutoTokenizer
@@ -293,15 +290,14 @@ class TRL(HuggingFace):
 
 
 class CTranslate2(Peer):
-    def __init__(self, size):
+    def __init__(self, size, use_mkl=False):
+        if use_mkl:
+            os.environ["CT2_USE_MKL"] = "1"  # read when it is imported
         from ctranslate2 import Generator
         from transformers import AutoTokenizer
         self.tokens = AutoTokenizer.from_pretrained(FOLDER / size / "huggingface").convert_ids_to_tokens
         self.model = Generator(str(FOLDER / size / "ctranslate2"), compute_type="float32",
                                intra_threads=torch.get_num_threads())
-
-    def peak(self):
-        return None
 
     def generate_batch(self, prompts, lengths):
         """What the prompts begin with is read once."""
@@ -322,19 +318,22 @@ PEERS = {
     "ours": Ours, "ours, compiled": OursCompiled, "ours with LoRA": OursWithLoRA, "llms-from-scratch": Book,
     "transformers": HuggingFace, "transformers, compiled": HuggingFaceCompiled,
     "transformers, static cache": partial(HuggingFace, cache_implementation="static"), "PEFT": PEFT,
-    "TRL": TRL, "TRL, padding-free": partial(TRL, padding_free=True),
-    "CTranslate2": CTranslate2, "CTranslate2 with MKL": CTranslate2}  # by an environment variable
+    "TRL": TRL, "TRL, padding-free": partial(TRL, padding_free=True), "CTranslate2": CTranslate2,
+    "CTranslate2 with MKL": partial(CTranslate2, use_mkl=True)}
 
 
-def main(name, size):
-    answers, sys.stdout = sys.stdout, sys.stderr  # where loops print their notes
+def start(name, size, compiled):
+    """Make this process the worker of a peer; `compiled` is a folder for what torch.compile makes."""
+    global peer
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = compiled
+    with open(os.devnull, "w") as nowhere:  # for the notes and warnings of loops and libraries; errors are raised
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
     peer = PEERS[name](size)
-    for line in sys.stdin:
-        method, *arguments = json.loads(line)
-        start = perf_counter()
-        result = getattr(peer, method)(*arguments)
-        print(json.dumps([perf_counter() - start, result]), file=answers, flush=True)
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def call(method, *arguments):
+    """Call a method of the worker's peer: (seconds, result)."""
+    begin = perf_counter()
+    result = getattr(peer, method)(*arguments)
+    return perf_counter() - begin, result
