@@ -625,6 +625,27 @@ def test_more_files_that_are_something_else(read, content, looks_like):
         read(content)
 
 
+@pytest.mark.parametrize("key", ["Par1", "bzh-id", "%pdf", "arrow1"])
+def test_a_key_that_resembles_a_magic_number_is_a_key(read, key):
+    """Unlike HTML's tags, magic numbers are bytes: their case counts."""
+    entries, found = read(f"{key},instruction,output\n,Q,A\n")
+    assert entries == [{"instruction": "Q", "input": "", "output": "A"}] and ", CSV, " in found
+    with pytest.raises(ValueError, match="looks like a web page"):
+        read("<!DocType HTML>")
+
+
+def test_keys_of_a_table_are_lower_cased_and_those_of_json_are_not(read):
+    assert read("Instruction,OUTPUT,Source\nQ,A,me\n")[0][0]["source"] == "me"
+    assert read([ENTRY | {"Source": "me"}])[0][0]["Source"] == "me"
+    with pytest.raises(ValueError, match="with the keys 'Instruction', 'OUTPUT'"):
+        read([{"Instruction": "Q", "OUTPUT": "A"}])
+
+
+def test_a_row_with_two_faults_is_reported_once(read):
+    with pytest.raises(ValueError, match=r"1 of 3 .*1 that may be several rows with a quote missing, line 3 \(1\)\. "):
+        read('instruction,output\nQ,A\nQ,"B\nR", C,D\nQ,D\n')
+
+
 @pytest.mark.parametrize("depth", [5, 100, 300, 450, 900, 1100, 3000, 30_000])
 @pytest.mark.parametrize("key", ["output", "input", "system", "history", "messages", "task", "weight", "id"])
 def test_values_that_are_nested_deeply(read, key, depth):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from engine import generation
 from gpt_download import load_gpt2, load_tokenizer
 from previous_chapters import generate
 from tests.small_models import EOT, float32_model, transformers_model
@@ -79,10 +80,18 @@ def test_the_likeliest_tokens():
                                                                                 ("'c'", pytest.approx(0.3))]
 
 
+def answer_with(monkeypatch, answers):
+    """Let every model give these answers to its first, second, ... question."""
+    monkeypatch.setattr(generation, "generate", lambda model, prompts, *args, **options: [
+        prompt + TOKENIZER.encode_ordinary(answer) for prompt, answer in zip(prompts, answers)])
+    monkeypatch.setattr(observe, "generate_responses", lambda model, asked, *_: [
+        answer.strip() for answer in answers[:len(asked)]])
+
+
 def test_a_snapshot_of_a_model_in_training(monkeypatch):
     entries = [{"instruction": text, "input": "", "output": answer} for text, answer in (
         ("Say so", "So."), ("No", "Yes."), ("One", "Two"))]
-    monkeypatch.setattr(observe, "generate_responses", lambda model, asked, *_: ["so.", "no", "x"][:len(asked)])
+    answer_with(monkeypatch, ["so.", "no", "x"])
     model = float32_model().train()
     seen = observe.snapshot(model, entries[:2], entries, TOKENIZER, 4)
     assert model.training and seen["right"] == [True, False] and seen["exact"] == pytest.approx(1 / 3)
@@ -93,3 +102,17 @@ def test_a_snapshot_of_a_model_in_training(monkeypatch):
     assert [text for text, _ in seen["said"][0]] == ["s", "o", ".", "<|endoftext|>"]
     tokens = torch.tensor([p for row in rows for p in row])
     assert seen["loss"] == pytest.approx(-tokens.log().mean().item(), rel=1e-4)
+
+
+def test_what_was_said_is_what_was_generated(monkeypatch):
+    """With the blanks around it, which are stripped from the answer. A stripped answer would be other tokens."""
+    entry = {"instruction": "Say so", "input": "", "output": "So."}
+    answer_with(monkeypatch, [" So.\n"])
+    model = float32_model()
+    seen = observe.snapshot(model, [entry], [entry], TOKENIZER, 9)
+    assert seen["answers"] == ["So."] and seen["right"] == [True]
+    assert [text for text, _ in seen["said"][0]] == [" ", "S", "o", ".", "\n", "<|endoftext|>"]
+    expected = observe.answer_probabilities(model, entry, " So.\n", TOKENIZER)
+    assert [p for _, p in seen["said"][0]] == pytest.approx([p for _, p in expected])
+    cut = observe.snapshot(model, [entry], [entry], TOKENIZER, 5)
+    assert [text for text, _ in cut["said"][0]] == [" ", "S", "o", ".", "\n"], "without the end, which is the sixth"

@@ -8,7 +8,7 @@ import mistune
 import pytest
 
 from tutorial import ROOT
-from tutorial.scores import count_known, count_right, exact_match, score_table, token_f1, words
+from tutorial.scores import by_wording, count_known, count_right, exact_match, score_table, token_f1, words
 from tutorial.tables import markdown_table
 
 ENTRY = {"instruction": "Name a colour.", "input": "", "output": "Blue."}
@@ -67,6 +67,14 @@ def test_canonically_equal_texts_are_equal(composed, decomposed):
         table = score_table([{"output": wanted, "before": "", "after": answer.upper()}])
         assert table["all"] == (1, 0.0, 1.0, 0.0, 1.0)
     assert count_known([ENTRY | {"input": composed}], [ENTRY | {"input": decomposed}]) == 1
+
+
+def test_right_answers_are_counted_by_wording():
+    answered = [{"task": task, "wording": wording, "output": "a", "after": after} for task, wording, after in (
+        ("x", "known", "a"), ("x", "known", "b"), ("x", "new", "a"), ("y", "new", "b"), ("y", "known", "A"),
+        ("z", "known", "a"), (["no", "text"], "new", "a"))]
+    assert list(by_wording(answered).items()) == [("y", ((1, 1), (0, 1))), ("x", ((1, 2), (1, 1)))]
+    assert by_wording([{"task": "x", "output": "a", "after": "a"}]) == {}
 
 
 def test_texts_that_only_look_alike_are_not():

@@ -4,7 +4,8 @@
     recipes         which data fit a model, and with which settings it is fine-tuned
     instructions    the notebook's own definitions: prompt, data set, collate function, split, answers
     data_files      a data file as checked entries
-    file_formats    the records in a file: JSON and JSON Lines, or by way of csv_tables
+    file_formats    the records in a file, by way of json_records and csv_tables
+    json_records    the records in JSON and JSON Lines
     csv_tables      the records in a CSV file
     entries         one record, with any known keys, as an entry
     errors          the errors of data files

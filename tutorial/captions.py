@@ -1,6 +1,6 @@
-"""The captions of the notebook's figures, each of which says what there is to see.
+"""The captions of the notebook's figures. Each says what there is to see.
 
-They stand here, so that a cell that draws a figure is short. A caption is the picture's alternative text as well.
+They are kept here so that a cell that draws a figure stays short. A caption is also the picture's alternative text.
 """
 
 from engine.texts import marked, translate
@@ -66,5 +66,5 @@ CAPTIONS = {
 
 
 def caption(name, **values):
-    """A caption in the reader's language, with these values in its fields."""
+    """Return a caption in the reader's language, with the values in its fields. Raises KeyError for an unknown name."""
     return translate(CAPTIONS[name]).format(**values)

@@ -1,5 +1,8 @@
-"""Tables in CSV as people write them: with a header, and separated by commas, semicolons, tabs or what Excel's first
-line `sep=` says. Python's `csv` reads any text as a table; here, a quote in a wrong place is noticed.
+"""Reads CSV into records, as people write it: with a header, and separated by commas, semicolons, tabs or what Excel's
+first line `sep=` says. Python's `csv` reads any text as a table; here, a quote in a wrong place is noticed.
+
+A record is a dict of texts. Its keys are the header's names in lower case, since people write `Instruction` and
+`OUTPUT`. A field that is missing at the end of a row is None.
 """
 
 import re
@@ -26,8 +29,8 @@ class Row(NamedTuple):
 
 
 def read_csv(text):
-    """The records of a table with a header, and the kind; None for another text. Raises UnreadableFileError for a quote
-    in a wrong place.
+    """Return the records of a table with a header, and the kind; None for another text. Raises UnreadableFileError as
+    `read_table` does.
 
     The delimiter is the first with which the header has known keys. If none has, the result is the first record, read
     with the first delimiter that divides header and record into equally many fields: an error can then name its keys.
@@ -45,48 +48,76 @@ def read_csv(text):
     return None
 
 
+# --- Rows as records ---
+
+
 def keys_of(header):
-    """The keys in a table's first row."""
+    """Return the keys in a table's first row, in lower case."""
     return [key.strip().lower() for key in header.fields]
 
 
 def read_table(text, start, delimiter):
-    """The records of a table with known keys, and the kind. Raises UnreadableFileError for a quote in a wrong place,
-    and for several columns of one name."""
+    """Return the records of a table with known keys, and the kind. Raises UnreadableFileError for a table without
+    entries, for several columns of one name, and for a quote in a wrong place."""
     header, *rows = read_rows(text, start, delimiter)
     keys, kind = keys_of(header), CSV
     if several := [printable(key) for key, n in Counter(filter(None, keys)).items() if n > 1]:
         raise UnreadableFileError(f"CSV with several columns {shorten(', '.join(several), 150)}: keep the one you want")
+    if not rows:
+        raise UnreadableFileError("CSV without entries")
     if delimiter == "\t" and quotes_seem_literal(header, rows):
         _, *literal = read_rows(text, start, delimiter, quotes=False)
         if all(len(row.fields) >= len(keys) for row in literal):
             rows, kind = literal, marked("CSV with literal quotes")
-    records, damaged = [], {}
     for row in rows:
         if row.stray_quote:
             raise UnreadableFileError(f"damaged CSV (the quote in line {row.stray_quote} isn't closed, or text follows "
                                       "its end)")
-        if may_be_several_rows(row.source, delimiter, len(keys)):
-            damaged[len(records)] = "that may be several rows with a quote missing", row.line
-        if keys_of(row) == keys:
-            damaged[len(records)] = "that repeat the header", row.line
-        if any(map(str.strip, row.fields[len(keys):])):
-            records.append(BadEntryError("with more fields than the header"))
-        else:
-            records.append(dict.fromkeys(keys) | dict(zip(keys, row.fields)))
-    return with_damaged(records, damaged), kind
+    faults = [fault_of(row, keys, delimiter) for row in rows]
+    damaged = {index: (fault, row.line) for index, (fault, row) in enumerate(zip(faults, rows)) if fault}
+    return with_damaged([record_of(row, keys) for row in rows], damaged), kind
+
+
+def fault_of(row, keys, delimiter):
+    """Return why a row seems to be no row, in words that follow a number of rows; None if it seems to be one."""
+    if keys_of(row) == keys:
+        return "that repeat the header"
+    if may_be_several_rows(row.source, delimiter, len(keys)):
+        return "that may be several rows with a quote missing"
+    return None
+
+
+def record_of(row, keys):
+    """Return a row as a record; a BadEntryError if it has more fields than there are keys."""
+    if any(map(str.strip, row.fields[len(keys):])):
+        return BadEntryError("with more fields than the header")
+    return dict.fromkeys(keys) | dict(zip(keys, row.fields))
+
+
+# --- Quotes that aren't what they seem ---
 
 
 def quotes_seem_literal(header, rows):
-    """Whether the quotes of a tab-separated table are literal characters, as they often are: nothing shows that they
-    enclose fields (no quote in the header, no doubled quote), and read as enclosing they would be misplaced."""
+    """Return whether the quotes of a tab-separated table are literal characters, as they often are. So here:
+
+        instruction         output
+        "Who?" he asked.    A man
+
+    Nothing shows that they enclose fields: no quote in the header, no doubled quote. And read as enclosing, some would
+    be in a wrong place, or swallow rows.
+    """
     if '"' in header.source or any('""' in row.source for row in rows):
         return False
     return any(row.stray_quote or may_be_several_rows(row.source, "\t", len(header.fields)) for row in rows)
 
 
 def may_be_several_rows(source, delimiter, width):
-    """Whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed rows."""
+    """Return whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed
+    rows. So here, where the quote before B ends only in the next line:
+
+        Q,"B
+        R,C"
+    """
     lines = [line for line in LINE_END.split(source) if line.strip()]
     mark = re.escape(delimiter)
     # A tab divides fields unless it indents the line; another delimiter unless a blank follows, as in a sentence, or it
@@ -95,33 +126,37 @@ def may_be_several_rows(source, delimiter, width):
     return len(lines) > 1 < width and all(len(re.findall(between, line)) == width - 1 for line in lines)
 
 
+# --- Text as rows ---
+
+
 def read_rows(text, start, delimiter, quotes=True):
-    """The Rows of a table that aren't blank: a generator. Blanks around a field in quotes are ignored. Without
-    `quotes`, a quote is a character like any other."""
+    """Yield the Rows of the table that begins at `text[start]`, without blank ones. Blanks around a field in quotes are
+    ignored. Without `quotes`, a quote is a character like any other."""
     field_pattern = pattern_of_field(delimiter, quotes)
     fields, begin, line, stray_quote = [], start, 1 + count_line_ends(text[:start]), None
     for field in field_pattern.finditer(text, start):
-        inside, plain, end = field.groups()
-        if quotes and inside is None and plain.lstrip().startswith('"'):
+        quoted, plain = field["quoted"], field["plain"]
+        if quotes and quoted is None and plain.lstrip().startswith('"'):
             stray_quote = stray_quote or line + count_line_ends(text[begin:field.start()])
-        fields.append(plain if inside is None else inside.replace('""', '"'))
-        if end != delimiter:
+        fields.append(plain if quoted is None else quoted.replace('""', '"'))
+        if field["end"] != delimiter:  # a line end, or the end of the text
             if any(map(str.strip, fields)):
-                yield Row(fields, text[begin:field.start(3)], line, stray_quote)
+                yield Row(fields, text[begin:field.start("end")], line, stray_quote)
             line += count_line_ends(text[begin:field.end()])
             fields, begin, stray_quote = [], field.end(), None
 
 
 def pattern_of_field(delimiter, quotes):
-    """The pattern of one field, with three groups: the text in quotes, or else the plain text; and what ends it."""
+    """Return the pattern of one field and what ends it. Its groups: `quoted`, the text in quotes, or else `plain`, the
+    field as it is; and `end`, the delimiter, a line end, or nothing at the end of the text."""
     mark = re.escape(delimiter)
     # The quantifiers with + never give back what they matched, so that a long text takes linear time.
     in_quotes = rf'''
-        [^\S{mark}\r\n]*+                   # blanks
-        " ( [^"]*+ (?: "" [^"]*+ )*+ ) "    # within the quotes, "" is one quote
+        [^\S{mark}\r\n]*+                               # blanks
+        " (?P<quoted> [^"]*+ (?: "" [^"]*+ )*+ ) "      # within the quotes, "" is one quote
         [^\S{mark}\r\n]*+
-        (?= [{mark}\r\n] | \Z )             # nothing else may follow'''
+        (?= [{mark}\r\n] | \Z )                         # nothing else may follow'''
     return re.compile(rf'''
-        (?: {in_quotes if quotes else "( (?!) )"}   # (?!) matches nowhere: all fields are plain
-          | ( [^{mark}\r\n]* ) )
-        ( {mark} | \r\n? | \n | \Z )''', re.VERBOSE)
+        (?: {in_quotes if quotes else "(?P<quoted> (?!) )"}     # (?!) matches nowhere: all fields are plain
+          | (?P<plain> [^{mark}\r\n]* ) )
+        (?P<end> {mark} | \r\n? | \n | \Z )''', re.VERBOSE)

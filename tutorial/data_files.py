@@ -1,4 +1,4 @@
-"""Data files of any supported format as checked entries.
+"""Reads data files of any supported format into checked entries.
 
 `file_formats` reads a file's records, `entries` makes an entry of each. Everything that is wrong with a file is
 reported at once, in one ValueError of at most 800 characters.
@@ -22,7 +22,8 @@ LONGEST_TEXT = 128 * 1024  # characters: no token of GPT-2's has more than 128, 
 
 
 def download_and_load_file(file_path, urls=(), sha256=None, skip_bad=False):
-    """The list of entries in `file_path`, downloaded first if missing, from the first of `urls` that has it.
+    """Return the list of entries in `file_path`. If the file is missing, download it from the first of `urls` that has
+    it.
 
     Prints what was found, and which addresses failed. With `skip_bad`, entries that can't be used are left out. Raises
     FileNotFoundError if the file is missing and no url is given, ValueError for a wrong sha256 or bad entries,
@@ -33,24 +34,31 @@ def download_and_load_file(file_path, urls=(), sha256=None, skip_bad=False):
         if not urls:
             raise FileNotFoundError(f"{path} does not exist, and no url is known for it")
         download_from_first(urls, path)
-    if sha256 not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+    content = path.read_bytes()
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{path} is not the published file (wrong sha256): delete it and run this again")
-    entries, summary = load_entries(path, skip_bad)
+    entries, summary = entries_in(content, path.name, skip_bad)
     print(summary)
     return entries
 
 
 def load_entries(path, skip_bad=False):
-    """The entries of a data file, and a summary of what was found: (list of entries, line of text).
+    """Return the entries of a data file, and a summary of what was found, as `entries_in` does."""
+    path = Path(path)
+    return entries_in(path.read_bytes(), path.name, skip_bad)
 
-    With `skip_bad`, entries that can't be used are left out. The summary names other keys, and counts the
-    changes and the entries left out. Raises ValueError if the file is something else, has no entries, or, without
-    `skip_bad`, has entries that can't be used; the message counts them by what is wrong, with the numbers of the first
-    ten, from 0.
+
+def entries_in(content, name, skip_bad=False):
+    """Return the entries in a data file's bytes, and a summary of what was found: (list of entries, line of text).
+
+    name: the file's, for messages. With `skip_bad`, entries that can't be used are left out, unless none can. The
+    summary names other keys, and counts the changes and the entries left out.
+
+    Raises ValueError if the file isn't a data file, has no entries, or has entries that can't be used. The message
+    counts these by what is wrong, with the numbers of the first ten, from 0.
     """
-    name = Path(path).name
     try:
-        records, kind = read_records(Path(path).read_bytes())
+        records, kind = read_records(content)
     except UnreadableFileError as error:
         raise ValueError(f"{name} looks like {shorten(str(error), 250)}; {EXPECTED}") from error
     entries, bad, notes = check_records(records)
@@ -69,8 +77,8 @@ def load_entries(path, skip_bad=False):
 
 
 def check_records(records):
-    """The usable entries, the numbers of the other records by what is wrong with them, and notes on the usable ones:
-    (list, {reason: numbers}, text). The notes name formats and other keys, and count the changes."""
+    """Return the usable entries, the numbers of the other records by what is wrong with them, and notes on the usable
+    ones: (list, {reason: numbers}, text). The notes name formats and other keys, and count the changes."""
     entries, bad, formats, other_keys, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:
@@ -101,8 +109,10 @@ def check_text(entry):
 
 
 def check_lengths(entries, lengths, max_tokens, skip_bad=False):
-    """The entries that the model can read. entries: entries or encoded items; only `lengths` is read, the number
-    of tokens of each, with its prompt. max_tokens: how many the model reads.
+    """Return the entries that the model can read.
+
+    entries: entries or encoded items. lengths: the number of tokens of each, with its prompt. max_tokens: how many the
+    model reads.
 
     With `skip_bad`, longer entries are left out, and a line counts them. Without it, or if all are too long, raises
     ValueError, which counts them.

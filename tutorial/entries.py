@@ -1,4 +1,4 @@
-"""One record of a data file, with any known keys, as an entry.
+"""Makes an entry of one record of a data file, with any known keys.
 
 The keys may be Alpaca's, Dolly's, `prompt` and `completion`, or those of chats with one question and one answer, each
 with or without a system message. An entry is a dictionary with the texts `instruction`, `input`, which may be empty,
@@ -14,7 +14,7 @@ from engine.texts import marked
 from tutorial.errors import BadEntryError
 from tutorial.lines import with_line_feeds
 
-FORMATS = {  # name: the key of a chat, or the keys of the instruction and of the output
+FORMATS = {  # of records, {name: the key of a chat, or the keys of the instruction and of the output}
     marked("chats (messages)"): ["messages"], marked("chats (conversations)"): ["conversations"],
     marked("Alpaca's keys"): ["instruction", "output"], marked("Dolly's keys"): ["instruction", "response"],
     marked("the keys prompt and completion"): ["prompt", "completion"],
@@ -46,7 +46,7 @@ class Fields(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """A record as an entry."""
+    """An entry, and how it was made of a record."""
 
     entry: dict
     format_name: str   # a key of FORMATS
@@ -55,7 +55,7 @@ class Converted(NamedTuple):
 
 
 def to_entry(record):
-    """A record as an entry, a Converted. Raises BadEntryError."""
+    """Return a record as a Converted entry. Raises BadEntryError if it can't be used."""
     if isinstance(record, BadEntryError):
         raise record
     if not isinstance(record, dict):
@@ -67,13 +67,13 @@ def to_entry(record):
     check_usable(record)
     entry, changes = build_entry(fields)
     others = {key: value for key, value in record.items() if key not in fields.used and has_value(value)}
-    # The entry's keys come first, and with its values.
-    return Converted(entry | others | entry, format_name, [*others] + fields.unused, changes)
+    added = {key: value for key, value in others.items() if key not in entry}  # a chat may have an `input` beside it
+    return Converted(entry | added, format_name, [*others] + fields.unused, changes)
 
 
 def format_of(record):
-    """The name of the format whose keys the record has; of several, the one with the largest share of keys that have
-    values; None if there is none."""
+    """Return the name of the format whose keys the record has, None if there is none. Of several, return the one with
+    the largest share of keys that have values."""
     def share_of_values(name):
         return sum(has_value(record[key]) for key in FORMATS[name]) / len(FORMATS[name])
     names = [name for name, keys in FORMATS.items() if all(key in record for key in keys)]
@@ -81,7 +81,7 @@ def format_of(record):
 
 
 def fields_of(record, keys):
-    """The Fields of a record whose format has these keys. Raises BadEntryError for a chat that can't be used."""
+    """Return the Fields of a record whose format has these keys. Raises BadEntryError for a chat that can't be used."""
     if len(keys) == 1:
         chat = from_turns(turns_of(record[keys[0]]))
         return Fields([record.get("system"), chat.system], chat.question, [], chat.answer,
@@ -100,8 +100,8 @@ def check_usable(record):
 
 
 def build_entry(fields):
-    r"""An entry with its three texts, whose lines end with \n, and a list of what was changed. Raises BadEntryError
-    for a value that isn't text, and for an instruction or an output without content."""
+    r"""Return an entry with its three texts, whose lines end with \n, and a list of what was changed. Raises
+    BadEntryError for a value that isn't text, and for an instruction or an output without content."""
     systems = [to_text(value, "a system message") for value in fields.systems]
     instruction = required_text(fields.instruction, "instruction")
     contexts = [to_text(value, "an input") for value in fields.contexts]
@@ -129,41 +129,41 @@ def build_entry(fields):
 
 
 def has_value(value):
-    """Whether a value is more than null, JSON's NaN, a text that shows nothing, or a word for a missing value."""
+    """Return whether a value is more than null, JSON's NaN, a blank text, or a word for a missing value."""
     if isinstance(value, str):
         return not is_blank(value) and not is_no_value(value)
     return value is not None and not is_nan(value)
 
 
 def is_nan(value):
-    """Whether a value is JSON's NaN, which pandas writes for a missing value."""
+    """Return whether a value is JSON's NaN, which pandas writes for a missing value."""
     return isinstance(value, float) and math.isnan(value)
 
 
 def is_blank(text):
-    """Whether a text shows nothing."""
+    """Return whether a text has no visible character."""
     return not VISIBLE.search(text)
 
 
 def is_no_value(text):
-    """Whether a text is a word for a missing value."""
+    """Return whether a text is a word for a missing value."""
     return text.strip().lower() in NO_VALUE
 
 
 def is_placeholder(text):
-    """Whether a text only says that there is none."""
+    """Return whether a text only says that there is none, such as "<noinput>"."""
     return is_no_value(text) or text.strip(" <>.[]()\r\n").lower() in NO_INPUT
 
 
 def is_zero(weight):
-    """Whether a message's weight is 0, which means: not trained on. In a table, the number is a text."""
+    """Return whether a message's weight is 0, which means: not trained on. In CSV, the number is a text."""
     if isinstance(weight, str):
         return re.fullmatch(r"(?i)\s*(-?0+([.,]0*)?|false)\s*", weight) is not None
     return weight == 0
 
 
 def to_text(value, what):
-    """A value as a text, "" for null and "nan" for JSON's NaN. `what`: what the text is, for the message. Raises
+    """Return a value as a text, "" for null and "nan" for JSON's NaN. `what`: what the text is, for the message. Raises
     BadEntryError for a value that isn't text."""
     # NaN becomes the word that a table has for it, so that both are treated alike, as a missing value.
     text = "" if value is None else "nan" if is_nan(value) else value
@@ -173,7 +173,7 @@ def to_text(value, what):
 
 
 def required_text(value, key):
-    """The text of an entry's instruction or output, as `to_text` gives it. Raises BadEntryError also if it has no
+    """Return the text of an entry's instruction or output, as `to_text` does. Raises BadEntryError also if it has no
     content."""
     text = to_text(value, f"an {key}")
     if is_blank(text):
@@ -196,9 +196,9 @@ class Chat(NamedTuple):
 
 
 def from_turns(turns):
-    """The Chat of some turns. Raises BadEntryError unless they are one question and one answer."""
-    speakers, texts = ([turn.get(openai, turn.get(sharegpt)) for turn in turns]
-                       for openai, sharegpt in (SPEAKER_KEYS, TEXT_KEYS))
+    """Return the Chat of some turns. Raises BadEntryError unless they are one question and one answer."""
+    speakers, texts = ([turn.get(key, turn.get(other_key)) for turn in turns]
+                       for key, other_key in (SPEAKER_KEYS, TEXT_KEYS))
     if not all(isinstance(speaker, str) for speaker in speakers):
         raise BadEntryError("with a chat whose turns lack a speaker")
     speakers = [SPEAKERS.get(speaker.strip().lower()) for speaker in speakers]
@@ -215,8 +215,8 @@ def from_turns(turns):
 
 
 def turns_of(chat):
-    """The turns of a chat, a list or its JSON, without keys whose value is null. Raises BadEntryError for anything
-    else."""
+    """Return the turns of a chat, a list or its JSON, without keys whose value is null. Raises BadEntryError if it is
+    neither."""
     if isinstance(chat, str):
         try:
             chat = json.loads(chat)
@@ -228,8 +228,8 @@ def turns_of(chat):
 
 
 def join_content(content):
-    """A turn's content. A list of content parts, {"type": "text", "text": …}, is joined. Raises BadEntryError for one
-    that isn't text."""
+    """Return a turn's content. A list of content parts, {"type": "text", "text": …}, is joined. Raises BadEntryError
+    for a part that isn't text."""
     if not isinstance(content, list):
         return content
     texts = [part.get("text") if isinstance(part, dict) and part.get("type") in ("text", None) else part

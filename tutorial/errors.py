@@ -6,16 +6,19 @@ from tutorial.messages import first_ten
 
 
 class UnreadableFileError(ValueError):
-    """The file isn't a data file; the message says what it looks like."""
+    """The file isn't a data file. The message says what the file looks like."""
 
 
 class BadEntryError(ValueError):
-    """One entry can't be used; the message says why, in words that follow a number of entries."""
+    """One entry can't be used. The message says why, in words that follow a number of entries."""
 
 
 def with_damaged(records, damaged):
-    """The records, with a BadEntryError in each place of `damaged`, {index: (what is wrong, number of the line)}. Each
-    BadEntryError names all lines that have the same fault."""
+    """Return the records of JSON Lines or CSV, with a BadEntryError in place of each damaged one.
+
+    damaged: {index in `records`: (fault, number of the line)}. Records with the same fault share one BadEntryError,
+    which names all their lines: `data_files` groups bad entries by their message, so the fault is reported once.
+    """
     lines = defaultdict(list)
     for fault, line in damaged.values():
         lines[fault].append(line)

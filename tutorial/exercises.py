@@ -1,4 +1,4 @@
-"""For the notebook's exercises: `fine_tune` trains a model, and `check(number, ...)` checks a reader's results."""
+"""Serves the notebook's exercises: `fine_tune` trains a model, `check(number, ...)` checks a reader's results."""
 
 from math import log
 
@@ -15,8 +15,8 @@ from weights.sizes import VOCAB_SIZE
 
 
 def fine_tune(entries, num_epochs=2, mask_instruction=True, learning_rate=2.5e-4):
-    """A new copy of the miniature, fine-tuned on these entries on the CPU: AdamW, a constant learning rate, batches of
-    8."""
+    """Return a new copy of the miniature in evaluation mode, fine-tuned on these entries on the CPU with AdamW, a
+    constant learning rate and batches of 8."""
     model, _ = load_gpt2(MINIATURE_DIR.name, MINIATURE_DIR.parent)
     dataset = InstructionDataset(entries, load_tokenizer(MINIATURE_DIR), mask_instruction)
     torch.manual_seed(123)
@@ -31,15 +31,15 @@ def fine_tune(entries, num_epochs=2, mask_instruction=True, learning_rate=2.5e-4
 
 
 def check(number, *results):
-    """Print that the results of exercise `number`, from 1, are as they should be. Raises AssertionError that says what
-    isn't, and ValueError for a number without an exercise."""
+    """Print that the results of exercise `number`, counted from 1, are right. Raises AssertionError with the reason if
+    they aren't, and ValueError for a number without an exercise."""
     if number not in CHECKS:
         raise ValueError(f"there is no exercise {number!r}: expected one of {', '.join(map(str, CHECKS))}")
     CHECKS[number](*results)
     print(translate("Exercise {}: that's it.").format(number))
 
 
-# --- What each exercise hands over, and what is checked of it ---
+# --- The check of each exercise; a docstring says what the reader hands over ---
 
 
 def mask_or_not(masked, unmasked):

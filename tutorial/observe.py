@@ -1,6 +1,7 @@
-"""What a model says and expects, and where it looks, as the notebook's tables and figures show it.
+"""Measures what a model says and expects, and where it looks, for the notebook's tables and figures.
 
-Entries are dictionaries with an instruction, an input and an output; the prompt is the notebook's.
+Entries are dictionaries with an instruction, an input and an output; the prompt is the notebook's. In shapes, N counts
+the tokens of an answer; the other letters are the notebook's.
 """
 
 import subprocess
@@ -12,7 +13,8 @@ from statistics import mean
 import torch
 import torch.nn.functional as F
 
-from engine.models import evaluation_mode
+from engine import generation
+from engine.models import context_length, evaluation_mode
 from previous_chapters import causal_attention
 from tutorial import ROOT
 from tutorial.figure_style import drawable
@@ -21,64 +23,85 @@ from tutorial.scores import count_right, exact_match
 
 
 def likeliest(probabilities, tokenizer, n=3):
-    """The n likeliest tokens of a distribution (V,): [(text in quotes, probability), ...]."""
+    """Return the n likeliest tokens of a distribution (V,): [(text in quotes, probability), ...]."""
     top = probabilities.topk(n)
     return [(drawable(f"'{tokenizer.decode([i])}'", i), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
 
 
 def answer_ids(answer, tokenizer):
-    """The ids of an answer, with the end of text."""
+    """Return the ids of an answer, with the end of text."""
     return tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
 
 
-def answer_losses(model, entry, answer, tokenizer):
-    """The loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
-    asked = tokenizer.encode_ordinary(format_prompt(entry))
-    ids = torch.tensor([asked + answer_ids(answer, tokenizer)], device=model.pos_emb.weight.device)  # (1, T)
+def losses_of(model, prompt, ids):
+    """Return the loss of each of N ids, given the prompt's ids and the ids before it: (N,), on the CPU."""
+    row = torch.tensor([prompt + ids], device=model.pos_emb.weight.device)  # (1, T)
     with torch.no_grad():
-        # The head takes most of the time.
-        logits = model(ids[:, :-1], logits_at=(0, slice(len(asked) - 1, None)))  # (N + 1, V)
-    return F.cross_entropy(logits, ids[0, len(asked):], reduction="none").cpu()
+        # Only these positions pass through the output head, which takes most of the time.
+        logits = model(row[:, :-1], logits_at=(0, slice(len(prompt) - 1, None)))  # (N, V)
+    return F.cross_entropy(logits, row[0, len(prompt):], reduction="none").cpu()
+
+
+def probabilities_of(model, prompt, ids, tokenizer):
+    """Return the tokens `ids`, each with the probability that the model gives it after the prompt's ids and the ids
+    before it: [(text, probability), ...]."""
+    return list(zip([tokenizer.decode([i]) for i in ids], losses_of(model, prompt, ids).neg().exp().tolist()))
+
+
+def answer_losses(model, entry, answer, tokenizer):
+    """Return the loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
+    return losses_of(model, tokenizer.encode_ordinary(format_prompt(entry)), answer_ids(answer, tokenizer))
 
 
 def answer_probabilities(model, entry, answer, tokenizer):
-    """The tokens of an answer and of its end, each with the probability that the model gives it after the question and
-    the tokens before: [(text, probability), ...]."""
-    texts = [tokenizer.decode([i]) for i in answer_ids(answer, tokenizer)]
-    return list(zip(texts, answer_losses(model, entry, answer, tokenizer).neg().exp().tolist()))
+    """Return the tokens of an answer and of its end, each with the probability that the model gives it after the
+    question and the tokens before: [(text, probability), ...]."""
+    prompt = tokenizer.encode_ordinary(format_prompt(entry))
+    return probabilities_of(model, prompt, answer_ids(answer, tokenizer), tokenizer)
 
 
 def exact_share(model, entries, tokenizer, max_new_tokens):
-    """The share of the entries that are answered exactly as wanted, 0 to 1."""
+    """Return the share of the entries that are answered exactly as wanted, 0 to 1."""
     return count_right(generate_responses(model, entries, tokenizer, max_new_tokens), entries) / len(entries)
 
 
 def snapshot(model, watched, entries, tokenizer, max_new_tokens):
-    """What a model answers at this point of its training, and how likely the right answers are: a dictionary.
+    """Return what a model answers at this point of its training, and how likely the right answers are: a dictionary.
 
-    For the `watched` entries, lists: "answers", the texts; "right", whether each is as wanted; "said", its tokens and
-    probabilities as `answer_probabilities` gives them; "chances", the probability of each right answer (the geometric
-    mean over its tokens). For all `entries`, numbers: "exact", the share answered exactly; "loss", the mean loss of the
-    right answers' tokens; "stop", the mean probability of the end after them. The model's mode is restored.
+    Lists, with an item for each of the `watched` entries:
+        "answers"   the answer, a stripped text
+        "right"     whether the answer is as wanted
+        "said"      the answer's tokens as the model generated them, each with its probability: [(text, probability),
+                    ...]; the last is the end of text, unless the answer was cut at `max_new_tokens`
+        "chances"   the probability per token of the right answer and its end, the geometric mean
+    Numbers, for all `entries`:
+        "exact"     the share that is answered exactly, 0 to 1
+        "loss"      the mean loss of the tokens of the right answers and their ends, in nats
+        "stop"      the mean probability of the end after the right answer
+
+    The model's mode is restored.
     """
     with evaluation_mode(model):
-        answers = generate_responses(model, watched, tokenizer, max_new_tokens)
+        prompts = [tokenizer.encode_ordinary(format_prompt(entry)) for entry in watched]
+        rows = generation.generate(model, prompts, max_new_tokens, context_length(model), eos_id=tokenizer.eot_token)
+        # Ids, not texts: a stripped text would be split into other tokens.
+        generated = [row[len(prompt):] for row, prompt in zip(rows, prompts)]
+        answers = [tokenizer.decode(ids).strip() for ids in generated]
+        with_end = [(ids + [tokenizer.eot_token])[:max_new_tokens] for ids in generated]
         losses = [answer_losses(model, entry, entry["output"], tokenizer) for entry in entries]
         return {"answers": answers,
                 "right": [exact_match(answer, entry["output"]) for answer, entry in zip(answers, watched)],
-                "said": [answer_probabilities(model, entry, answer, tokenizer)[:max_new_tokens]  # cut: without the end
-                         for entry, answer in zip(watched, answers)],
+                "said": [probabilities_of(model, prompt, ids, tokenizer) for prompt, ids in zip(prompts, with_end)],
                 "chances": [exp(-answer_losses(model, entry, entry["output"], tokenizer).mean()) for entry in watched],
                 "exact": exact_share(model, entries, tokenizer, max_new_tokens),
                 "loss": torch.cat(losses).mean().item(), "stop": mean(exp(-row[-1]) for row in losses)}
 
 
 def queries_and_keys(model, ids):
-    """The queries and keys of all layers and heads for a list of ids: (L, nh, T, D/nh) each. `attend` sees them in each
-    layer."""
+    """Return the queries and keys of all layers and heads for a list of ids: (L, nh, T, D/nh) each."""
     layers = []
 
-    def attend(qkv, dropout=0.0):  # the model calls it once in each block
+    def attend(qkv, dropout=0.0):  # the model calls it once in each block, in place of causal_attention
         layers.append(qkv[0, :, :2].permute(1, 2, 0, 3))                        # (2, nh, T, D/nh)
         return causal_attention(qkv, dropout)
 
@@ -88,7 +111,7 @@ def queries_and_keys(model, ids):
 
 
 def attention_weights(model, ids):
-    """The attention weights of all layers and heads for a list of ids: (L, nh, T, T)."""
+    """Return the attention weights of all layers and heads for a list of ids: (L, nh, T, T)."""
     q, k = queries_and_keys(model, ids)                                         # each (L, nh, T, D/nh)
     scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5                         # (L, nh, T, T)
     future = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(diagonal=1)   # (T, T)
@@ -96,7 +119,8 @@ def attention_weights(model, ids):
 
 
 def continue_in_new_process(path, ids, max_new_tokens):
-    """The ids with which the model in the file `path` continues a list of ids. It is loaded in a new Python process."""
+    """Load the model in the file `path` in a new Python process, and return the ids with which it continues a list of
+    ids, at most `max_new_tokens`. Raises CalledProcessError if the process fails."""
     script = """
 import sys, torch
 from previous_chapters import generate

@@ -1,11 +1,11 @@
-"""How the parts of a data set overlap: entries that nearly repeat a training entry, and tasks that a part lacks.
+"""Finds how the parts of a data set overlap: near-duplicates of earlier entries, and tasks that a part lacks.
 
-A test that repeats the training with one word changed measures less than it seems to. Questions that are repeated
-exactly are counted by `scores.count_known`.
+A test entry that repeats a training entry with one word changed measures less than it seems to. Questions that are
+repeated exactly are counted by `scores.count_known`.
 
 The similarity of two entries is Jaccard's index (1901) of their pairs of neighbouring words: the number of pairs that
 both have, divided by the number that either has, over instruction, input and output. Case and punctuation are ignored.
-Pairs that very many entries have belong to the form of the data and are ignored, too.
+Pairs that very many entries share belong to the form of the data and are ignored, too.
 """
 
 import re
@@ -20,48 +20,55 @@ from tutorial.messages import shorten
 from tutorial.scores import UNSPACED, count_known, normalize, question
 
 PARTS = marked("training"), marked("test"), marked("validation")  # as the notebook names them
-MIN_SIMILARITY = 0.6  # the similarity from which an entry is a near repetition
+MIN_SIMILARITY = 0.6  # the similarity from which an entry is a near-duplicate
 EDGE_LENGTH = 200     # longer texts are compared by their first and last EDGE_LENGTH characters
 
 
 class PairIndex(NamedTuple):
-    """Which entry has which pairs of words. N entries, P pairs."""
+    """Says which entry has which pairs of words. N entries, P pairs."""
 
     pairs_of: list      # for each entry, the numbers of its pairs: N arrays
     entries_with: list  # for each pair, the indices of the entries that have it: P arrays
     sizes: np.ndarray   # how many pairs each entry has: (N,)
 
 
-def near_repetitions(parts):
-    """The entries that nearly repeat one of an earlier part: ({part: number of them}, the three most similar).
+def near_duplicates(parts):
+    """Return how many entries of each part nearly repeat one of an earlier part, and the three most similar: ({part:
+    number}, list of triples).
 
-    parts: {name: list of entries}, training first. Questions that are repeated exactly don't count. Each of the three
-    is (similarity, entry, the most similar entry of an earlier part).
+    parts: {name: list of entries}, training first; the first part has no number. Questions that are repeated exactly
+    don't count. A triple is (similarity, entry, the most similar entry of an earlier part).
     """
     entries = [entry for part in parts.values() for entry in part]
-    index, counts, near, known, first = index_pairs(entries), {}, [], set(), 0
-    for name, part in parts.items():  # whose first entry has the index `first` in `entries`
-        if first:
-            similar = list(nearly_repeated(entries, range(first, first + len(part)), known, index))
-            counts[name] = len(similar)
-            near += similar
+    index = index_pairs(entries)
+    counts, found = {}, []
+    known, n_earlier = set(), 0  # the questions of the earlier parts, and the number of their entries
+    for name, part in parts.items():
+        if n_earlier:
+            in_part = list(near_duplicates_in(part, n_earlier, known, index))
+            counts[name] = len(in_part)
+            found += [(similarity, entry, entries[nearest]) for similarity, entry, nearest in in_part]
         known.update(map(question, part))
-        first += len(part)
-    return counts, sorted(near, key=lambda found: -found[0])[:3]
+        n_earlier += len(part)
+    return counts, sorted(found, key=lambda triple: -triple[0])[:3]
 
 
-def nearly_repeated(entries, numbers, known, index):
-    """Yields the near repetitions of one part, whose entries have the indices `numbers`, a range, as triples like those
-    of `near_repetitions`. known: the questions of the earlier parts; index: the PairIndex of all entries."""
-    for number in numbers:
-        if index.sizes[number] and question(entries[number]) not in known:
-            similarity, nearest = most_similar(number, numbers.start, index)
+def near_duplicates_in(part, n_earlier, known, index):
+    """Yield the near-duplicates in one part: (similarity, entry, index of the most similar entry of an earlier part).
+
+    n_earlier: how many entries the earlier parts have; known: their questions. index: the PairIndex of all entries, in
+    which this part's begin at `n_earlier`.
+    """
+    for number, entry in enumerate(part, start=n_earlier):
+        if index.sizes[number] and question(entry) not in known:
+            similarity, nearest = most_similar(number, n_earlier, index)
             if similarity >= MIN_SIMILARITY:
-                yield similarity, entries[number], entries[nearest]
+                yield similarity, entry, nearest
 
 
 def most_similar(number, n_earlier, index):
-    """Which of the first `n_earlier` entries is most similar to the entry `number`: (similarity, its index)."""
+    """Return which of the first `n_earlier` entries is most similar to the entry at `number`: (similarity, its
+    index)."""
     own = index.pairs_of[number]
     others = np.concatenate([index.entries_with[pair] for pair in own])     # an entry as often as it shares a pair
     shared = np.bincount(others, minlength=n_earlier)[:n_earlier]           # (n_earlier,)
@@ -71,7 +78,10 @@ def most_similar(number, n_earlier, index):
 
 
 def index_pairs(entries):
-    """The PairIndex of some entries, without pairs that are in more than max(100, 1%) of the entries."""
+    """Return the PairIndex of some entries, without pairs that more than 1% of the entries and more than 100 have.
+
+    M: pairs in entries, a pair counted once in each entry that has it; M': those that are kept.
+    """
     entry_of_pair, pairs = word_pairs(entries)                                  # (M,) each
     distinctive = np.bincount(pairs)[pairs] <= max(100, len(entries) / 100)     # (M,)
     entry_of_pair, pairs = entry_of_pair[distinctive], pairs[distinctive]       # (M',) each
@@ -81,14 +91,15 @@ def index_pairs(entries):
 
 
 def in_groups(values, sizes):
-    """An array (M,) cut into consecutive groups of these sizes, which sum to M: a list of arrays."""
+    """Return an array (M,) cut into consecutive groups of these sizes, which sum to M: a list of arrays."""
     return np.split(values, np.cumsum(sizes)[:-1])
 
 
 def word_pairs(entries):
-    """The pairs of neighbouring words in each entry, without repetitions: (indices of entries, numbers of pairs), two
+    """Return the pairs of neighbouring words in each entry, each pair once: (indices of entries, numbers of pairs), two
     arrays (M,), sorted by entry. Texts begin and end with an empty word."""
-    numbers, words, lengths = defaultdict(count(1).__next__), [0], []  # the empty word is 0, the others count from 1
+    numbers = defaultdict(count(1).__next__)  # {word: its number}, from 1; the empty word is 0
+    words, lengths = [0], []                  # the numbers of all words in turn; the pairs of each entry
     for entry in entries:
         text = f"{entry['instruction']} {entry['input']} {entry['output']}"
         text = normalize(text if len(text) <= 2 * EDGE_LENGTH else f"{text[:EDGE_LENGTH]} {text[-EDGE_LENGTH:]}")
@@ -104,7 +115,7 @@ def word_pairs(entries):
 
 
 def missing_tasks(parts):
-    """The tasks that some part has and another lacks: {part that lacks any: sorted list of tasks}."""
+    """Return the tasks that a part lacks, but another has: {part that lacks any: sorted list of tasks}."""
     tasks = {name: {entry["task"] for entry in part if isinstance(entry.get("task"), str)}
              for name, part in parts.items()}
     lacking = {name: sorted(set().union(*tasks.values()) - own) for name, own in tasks.items()}
@@ -112,9 +123,9 @@ def missing_tasks(parts):
 
 
 def describe_overlap(parts):
-    """The overlap of the `parts`, as `near_repetitions` takes them, in lines of text: the number of repetitions in
-    each, the three most similar pairs of entries, and the missing tasks."""
-    near, closest = near_repetitions(parts)
+    """Return lines of text about the overlap of `parts`, given as to `near_duplicates`: the number of exact and of near
+    duplicates in each, the three most similar pairs of entries, and the missing tasks."""
+    near, closest = near_duplicates(parts)
     training, *others = parts
     lines = [translate("{part}: {n} of {total} repeat a {training} question exactly, {near} nearly").format(
         part=translate(name), n=count_known(parts[name], parts[training]), total=len(parts[name]),

@@ -1,8 +1,9 @@
-"""Recipes: which data fit a model, and with which settings it is fine-tuned."""
+"""Recipes: which data a model is fine-tuned on, and with which settings."""
 
 import torch
 
 from engine.lora import add_lora
+from gpt_download import load_settings, model_folder
 from weights.sizes import MODELS
 
 PUBLISHED = {  # the book's data and recipe, for OpenAI's models
@@ -23,10 +24,17 @@ MINIATURE = {
 
 
 def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_rank=0):
-    """The recipe for a model, with the given values in place of its own. Raises ValueError for an unknown model."""
+    """Return the recipe for a model, with the given values in place of its own.
+
+    model: a key of MODELS, or hf:<owner>/<name>. Such a model is downloaded, since its context may be shorter than the
+    recipe's. Raises ValueError for an unknown model, CheckpointError if the download fails.
+    """
     if model not in MODELS and not model.startswith("hf:"):
         raise ValueError(f"unknown model {model!r}: expected {', '.join(MODELS)}, or hf:<owner>/<name>")
     recipe = dict(MINIATURE if model == "gpt2-mini (7M)" else PUBLISHED)
+    if model.startswith("hf:"):
+        n_ctx = load_settings(model_folder(model, models_dir=""))["n_ctx"]  # the hub's cache has no models_dir
+        recipe["context_length"] = min(recipe["context_length"], n_ctx)
     if data_file:
         recipe |= {"data_file": data_file, "urls": (), "sha256": None}
     if num_epochs is not None:
@@ -39,8 +47,11 @@ def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_
 
 
 def prepare_training(model, lora_rank=0):
-    """The parameters for the optimiser: all of the model's or, with a rank above 0, those of adapters, which are put
-    into the model here. Their first values are the same each time: PyTorch's generator is seeded for them."""
+    """Return the parameters for the optimiser: all of the model's or, with a rank above 0, those of adapters.
+
+    Adapters are put into the model here. Their first values are the same each time, since PyTorch's generator is seeded
+    for them.
+    """
     if lora_rank:
         torch.manual_seed(123)
         add_lora(model, lora_rank)
