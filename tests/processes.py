@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import torch
 import torch._dynamo  # noqa: F401  what an optimizer imports
 import torch.distributed as dist
+import torch.distributed.run as torchrun
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -52,6 +54,8 @@ def wait(*processes):
         process.join(max(0, end - time.monotonic()))
     codes = [process.exitcode for process in processes]
     for process in processes:
+        process.terminate()  # a launcher ends its own processes
+        process.join(10)
         process.kill()
         process.join()
     return codes
@@ -107,6 +111,13 @@ def finetune_as_rank(rank, processes, port, options, change=None):
         change()
     sys.argv = ["finetune.py", *map(str, options)]
     finetune.main()
+
+
+def launch(temporary, options):
+    """torchrun, as if its options stood in a command line. The files that it leaves behind lie in `temporary`."""
+    tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torchrun.main(list(map(str, options)))
 
 
 def with_sgd():

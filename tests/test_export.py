@@ -1,12 +1,15 @@
 """The export of a fine-tuned model, read by transformers, by CTranslate2 and by our own loader."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import ctranslate2
 import pytest
 import torch
+from ctranslate2.converters import TransformersConverter
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
@@ -28,13 +31,19 @@ def run(*command):
                           stderr=subprocess.STDOUT)
 
 
+def export(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["scripts/export.py", *map(str, arguments)])
+    main()
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """The miniature, saved as the notebook saves it and exported: (our model, the folder)."""
     folder = tmp_path_factory.mktemp("export")
     save_model(*load_gpt2("gpt2-mini (7M)", ROOT / "gpt2"), folder / "model.pt")
-    printed = run("scripts/export.py", folder / "model.pt", folder / "mini")
-    assert printed.returncode == 0 and "from_pretrained" in printed.stdout, printed.stdout
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        export(patch, folder / "model.pt", folder / "mini")
+    assert "from_pretrained" in printed.getvalue()
     return load_model(folder / "model.pt")[0], folder / "mini"
 
 
@@ -71,11 +80,6 @@ def test_transformers_gives_the_same_answers(exported, peer, prompts, answers):
         ids = tokenizer(prompt, return_tensors="pt")
         theirs = peer.generate(**ids, max_new_tokens=40, do_sample=False)[0, ids.input_ids.shape[1]:].tolist()
         assert theirs == (answer if len(answer) == 40 else answer + [END_OF_TEXT])
-
-
-def export(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["scripts/export.py", *map(str, arguments)])
-    main()
 
 
 @pytest.fixture
@@ -157,9 +161,7 @@ def test_the_export_comes_back_as_the_same_model(exported):
 
 
 def test_ctranslate2_gives_the_same_answers(exported, prompts, answers, tmp_path):
-    converted = run("-m", "ctranslate2.converters.transformers", "--model", exported[1],
-                    "--output_dir", tmp_path / "ct2")
-    assert converted.returncode == 0, converted.stdout
+    TransformersConverter(str(exported[1])).convert(str(tmp_path / "ct2"))
     tokenizer = AutoTokenizer.from_pretrained(exported[1])
     generator = ctranslate2.Generator(str(tmp_path / "ct2"), device="cpu", compute_type="float32")
     for prompt, answer in zip(prompts, answers):

@@ -140,14 +140,13 @@ def test_data_that_cannot_be_had_or_trusted(server, tmp_path):
     assert load(tmp_path / "d.json") == [entry()], "a byte-order mark is no error"
 
 
-@pytest.mark.slow
-def test_a_hundred_thousand_entries(tokenizer, tmp_path):
-    data = [entry(instruction=f"Say {i} hellos.", output="Hello. " * (1 + i % 5)) for i in range(100_000)]
+def test_twenty_thousand_entries(tokenizer, tmp_path):
+    data = [entry(instruction=f"Say {i} hellos.", output="Hello. " * (1 + i % 5)) for i in range(20_000)]
     (tmp_path / "data.json").write_text(json.dumps(data))
     loaded = download_and_load_file(tmp_path / "data.json")
     dataset = InstructionDataset(loaded, tokenizer)
-    assert len(dataset) == 100_000
-    for i in (0, 54_321, 99_999):
+    assert len(dataset) == 20_000
+    for i in (0, 12_345, 19_999):
         assert tokenizer.decode(dataset[i]) == format_prompt(data[i]) + data[i]["output"].strip()
 
 
@@ -439,13 +438,13 @@ def test_the_optimizer_cell_may_be_run_twice_with_adapters(run_cells, tmp_path, 
 @pytest.mark.slow
 @needs_published_data
 def test_the_published_data_from_start_to_score(run_cells, tmp_path, one_thread):
-    """Every sixteenth entry, and without the experiments, to save time."""
-    few = json.loads(Path(PUBLISHED_DATA).read_text())[::16]
+    """Every thirty-second entry, and without the experiments, to save time."""
+    few = json.loads(Path(PUBLISHED_DATA).read_text())[::32]
     (tmp_path / "few.json").write_text(json.dumps(few))
     run_cells({}, *cells_of("code").keys() - APART - {"parts-live", "fault-live-code"}, DATA_FILE=tmp_path / "few.json",
               NUM_EPOCHS=1, MAX_NEW_TOKENS=24, OUTPUT_DIR=tmp_path)
     records = json.loads((tmp_path / "responses.json").read_text())
-    assert [r["instruction"] for r in records] == [e["instruction"] for e in few[58:64]]
+    assert [r["instruction"] for r in records] == [e["instruction"] for e in few[29:32]]
     assert all(r["after"] for r in records)
 
 
