@@ -220,7 +220,7 @@ def test_a_text_of_several_lines_stays_one():
 
 def test_every_label_of_the_figures_is_found(monkeypatch):
     """By reading the modules, without drawing anything. Names that a caller gives stand in the caller's cell."""
-    asked, given = set(), {"known", "one", "two", "row 0", "inputs", "targets", ""}
+    asked, given = set(), {"known", "one", "two", "row 0", "inputs", "targets", "", *"ABCDEFGHIJ"}
     for module in ("figures", "figure_style"):
         monkeypatch.setattr(f"tutorial.{module}.label", lambda text: asked.add(text) or text)
     with plt.rc_context():
