@@ -1,7 +1,8 @@
 """What the tutorial's figures have in common: colours, fonts, texts that fit, and boxes.
 
 A colour has one meaning in all figures. A figure's own texts go through `label`, which translates them; texts from data
-are drawn as they are, never as markup.
+are drawn as they are, never as markup. A figure of coloured texts takes three functions: `flow` lays them out in lines,
+`text_axes` makes axes of the size that these need, and `cell` draws each.
 """
 
 import textwrap

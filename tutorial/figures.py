@@ -7,7 +7,7 @@ What is translated, and where:
 
 - A figure's own texts are literals in calls of `label`.
 - Titles and names that a caller gives, the keys of rows, panels and curves, pass `label` as well.
-- Data pass `fitted` instead, and stay as they are: tokens, questions, tasks.
+- Data never do, and stay as they are: tokens, questions, tasks.
 
 scripts/translate.py finds the literals in calls of `label` and `marked`. It also finds the strings that stand in a
 notebook cell inside a call of a function named `draw_...` or `plot_...`: the prefix decides. A name that stands in
@@ -377,14 +377,15 @@ def draw_architecture(B, T, cfg):
         "norm 1": ("LayerNorm", f"({B}, {T}, {D})", learned)}
     shortcuts = {"norm 1": "add 1", "norm 2": "add 2"}  # from below the one to the other
     fig, ax = empty_axes(18, 12.7, (WIDTH, 6.35))
-    bottom, width = 12.6, 4.7  # the lowest line; the width of a part
+    top, lowest, width = 0.5, 12.6, 4.7  # of both columns: where they begin, the lowest line, the width of a part
 
-    def draw_column(parts, left, bottom, height, letters):
-        """Draw parts of one height from 0.5 down to `bottom`, evenly; returns {part: its vertical middle}."""
-        step = (bottom - 0.5 - height) / (len(parts) - 1)
-        middles = {part: 0.5 + height / 2 + i * step for i, part in enumerate(parts)}
+    def draw_column(parts, left, bottom, height, longest):
+        """Draw parts of one height evenly from `top` to `bottom`, their texts in lines of at most `longest` columns:
+        {part: its vertical middle}."""
+        step = (bottom - top - height) / (len(parts) - 1)
+        middles = {part: top + height / 2 + i * step for i, part in enumerate(parts)}
         for part, (text, shape, colour) in parts.items():
-            box(ax, left, middles[part] - height / 2, width, height, wrapped(text, letters), colour)
+            box(ax, left, middles[part] - height / 2, width, height, wrapped(text, longest), colour)
             ax.text(left + width + 0.15, middles[part], shape, va="center", family=monospaced())
         for upper, lower in pairwise(middles.values()):
             arrow(ax, (left + width / 2, lower - height / 2), (left + width / 2, upper + height / 2))
@@ -393,16 +394,16 @@ def draw_architecture(B, T, cfg):
     def draw_line(*points, **style):
         ax.plot(*zip(*points), color=SLATE, linewidth=1, **style)
 
-    model_y = draw_column(model, left=0.1, bottom=12.4, height=1.1, letters=25)
+    model_y = draw_column(model, left=0.1, bottom=12.4, height=1.1, longest=25)
     left, height = 9.3, 0.68  # of the parts of a block
     middle = left + width / 2
-    block_y = draw_column(block, left, bottom=12.18, height=height, letters=26)
-    arrow(ax, (middle, bottom), (middle, block_y["norm 1"] + height / 2))
+    block_y = draw_column(block, left, bottom=12.18, height=height, longest=26)
+    arrow(ax, (middle, lowest), (middle, block_y["norm 1"] + height / 2))
     for start, end in shortcuts.items():
         below = block_y[start] + height / 2 + 0.19  # below the arrow's head
         draw_line((left, block_y[end]), (left - 0.3, block_y[end]), (left - 0.3, below), (middle, below))
-    shape_end, bracket = 7.9, left - 0.7  # the right end of the shape of all blocks; where a bracket around one stands
-    for end in (0.3, bottom):
+    shape_end, bracket = 7.9, left - 0.7  # right of the shape of all blocks; the bracket around one of them
+    for end in (0.3, lowest):
         draw_line((shape_end, model_y["blocks"]), (bracket, model_y["blocks"]), (bracket, end), (bracket + 0.15, end),
                   linestyle=":")
     draw_key(ax, {learned}, {learned: marked("has learned weights")})
@@ -424,23 +425,25 @@ def plot_functions(functions):
 def draw_lora(d_in, d_out, rank, factor):
     """LoRA: a frozen matrix W, d_out by d_in, plus a factor times the product of B, d_out by rank, and A, rank by d_in.
     The rectangles are to scale, except for sides that would be too thin to see."""
-    unit, gap, slot = 2 / max(d_in, d_out), 0.8, 1.4  # inches: of a row or column, between slots, least width of one
-    matrices = [("W", label("frozen"), d_out, d_in, MIST), ("B", label("trained"), d_out, rank, SLATE),
-                ("A", label("trained"), rank, d_in, SLATE)]
-    sides = [(max(wide * unit, 0.06), max(high * unit, 0.06)) for _, _, high, wide, _ in matrices]
-    slots = [max(wide, slot) for wide, _ in sides]
-    tallest = max(high for _, high in sides)
+    unit, thinnest = 2 / max(d_in, d_out), 0.06  # inches: of a row or column, and what can be seen
+    least_slot, gap = 1.4, 0.8  # inches: a matrix's texts need a slot of this width; the signs stand in the gaps
+    matrices = [  # sign before it, name, kind, rows, columns, colour
+        ("", "W", label("frozen"), d_out, d_in, MIST),
+        (f"+ {factor} ×", "B", label("trained"), d_out, rank, SLATE),
+        ("×", "A", label("trained"), rank, d_in, SLATE)]
+    sides = [(max(n_columns * unit, thinnest), max(rows * unit, thinnest)) for *_, rows, n_columns, _ in matrices]
+    slots = [max(width, least_slot) for width, _ in sides]
+    tallest = max(height for _, height in sides)
     total, middle = sum(slots) + 2 * gap, 0.3 + tallest / 2
-    signs = "", f"+ {factor} ×", "×"  # before each matrix
     fig, ax = empty_axes(total, tallest + 0.8, (total, tallest + 0.8))
-    for i, ((wide, high), (name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
+    for i, ((width, height), (sign, name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
         x = sum(slots[:i]) + i * gap + slots[i] / 2
-        box(ax, x - wide / 2, middle - high / 2, wide, high, "", colour)
-        ax.text(x, middle - high / 2 - 0.08, label("{}, {}").format(name, kind), ha="center", va="bottom",
-                weight="bold")
-        ax.text(x, middle + high / 2 + 0.08, f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(
-            f"{rows * n_columns:,}"), ha="center", va="top", linespacing=1.4)
-        ax.text(x - slots[i] / 2 - gap / 2, middle, signs[i], ha="center", va="center", fontsize=16)
+        above, below = middle - height / 2 - 0.08, middle + height / 2 + 0.08
+        size = f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(f"{rows * n_columns:,}")
+        box(ax, x - width / 2, middle - height / 2, width, height, "", colour)
+        ax.text(x, above, label("{}, {}").format(name, kind), ha="center", va="bottom", weight="bold")
+        ax.text(x, below, size, ha="center", va="top", linespacing=1.4)
+        ax.text(x - slots[i] / 2 - gap / 2, middle, sign, ha="center", va="center", fontsize=16)
     return fig
 
 
@@ -486,35 +489,43 @@ def draw_answers_by_step(questions, seen):
     return fig
 
 
+def rows_of_shares(ax, names):
+    """Name the rows of a figure, and give it a horizontal axis of shares from 0 to 1."""
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    ax.xaxis.set_major_formatter("{x:.0%}")
+
+
 def draw_wordings(tasks):
     """Each task's share of right answers to questions in known and in new wordings as a pair of points: {task: ((right,
     number), (right, number))}. The last row, their sum, has Wilson's 95 % intervals."""
     import matplotlib.pyplot as plt
     rows = [(fitted(task, 30), pair) for task, pair in tasks.items()]
     rows.append((label("all"), [tuple(map(sum, zip(*counts))) for counts in zip(*tasks.values())]))
+    hollow = {"markersize": 9, "markerfacecolor": "none", "color": SLATE, "markeredgewidth": 2}
+    kinds = [  # name in the legend, name above the counts, where these stand (right of the shares), style of the points
+        (label("known wordings"), label("known"), 1.1, {"markersize": 5, "color": INK}),
+        (label("new wordings"), label("new"), 1.25, hollow)]
     fig, ax = plt.subplots(figsize=(WIDTH, 0.28 * len(rows) + 1), layout="constrained")
-    styles = [(label("known wordings"), {"markersize": 5, "color": INK}), (label("new wordings"), {
-        "markersize": 9, "markerfacecolor": "none", "color": SLATE, "markeredgewidth": 2})]
-    count_columns = 1.1, 1.25  # where the counts stand, right of the axis from 0 to 1
     for y, (_, pair) in enumerate(rows):
+        is_sum = y == len(rows) - 1
+        heights = (y - 0.2, y + 0.2) if is_sum else (y, y)  # apart, so that both intervals are seen
         shares = [right / number if number else math.nan for right, number in pair]
-        is_sum = y + 1 == len(rows)
-        heights = (y - 0.2, y + 0.2) if is_sum else (y, y)
-        ax.plot(shares, heights, color=MIST, linewidth=0 if is_sum else 4, zorder=1)
-        for x, height, (right, number), (name, style), place in zip(shares, heights, pair, styles, count_columns):
-            ax.plot(x, height, marker="o", linestyle="none", label=name if is_sum else None, **style)
+        if not is_sum:
+            ax.plot(shares, heights, color=MIST, linewidth=4, zorder=1)
+        for share, height, (right, number), (name, _, place, style) in zip(shares, heights, pair, kinds):
+            ax.plot(share, height, marker="o", linestyle="none", label=name if is_sum else None, **style)
             ax.text(place, y, f"{right}/{number}", ha="center", va="center")
             if is_sum and number:
                 ax.plot(wilson(right, number), (height, height), color=style["color"], linewidth=1.5)
     ax.axhline(len(rows) - 1.5, color=SLATE, linewidth=0.8)
-    for name, place in zip((label("known"), label("new")), count_columns):
-        ax.text(place, -0.8, name, ha="center", va="center")
-    ax.set_yticks(range(len(rows)), [name for name, _ in rows])
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1])
-    ax.xaxis.set_major_formatter("{x:.0%}")
-    ax.tick_params(axis="y", length=0)
+    for _, heading, place, _ in kinds:
+        ax.text(place, -0.8, heading, ha="center", va="center")
+    rows_of_shares(ax, [name for name, _ in rows])
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6))
     ax.spines["left"].set_visible(False)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(kinds), borderpad=0)
     return fig
 
 
@@ -523,23 +534,21 @@ def draw_shares(rows):
     most three."""
     import matplotlib.pyplot as plt
     series = list(next(iter(rows.values())))
-    height = 0.8 / len(series)
-    fig, ax = plt.subplots(figsize=(WIDTH, max(0.24 * len(series) + 0.12, 0.36) * len(rows) + 0.7),
-                           layout="constrained")
-    for i, (name, colour) in enumerate(zip(series, (SLATE, SILVER, MIST))):
-        places = [y + (i - (len(series) - 1) / 2) * height for y in range(len(rows))]
-        counts = [row[name] for row in rows.values()]
-        ax.barh(places, [right / number if number else 0 for right, number in counts], height=height * 0.9,
-                color=colour, label=label(name))
-        for y, (right, number) in zip(places, counts):
+    row_height = max(0.24 * len(series) + 0.12, 0.36)  # inches
+    fig, ax = plt.subplots(figsize=(WIDTH, row_height * len(rows) + 0.7), layout="constrained")
+    pitch = 0.8 / len(series)  # from one bar to the next, in rows
+    for i, (one, colour) in enumerate(zip(series, (SLATE, SILVER, MIST))):
+        heights = [y + (i - (len(series) - 1) / 2) * pitch for y in range(len(rows))]
+        counts = [row[one] for row in rows.values()]
+        ax.barh(heights, [right / number if number else 0 for right, number in counts], height=pitch * 0.9,
+                color=colour, label=label(one))
+        for height, (right, number) in zip(heights, counts):
             low, high = wilson(right, number) if number else (0, 0)
-            ax.plot((low, high), (y, y), color=INK, linewidth=1.2)
-            ax.text(high + 0.015, y, label("{} of {}").format(f"{right:.3g}", number), va="center")
-    ax.set_yticks(range(len(rows)), [wrapped(fitted(label(name), 72), 36) for name in rows])
-    ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
-    ax.xaxis.set_major_formatter("{x:.0%}")
+            ax.plot((low, high), (height, height), color=INK, linewidth=1.2)
+            ax.text(high + 0.015, height, label("{} of {}").format(f"{right:.3g}", number), va="center")
+    rows_of_shares(ax, [wrapped(fitted(label(name), 72), 36) for name in rows])
+    ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5))
     ax.spines["bottom"].set_bounds(0, 1)
-    ax.tick_params(axis="y", length=0)
     if len(series) > 1:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), borderpad=0)
     return fig
@@ -549,9 +558,9 @@ def draw_curves(curves):
     """Losses of up to ten training runs, {name: {step: loss}}, one panel each, with the same logarithmic axes."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator
-    rows = -(-len(curves) // 5)
-    n_columns = -(-len(curves) // rows)
-    fig, axes = plt.subplots(rows, n_columns, figsize=(WIDTH, 1.7 * rows + 0.3), sharex=True, sharey=True,
+    n_rows = math.ceil(len(curves) / 5)
+    n_columns = math.ceil(len(curves) / n_rows)
+    fig, axes = plt.subplots(n_rows, n_columns, figsize=(WIDTH, 1.7 * n_rows + 0.3), sharex=True, sharey=True,
                              squeeze=False, layout="constrained")
     for ax in axes.flat[len(curves):]:
         ax.set_visible(False)
