@@ -1,4 +1,4 @@
-"""Programs for after the tutorial, one file each. Here is what several of them use."""
+"""Programs for after the tutorial, one file each; translation/ is behind translate.py. Here is what several use."""
 
 import sys
 

@@ -285,8 +285,6 @@ def test_tokens_are_wrapped_and_shaded(set_up):
     brightness = [sum(patch.get_facecolor()[:3]) for patch in ax.patches]
     assert brightness == sorted(brightness, reverse=True) and brightness[0] > 2.5 > 1 > brightness[-1]
     assert ax.texts[1].get_color() == INK and ax.texts[-1].get_color() == "white"
-    fig = figures.draw_tokens({"a": ["x", "y"]}, values={"a": [0.0, 9.0]}, low=8.0, high=0.0)
-    assert [sum(patch.get_facecolor()[:3]) for patch in fig.axes[0].patches] == [brightness[-1], brightness[0]]
 
 
 def test_strips_of_a_batch_by_hand(set_up):

@@ -41,6 +41,7 @@ MAY_IMPORT = {  # of the project's own modules, from the ground floor up
     "tutorial": ENGINE | {"gpt_download", "tutorial"},
     "tutorial/page": ENGINE | {"gpt_download", "tutorial", "miniature"},  # whose model it shows
     "scripts": ENGINE | {"gpt_download", "tutorial", "scripts"},
+    "scripts/translation": {"engine.texts", "scripts.translation", "tutorial"},
     "miniature": ENGINE | {"gpt_download", "tutorial", "scripts", "miniature"},
     "benchmarks": ENGINE | {"gpt_download", "tutorial", "scripts", "benchmarks", "tests.helpers"},
     "tests": ENGINE | {"gpt_download", "tutorial", "scripts", "miniature", "tests"},

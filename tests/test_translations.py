@@ -19,21 +19,16 @@ from miniature import recipe
 from miniature.experiments import findings, results
 from previous_chapters import plot_losses
 from scripts import translate
-from scripts.translate import (
-    BUILT,
-    LINK,
-    TRANSLATION,
-    Texts,
-    build,
-    messages,
-    problems,
-    texts_of_modules,
-    translated_code,
-    update,
-)
+from scripts.translation import BUILT, TRANSLATION
+from scripts.translation.build import SET_UP, SET_UP_CHINESE, build, translated_code
+from scripts.translation.check import problems
+from scripts.translation.extract import NOT_SHOWN, SHOWN, WITH_KEYS, ShownTexts, messages, texts_of_modules
+from scripts.translation.markdown import LINK
+from scripts.translation.merge import update
+from scripts.translation.write import source_hash, write
 from tests.helpers import execute, web_page
 from tests.test_figures import examples
-from tutorial import NOTEBOOK, ROOT, figures
+from tutorial import NOTEBOOK, ROOT, figures, tables
 from tutorial.data_files import load_entries
 from tutorial.figure_style import cjk_fonts, label
 from tutorial.instructions import generate_responses, split
@@ -125,11 +120,11 @@ def test_what_is_not_translated_stays_english(english):
     built = build(copy.deepcopy(english), polib.POFile())
     for ours, theirs in zip(built.cells, english.cells):
         if ours.cell_type == "code":
-            assert ours.source.replace(translate.SET_UP_CHINESE, translate.SET_UP) == theirs.source
+            assert ours.source.replace(SET_UP_CHINESE, SET_UP) == theirs.source
         else:
             assert ours.source.replace("](../", "](") == theirs.source
     source = "".join(cell.source for cell in built.cells)
-    assert source.count(translate.SET_UP_CHINESE) == 1 and "](../previous_chapters.py)" in source
+    assert source.count(SET_UP_CHINESE) == 1 and "](../previous_chapters.py)" in source
 
 
 def test_the_committed_notebook_is_up_to_date(english, chinese):
@@ -137,7 +132,7 @@ def test_the_committed_notebook_is_up_to_date(english, chinese):
     built = build(copy.deepcopy(english), chinese)
     assert [(cell.id, cell.source) for cell in committed.cells] == [(cell.id, cell.source) for cell in built.cells], (
         "python scripts/translate.py brings it up to date, where a font has Chinese")
-    assert committed.metadata["built"] == translate.source_hash(built)
+    assert committed.metadata["built"] == source_hash(built)
 
 
 def bare(source):
@@ -166,11 +161,18 @@ def test_code_is_the_english_notebooks(english, chinese):
         if ours.cell_type == "markdown":
             assert bare_blocks(ours.source) == bare_blocks(theirs.source)
         else:
-            source = ours.source.replace(translate.SET_UP_CHINESE, translate.SET_UP)
+            source = ours.source.replace(SET_UP_CHINESE, SET_UP)
             assert bare(source) == bare(theirs.source), ours.id
             comments = [[token.string for token in tokenize.generate_tokens(io.StringIO(cell.source).readline)
                          if token.type == tokenize.COMMENT] for cell in (ours, theirs)]
             assert len(comments[0]) == len(comments[1]), "a comment has become code"
+
+
+def test_the_notebook_calls_what_the_rules_name(english):
+    """The functions whose texts are found or left out, and the one that translates a word in a field."""
+    code = "".join(cell.source for cell in english.cells if cell.cell_type == "code")
+    assert all(re.search(rf"\b{name}\(", code) for name in SHOWN | NOT_SHOWN | {WITH_KEYS})
+    assert tables.translate is texts.translate
 
 
 def test_keys_of_records_stay_as_they_are(english, chinese):
@@ -180,7 +182,7 @@ def test_keys_of_records_stay_as_they_are(english, chinese):
 
 
 def test_without_a_font_figures_stay_english(english, chinese, monkeypatch, in_chinese):
-    drawn = {text for cell in english.cells if cell.cell_type == "code" for found in [Texts(cell.source)]
+    drawn = {text for cell in english.cells if cell.cell_type == "code" for found in [ShownTexts(cell.source)]
              for node, text in found.found.items() if node in found.drawn}
     source = "".join(cell.source for cell in build(english, chinese, drawn=False).cells if cell.cell_type == "code")
     assert "targets, answers only" in drawn and '"targets, answers only"' in source
@@ -220,7 +222,7 @@ def test_a_text_of_several_lines_stays_one():
 
 def test_every_label_of_the_figures_is_found(monkeypatch):
     """By reading the modules, without drawing anything. Names that a caller gives stand in the caller's cell."""
-    asked, given = set(), {"known", "one", "two", "row 0", "inputs", "targets", ""}
+    asked, given = set(), {"known", "one", "two", "row 0", "inputs", "targets", "", *"ABCDEFGHIJ"}
     for module in ("figures", "figure_style"):
         monkeypatch.setattr(f"tutorial.{module}.label", lambda text: asked.add(text) or text)
     with plt.rc_context():
@@ -255,15 +257,15 @@ def test_labels_are_drawn_in_chinese(monkeypatch, in_chinese):
 
 def test_a_built_notebook_keeps_its_outputs_until_its_cells_change(tmp_path, english):
     built, path = build(english, polib.POFile()), tmp_path / "built.ipynb"
-    translate.write(built, path)
+    write(built, path)
     executed = nbformat.read(path, as_version=4)
     code = next(number for number, cell in enumerate(executed.cells) if cell.cell_type == "code")
     executed.cells[code].outputs = [nbformat.v4.new_output("stream", text="done")]
     nbformat.write(executed, path)
-    translate.write(built, path)
+    write(built, path)
     assert nbformat.read(path, as_version=4).cells[code].outputs
     built.cells[0].source += " 新"
-    translate.write(built, path)
+    write(built, path)
     there = nbformat.read(path, as_version=4)
     assert there.cells[0].source.endswith(" 新") and not there.cells[code].outputs
 

@@ -1,7 +1,8 @@
 """What the tutorial's figures have in common: colours, fonts, texts that fit, and boxes.
 
 A colour has one meaning in all figures. A figure's own texts go through `label`, which translates them; texts from data
-are drawn as they are, never as markup.
+are drawn as they are, never as markup. A figure of coloured texts takes three functions: `flow` lays them out in lines,
+`text_axes` makes axes of the size that these need, and `cell` draws each.
 """
 
 import textwrap
@@ -94,6 +95,11 @@ def percent(share):
     return f"{share:.1%}" if 0 < share < 0.0995 or 0.995 <= share < 1 else f"{share:.0%}"
 
 
+def rounded(probability):
+    """A probability with two decimals; a smaller one as a power of ten, such as 3e-4."""
+    return f"{probability:.0e}".replace("e-0", "e-") if 0 < probability < 0.005 else f"{probability:.2f}"
+
+
 # --- Shapes ---
 
 
@@ -114,6 +120,25 @@ def empty_axes(width, height, figsize):
     return fig, ax
 
 
+def text_axes(width, height, row_height=0.28):
+    """Empty axes for texts of 9 points: `width` columns of a monospaced text by `height` rows, each of `row_height`
+    inches: (figure, axes)."""
+    return empty_axes(width, height, (WIDTH * width / LINE, row_height * height))
+
+
+def flow(widths, indent=0, gap=0):
+    """Lay out boxes of these widths, in columns, from left to right, in lines that begin at `indent` and end at LINE:
+    ([(x, number of the line) of each box], right end of the longest line, number of lines)."""
+    places, x, line, longest = [], indent, 0, indent
+    for width in widths:
+        if x > indent and x + width > LINE:
+            x, line = indent, line + 1
+        places.append((x, line))
+        longest = max(longest, x + width)
+        x = x + width + gap
+    return places, longest, line + 1
+
+
 def box(ax, x, y, width, height, text, colour, **style):
     """Draw a coloured rectangle with a centred text; (x, y) is its upper left corner."""
     from matplotlib.colors import to_rgb
@@ -122,6 +147,11 @@ def box(ax, x, y, width, height, text, colour, **style):
     brightness = sum(part * weight for part, weight in zip(to_rgb(colour), LUMA))
     ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=INK if brightness > 0.54 else "white",
             **style)
+
+
+def cell(ax, x, y, width, text, colour, height=1):
+    """Draw a box with a monospaced text, such as a token or a number."""
+    box(ax, x, y, width, height, text, colour, family=monospaced())
 
 
 def draw_key(ax, colours, meanings=MEANINGS):

@@ -2,6 +2,16 @@
 
 The functions named `draw_...` and `plot_...` return a matplotlib figure. `show` displays it in the notebook, with its
 caption.
+
+What is translated, and where:
+
+- A figure's own texts are literals in calls of `label`.
+- Titles and names that a caller gives, the keys of rows, panels and curves, pass `label` as well.
+- Data never do, and stay as they are: tokens, questions, tasks.
+
+scripts/translate.py finds the literals in calls of `label` and `marked`. It also finds the strings that stand in a
+notebook cell inside a call of a function named `draw_...` or `plot_...`: the prefix decides. A name that stands in
+neither place has to be marked in `NAMES_FROM_ELSEWHERE`.
 """
 
 import io
@@ -28,26 +38,30 @@ from tutorial.figure_style import (
     WRONG,
     arrow,
     box,
+    cell,
     cjk_fonts,
     columns,
     draw_key,
     drawable,
     empty_axes,
     fitted,
+    flow,
     label,
     monospaced,
     percent,
+    rounded,
     shades,
+    text_axes,
     wrapped,
 )
 from tutorial.intervals import wilson
 from weights.tokenizer import END_OF_TEXT
 
-# Not used here, but found by scripts/translate.py: what the textbook's `plot_losses` writes, and names that the
-# notebook gives to rows, or prints.
-TEXTBOOK = [marked("training"), marked("validation"), marked("epochs"), marked("loss per token (nats)"),
-            marked("tokens read, without padding")]
-NAMES = [marked("before"), marked("after"), marked("any")]
+# Only marked for scripts/translate.py: what the textbook's `plot_losses` writes, and keys of results that the notebook
+# gives to rows, or prints.
+NAMES_FROM_ELSEWHERE = [
+    marked("training"), marked("validation"), marked("epochs"), marked("loss per token (nats)"),
+    marked("tokens read, without padding"), marked("before"), marked("after"), marked("any")]
 
 
 def set_up_figures(translation=None):
@@ -141,8 +155,8 @@ def token_texts(ids, tokenizer):
 
 
 def batch_strips(inputs, targets, tokenizer, rows=3):
-    """The first rows of a batch, inputs and targets (B, T), for `figures.draw_tokens`: ({row: texts}, {row: colours}).
-    A token has the colour of an answer if it is a target that counts; all padding is one box."""
+    """The first rows of a batch, inputs and targets (B, T), for `draw_tokens`: ({row: texts}, {row: colours}). A token
+    has the colour of an answer if it is a target that counts; all padding is one box."""
     texts, colours = {}, {}
     for number, (read, wanted) in enumerate(zip(inputs[:rows].tolist(), targets[:rows].tolist())):
         end = wanted.index(tokenizer.eot_token)                                 # the position of the last token
@@ -155,56 +169,52 @@ def batch_strips(inputs, targets, tokenizer, rows=3):
 
 
 def draw_cells(tables):
-    """Tables of coloured cells side by side, {title: rows of (text, colour)}, and below them what the colours mean."""
-    cells = [cell for rows in tables.values() for row in rows for cell in row]
-    sizes = [max(map(len, rows), default=1) for rows in tables.values()]
+    """Tables of coloured cells side by side, {title: rows of (text, colour)}, and below them what the colours mean.
+    Tables that don't fit beside the others go on below."""
+    cells = [pair for rows in tables.values() for row in rows for pair in row]
+    sizes = [max(map(len, rows), default=1) for rows in tables.values()]  # cells in a row
     longest = max([4, *(columns(fitted(text, LINE)) for text, _ in cells)])
     width = min(longest + 0.6, LINE / max(sizes))  # of a cell: the widest table has to fit
     titles = [wrapped(label(title), size * width) for title, size in zip(tables, sizes)]
     head = 0.8 * max(title.count("\n") + 1 for title in titles)
-    places, left, top, bottom = [], 0, 0, 0
-    for size, title, rows in zip(sizes, titles, tables.values()):
-        if left > 0 and left + size * width > LINE:
-            left, top = 0, bottom + 0.5
-        places.append((left, top + head, size, title, rows))
-        left, bottom = left + size * width + 2, max(bottom, top + head + len(rows))
-    total = max(left + size * width for left, _, size, _, _ in places)
-    fig, ax = empty_axes(total, bottom, (WIDTH * total / LINE, 0.28 * bottom))
-    for left, top, size, title, rows in places:
+    places, total, n_lines = flow([size * width for size in sizes], gap=2)
+    heights = [0] * n_lines  # rows of the tallest table of each line
+    for (_, line), rows in zip(places, tables.values()):
+        heights[line] = max(heights[line], len(rows))
+    *tops, bottom = accumulate((head + height + 0.5 for height in heights), initial=0)
+    fig, ax = text_axes(total, bottom - 0.5)
+    for (left, line), size, title, rows in zip(places, sizes, titles, tables.values()):
+        top = tops[line] + head
         ax.text(left + size * width / 2, top - 0.1, title, ha="center", va="bottom", fontsize=10)
         for y, row in enumerate(rows):
             for x, (text, colour) in enumerate(row):
-                text = fitted(text, math.ceil(width) - 1)
-                box(ax, left + x * width, top + y, width, 1, text, colour, family=monospaced())
+                cell(ax, left + x * width, top + y, width, fitted(text, math.ceil(width) - 1), colour)
     draw_key(ax, {colour for _, colour in cells})
     return fig
 
 
-def draw_tokens(rows, colours=None, values=None, low=0.0, high=1.0, line=LINE):
-    """Texts as rows of coloured tokens, wrapped at `line` columns.
+def draw_tokens(rows, colours=None, values=None):
+    """Texts as rows of coloured tokens, broken into lines.
 
-    rows: {name: token texts}. colours: {name: a colour for each token}, whose meanings are written below; or values:
-    {name: a number for each token}, the darker the nearer it is to `high`.
+    rows: {name: token texts}. Give one of these two: colours, {name: a colour for each token}, whose meanings are
+    written below; or values, {name: a number for each token, 0 to 1}, the darker the greater.
     """
-    headings, boxes, y = [], [], 0.0  # (y, text) and (x, y, width, text, colour)
+    if values is not None:
+        colours = {name: [shades()(value) for value in numbers] for name, numbers in values.items()}
+    headings, boxes, y, total = [], [], 0.0, 1  # (y, text) and (x, y, width, text, colour)
     for name, tokens in rows.items():
-        headings.append((y, fitted(label(name), line)))
-        x, y = 0.0, y + 1.0
-        for i, token in enumerate(tokens):
-            token = fitted(token, line - 1)
-            width = max(columns(token), 1) + 0.9
-            if x + width > line:
-                x, y = 0.0, y + 1.0
-            colour = colours[name][i] if values is None else shades()((values[name][i] - low) / (high - low))
-            boxes.append((x, y, width, token, colour))
-            x += width
-        y += 1.3
-    total = max((x + width for x, _, width, _, _ in boxes), default=1)
-    fig, ax = empty_axes(total, y, (WIDTH * total / LINE, 0.24 * y))
+        headings.append((y, fitted(label(name), LINE)))
+        texts = [fitted(token, LINE - 1) for token in tokens]
+        widths = [max(columns(text), 1) + 0.9 for text in texts]
+        places, longest, n_lines = flow(widths)
+        boxes += [(x, y + 1 + line, width, text, colour)
+                  for (x, line), width, text, colour in zip(places, widths, texts, colours[name])]
+        y, total = y + n_lines + 1.3, max(total, longest)
+    fig, ax = text_axes(total, y, row_height=0.24)
     for top, text in headings:
         ax.text(0, top + 0.45, text, va="center", weight="bold")
     for x, top, width, text, colour in boxes:
-        box(ax, x, top, width, 0.9, text, colour, family=monospaced())
+        cell(ax, x, top, width, text, colour, height=0.9)
     draw_key(ax, {colour for *_, colour in boxes})
     return fig
 
@@ -215,23 +225,17 @@ def draw_probabilities(tokens, rows):
     names = [fitted(label(name), 24) for name in rows]
     left = max(map(columns, names)) + 2
     tokens = [fitted(token, LINE - left - 1) for token in tokens]
-    places, x, top, height = [], left, 0.0, len(rows) + 1.0  # (x, top, width, index) of each token
-    for i, token in enumerate(tokens):
-        width = max(columns(token), 5) + 1
-        if x + width > LINE:
-            x, top = left, top + height + 0.4
-        places.append((x, top, width, i))
-        x += width
-    total = max((x + width for x, _, width, _ in places), default=left)
-    fig, ax = empty_axes(total, top + height, (WIDTH * total / LINE, 0.28 * (top + height)))
-    for line in sorted({top for _, top, _, _ in places}):
+    widths = [max(columns(token), 5) + 1 for token in tokens]
+    places, total, n_lines = flow(widths, indent=left)
+    step = len(rows) + 1.4  # from one line of tokens to the next
+    fig, ax = text_axes(total, n_lines * step - 0.4)
+    for line in range(n_lines):
         for y, name in enumerate(names, 1):
-            ax.text(0, line + y + 0.5, name, va="center")
-    for x, line, width, i in places:
-        box(ax, x, line, width, 1, tokens[i], MIST, family=monospaced())
+            ax.text(0, line * step + y + 0.5, name, va="center")
+    for i, ((x, line), width, token) in enumerate(zip(places, widths, tokens)):
+        cell(ax, x, line * step, width, token, MIST)
         for y, chances in enumerate(rows.values(), 1):
-            text = f"{chances[i]:.0e}".replace("e-0", "e-") if 0 < chances[i] < 0.005 else f"{chances[i]:.2f}"
-            box(ax, x, line + y, width, 1, text, shades()(chances[i]), family=monospaced())
+            cell(ax, x, line * step + y, width, rounded(chances[i]), shades()(chances[i]))
     return fig
 
 
@@ -243,10 +247,11 @@ def draw_next_token(panels, highlight=None, n=3):
     """
     import matplotlib.pyplot as plt
     shown = [pairs[:n] + [pair for pair in pairs[n:] if pair[0] == highlight] for pairs in panels.values()]
-    rows = max(map(len, shown)) + 1
+    rows = max(map(len, shown)) + 1  # and one for the rest
+    name_width, title_width = 36 // len(panels), 78 // len(panels)  # columns
     fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.28 * rows + 0.4), squeeze=False, layout="constrained")
     for ax, title, pairs in zip(axes[0], panels, shown):
-        names = [fitted(token.replace("<|endoftext|>", "■"), 36 // len(panels)) for token, _ in pairs]
+        names = [fitted(token.replace("<|endoftext|>", "■"), name_width) for token, _ in pairs]
         names.append(label("the rest"))
         shares = [probability for _, probability in pairs]
         shares.append(max(1 - sum(shares), 0.0))
@@ -255,7 +260,7 @@ def draw_next_token(panels, highlight=None, n=3):
         ax.bar_label(bars, map(percent, shares), padding=4)
         ax.set_yticks(range(len(shares)), names, family=monospaced())
         ax.set(xlim=(0, 1.2), ylim=(rows - 0.4, -0.6), xticks=[])
-        ax.set_title(wrapped(label(title), 78 // len(panels)), loc="left")
+        ax.set_title(wrapped(label(title), title_width), loc="left")
         ax.spines["bottom"].set_visible(False)
         ax.tick_params(length=0)
     return fig
@@ -264,48 +269,61 @@ def draw_next_token(panels, highlight=None, n=3):
 # --- The model ---
 
 
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
 def draw_one_head(tokens, scores, weights):
     """How the last of at most 12 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
     weights, and below them the numbers that the weights follow from.
 
     tokens: T texts. scores: T numbers, query · key / √(D/nh). weights: their softmax, T numbers from 0 to 1.
     """
-    name_width, sum_width, top = 17, 7, 5  # columns for the rows' names and for the sums; the arcs are above row `top`
-    tokens, exps, last = [fitted(token, 20) for token in tokens], [math.exp(s) for s in scores], len(tokens) - 1
-
-    def column_edges(longest):  # where each column begins, and the last one ends
-        return list(accumulate((max(min(columns(token), longest), 6) + 1 for token in tokens), initial=name_width))
-
-    longest = max((n for n in range(6, 21) if column_edges(n)[-1] + sum_width <= LINE), default=6)
-    edges = column_edges(longest)
-    middle, total = [(left + right) / 2 for left, right in pairwise(edges)], edges[-1] + sum_width
-    fig, ax = empty_axes(total, top + 4.1, (WIDTH * total / LINE, 0.28 * (top + 4.1)))
-    for i in sorted(range(len(tokens)), key=weights.__getitem__):  # the thickest arc is drawn last
-        start, stop = (middle[i], middle[last]) if i < last else (middle[i] - 1.5, middle[i] + 1.5)
-        height = 1 + (top - 1.5) * (stop - start) / (middle[last] - middle[0] + 3)
-        angles = [k * math.pi / 60 for k in range(61)]  # of half an ellipse from start to stop
-        ax.plot([(start + stop - (stop - start) * math.cos(angle)) / 2 for angle in angles],
-                [top - height * math.sin(angle) for angle in angles],
-                color=shades()(0.3 + 0.7 * weights[i]), linewidth=0.5 + 9 * weights[i], solid_capstyle="butt")
-    power = -math.floor(math.log10(sum(exps)))  # in this unit the sum is from 1 to 10
-    in_unit = [e * 10.0 ** power for e in exps]
-    unit = " × 10" + str(power).translate(SUPERSCRIPTS) if power else ""
+    name_width, sum_width = 17, 7  # columns for the rows' names and for the sums
+    top = 5  # the row of the tokens, below the arcs
+    tokens = [fitted(token, 20) for token in tokens]
+    widths = column_widths(tokens, LINE - name_width - sum_width)
+    edges = list(accumulate(widths, initial=name_width))
+    total = edges[-1] + sum_width
+    fig, ax = text_axes(total, top + 4.1)
+    draw_arcs(ax, [(left + right) / 2 for left, right in pairwise(edges)], top, weights)
+    exps, unit = in_power_of_ten([math.exp(score) for score in scores])
     rows = [(label("score"), map("{:.2f}".format, scores), label("sum")),
-            (label("exp(score)") + unit, map("{:.4f}".format, in_unit), f"{sum(in_unit):.4f}"),
+            (label("exp(score)") + unit, map("{:.4f}".format, exps), f"{sum(exps):.4f}"),
             (label("weight = exp / sum"), map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
     for y, (name, texts, sum_text) in enumerate(rows, top + 1):
         ax.text(0, y + 0.5, name, va="center")
         ax.text(total - sum_width / 2, y + 0.5, sum_text, ha="center", va="center", family=monospaced(), weight="bold")
-        for i, text in enumerate(texts):
-            box(ax, edges[i], y, edges[i + 1] - edges[i], 1, text, shades()(weights[i]) if y == top + 3 else "#ffffff",
-                family=monospaced())
-    for i, token in enumerate(tokens):
-        box(ax, edges[i], top, edges[i + 1] - edges[i], 1, fitted(token, longest), INK if i == last else MIST,
-            family=monospaced())
+        colours = map(shades(), weights) if y == top + len(rows) else cycle(["#ffffff"])
+        for x, width, text, colour in zip(edges, widths, texts, colours):
+            cell(ax, x, y, width, text, colour)
+    for x, width, token, colour in zip(edges, widths, tokens, [MIST] * (len(tokens) - 1) + [INK]):
+        cell(ax, x, top, width, fitted(token, width - 1), colour)
     return fig
+
+
+def column_widths(texts, available):
+    """The widths of columns for texts, at least 7. The longest texts are cut, to 6 columns at most, until all fit."""
+    for longest in range(20, 5, -1):
+        widths = [max(min(columns(text), longest), 6) + 1 for text in texts]
+        if sum(widths) <= available:
+            break
+    return widths
+
+
+def draw_arcs(ax, xs, bottom, weights):
+    """Draw arcs from each of the points (x, bottom) to the last, as thick and as dark as the weights, 0 to 1. The last
+    point has a small arc of its own."""
+    angles = [k * math.pi / 60 for k in range(61)]  # of half an ellipse
+    for i in sorted(range(len(xs)), key=weights.__getitem__):  # the thickest is drawn last
+        start, stop = (xs[i], xs[-1]) if i < len(xs) - 1 else (xs[i] - 1.5, xs[i] + 1.5)
+        height = 1 + (bottom - 1.5) * (stop - start) / (xs[-1] - xs[0] + 3)
+        ax.plot([(start + stop - (stop - start) * math.cos(angle)) / 2 for angle in angles],
+                [bottom - height * math.sin(angle) for angle in angles],
+                color=shades()(0.3 + 0.7 * weights[i]), linewidth=0.5 + 9 * weights[i], solid_capstyle="butt")
+
+
+def in_power_of_ten(numbers):
+    """Positive numbers times that power of ten with which their sum is from 1 to 10, and its text: (numbers, text)."""
+    power = -math.floor(math.log10(sum(numbers)))
+    superscript = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return [number * 10.0 ** power for number in numbers], f" × 10{superscript}" if power else ""
 
 
 def draw_attention(weights, labels):
@@ -336,52 +354,60 @@ def draw_architecture(B, T, cfg):
     """GPT-2 as a block diagram, from the ids at the bottom to the loss at the top, with the shapes of one batch. Parts
     with weights are darker."""
     D, V, nh, L = cfg["emb_dim"], cfg["vocab_size"], cfg["n_heads"], cfg["n_layers"]
+    plain, learned = MIST, SILVER
+    model = {  # part: text, shape after it, colour; from the top
+        "loss": (label("softmax and loss"), label("one number"), plain),
+        "head": (label("output head = token embedding, transposed"), f"({B}, {T}, {V:,})", learned),
+        "norm": (label("final LayerNorm"), f"({B}, {T}, {D})", learned),
+        "blocks": (label("{} transformer blocks").format(L), f"({B}, {T}, {D})", learned),
+        "embedding": (label("token embedding + position embedding"), f"({B}, {T}, {D})", learned),
+        "ids": (label("token ids"), f"({B}, {T})", plain)}
+    block = {
+        "add 2": (label("+  add to what came in"), f"({B}, {T}, {D})", plain),
+        "narrow": (label("narrow: 4D → D"), f"({B}, {T}, {D})", learned),
+        "gelu": ("GELU", f"({B}, {T}, {4 * D})", plain),
+        "widen": (label("widen: D → 4D"), f"({B}, {T}, {4 * D})", learned),
+        "norm 2": ("LayerNorm", f"({B}, {T}, {D})", learned),
+        "add 1": (label("+  add to what came in"), f"({B}, {T}, {D})", plain),
+        "projection": (label("output projection"), f"({B}, {T}, {D})", learned),
+        "values": (label("attention weights · values"), f"({B}, {nh}, {T}, {D // nh})", plain),
+        "softmax": (label("mask, softmax"), f"({B}, {nh}, {T}, {T})", plain),
+        "scores": (label("queries · keys / √(D/nh)"), f"({B}, {nh}, {T}, {T})", plain),
+        "qkv": (label("queries, keys, values"), f"3 × ({B}, {nh}, {T}, {D // nh})", learned),
+        "norm 1": ("LayerNorm", f"({B}, {T}, {D})", learned)}
+    shortcuts = {"norm 1": "add 1", "norm 2": "add 2"}  # from below the one to the other
     fig, ax = empty_axes(18, 12.7, (WIDTH, 6.35))
-    plain, weights = MIST, SILVER
-    main, inner = [  # name, shape after it, colour; from the top
-        (label("softmax and loss"), label("one number"), plain),
-        (label("output head = token embedding, transposed"), f"({B}, {T}, {V:,})", weights),
-        (label("final LayerNorm"), f"({B}, {T}, {D})", weights),
-        (label("{} transformer blocks").format(L), f"({B}, {T}, {D})", weights),
-        (label("token embedding + position embedding"), f"({B}, {T}, {D})", weights),
-        (label("token ids"), f"({B}, {T})", plain),
-    ], [
-        (label("+  add to what came in"), f"({B}, {T}, {D})", plain),
-        (label("narrow: 4D → D"), f"({B}, {T}, {D})", weights),
-        ("GELU", f"({B}, {T}, {4 * D})", plain),
-        (label("widen: D → 4D"), f"({B}, {T}, {4 * D})", weights),
-        ("LayerNorm", f"({B}, {T}, {D})", weights),
-        (label("+  add to what came in"), f"({B}, {T}, {D})", plain),
-        (label("output projection"), f"({B}, {T}, {D})", weights),
-        (label("attention weights · values"), f"({B}, {nh}, {T}, {D // nh})", plain),
-        (label("mask, softmax"), f"({B}, {nh}, {T}, {T})", plain),
-        (label("queries · keys / √(D/nh)"), f"({B}, {nh}, {T}, {T})", plain),
-        (label("queries, keys, values"), f"3 × ({B}, {nh}, {T}, {D // nh})", weights),
-        ("LayerNorm", f"({B}, {T}, {D})", weights),
-    ]
-    width, bottom = 4.7, 12.6  # of a box; the lowest line
+    top, lowest, width = 0.5, 12.6, 4.7  # of both columns: where they begin, the lowest line, the width of a part
 
-    def draw_column(boxes, left, step, height, letters):  # the vertical middle of each box
-        middles = [0.5 + height / 2 + i * step for i in range(len(boxes))]
-        for (name, shape, colour), y in zip(boxes, middles):
-            box(ax, left, y - height / 2, width, height, wrapped(name, letters), colour)
-            ax.text(left + width + 0.15, y, shape, va="center", family=monospaced())
-        for upper, lower in pairwise(middles):
+    def draw_column(parts, left, bottom, height, longest):
+        """Draw parts of one height evenly from `top` to `bottom`, their texts in lines of at most `longest` columns:
+        {part: its vertical middle}."""
+        step = (bottom - top - height) / (len(parts) - 1)
+        middles = {part: top + height / 2 + i * step for i, part in enumerate(parts)}
+        for part, (text, shape, colour) in parts.items():
+            box(ax, left, middles[part] - height / 2, width, height, wrapped(text, longest), colour)
+            ax.text(left + width + 0.15, middles[part], shape, va="center", family=monospaced())
+        for upper, lower in pairwise(middles.values()):
             arrow(ax, (left + width / 2, lower - height / 2), (left + width / 2, upper + height / 2))
         return middles
 
-    main_y = draw_column(main, 0.1, 2.16, 1.1, 25)
-    inner_left = 9.3
-    inner_y = draw_column(inner, inner_left, 1.0, 0.68, 26)
-    inner_middle = inner_left + width / 2
-    arrow(ax, (inner_middle, bottom), (inner_middle, inner_y[-1] + 0.34))
-    for end, start in (inner_y[0], inner_y[4]), (inner_y[5], inner_y[11]):  # the shortcuts
-        ax.plot([inner_left, inner_left - 0.3, inner_left - 0.3, inner_middle], [end, end, start + 0.53, start + 0.53],
-                color=SLATE, linewidth=1)
-    for end in (0.3, bottom):  # the blocks, one of them enlarged
-        ax.plot([7.9, 8.6, 8.6, 8.75], [main_y[3], main_y[3], end, end], color=SLATE, linewidth=1, linestyle=":")
-    draw_key(ax, {weights}, {weights: marked("has learned weights")})
-    ax.text(inner_middle, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
+    def draw_line(*points, **style):
+        ax.plot(*zip(*points), color=SLATE, linewidth=1, **style)
+
+    model_y = draw_column(model, left=0.1, bottom=12.4, height=1.1, longest=25)
+    left, height = 9.3, 0.68  # of the parts of a block
+    middle = left + width / 2
+    block_y = draw_column(block, left, bottom=12.18, height=height, longest=26)
+    arrow(ax, (middle, lowest), (middle, block_y["norm 1"] + height / 2))
+    for start, end in shortcuts.items():
+        below = block_y[start] + height / 2 + 0.19  # below the arrow's head
+        draw_line((left, block_y[end]), (left - 0.3, block_y[end]), (left - 0.3, below), (middle, below))
+    shape_end, bracket = 7.9, left - 0.7  # right of the shape of all blocks; the bracket around one of them
+    for end in (0.3, lowest):
+        draw_line((shape_end, model_y["blocks"]), (bracket, model_y["blocks"]), (bracket, end), (bracket + 0.15, end),
+                  linestyle=":")
+    draw_key(ax, {learned}, {learned: marked("has learned weights")})
+    ax.text(middle, 0.15, label("inside one block"), ha="center", va="center", weight="bold")
     return fig
 
 
@@ -391,7 +417,7 @@ def plot_functions(functions):
     x = torch.linspace(-4, 4, 200)
     fig, ax = plt.subplots(figsize=(4.5, 2.2), layout="constrained")
     for (name, function), style in zip(functions.items(), cycle(("-", ":", "--"))):
-        ax.plot(x, function(x), linestyle=style, linewidth=2, label=name)
+        ax.plot(x, function(x), linestyle=style, linewidth=2, label=label(name))
     ax.legend()
     return fig
 
@@ -399,23 +425,25 @@ def plot_functions(functions):
 def draw_lora(d_in, d_out, rank, factor):
     """LoRA: a frozen matrix W, d_out by d_in, plus a factor times the product of B, d_out by rank, and A, rank by d_in.
     The rectangles are to scale, except for sides that would be too thin to see."""
-    unit, gap, slot = 2 / max(d_in, d_out), 0.8, 1.4  # inches: of a row or column, between slots, least width of one
-    matrices = [("W", label("frozen"), d_out, d_in, MIST), ("B", label("trained"), d_out, rank, SLATE),
-                ("A", label("trained"), rank, d_in, SLATE)]
-    sides = [(max(wide * unit, 0.06), max(high * unit, 0.06)) for _, _, high, wide, _ in matrices]
-    slots = [max(wide, slot) for wide, _ in sides]
-    tallest = max(high for _, high in sides)
+    unit, thinnest = 2 / max(d_in, d_out), 0.06  # inches: of a row or column, and what can be seen
+    least_slot, gap = 1.4, 0.8  # inches: a matrix's texts need a slot of this width; the signs stand in the gaps
+    matrices = [  # sign before it, name, kind, rows, columns, colour
+        ("", "W", label("frozen"), d_out, d_in, MIST),
+        (f"+ {factor} ×", "B", label("trained"), d_out, rank, SLATE),
+        ("×", "A", label("trained"), rank, d_in, SLATE)]
+    sides = [(max(n_columns * unit, thinnest), max(rows * unit, thinnest)) for *_, rows, n_columns, _ in matrices]
+    slots = [max(width, least_slot) for width, _ in sides]
+    tallest = max(height for _, height in sides)
     total, middle = sum(slots) + 2 * gap, 0.3 + tallest / 2
-    signs = "", f"+ {factor} ×", "×"  # before each matrix
     fig, ax = empty_axes(total, tallest + 0.8, (total, tallest + 0.8))
-    for i, ((wide, high), (name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
+    for i, ((width, height), (sign, name, kind, rows, n_columns, colour)) in enumerate(zip(sides, matrices)):
         x = sum(slots[:i]) + i * gap + slots[i] / 2
-        box(ax, x - wide / 2, middle - high / 2, wide, high, "", colour)
-        ax.text(x, middle - high / 2 - 0.08, label("{}, {}").format(name, kind), ha="center", va="bottom",
-                weight="bold")
-        ax.text(x, middle + high / 2 + 0.08, f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(
-            f"{rows * n_columns:,}"), ha="center", va="top", linespacing=1.4)
-        ax.text(x - slots[i] / 2 - gap / 2, middle, signs[i], ha="center", va="center", fontsize=16)
+        above, below = middle - height / 2 - 0.08, middle + height / 2 + 0.08
+        size = f"{rows:,} × {n_columns:,}\n" + label("{} parameters").format(f"{rows * n_columns:,}")
+        box(ax, x - width / 2, middle - height / 2, width, height, "", colour)
+        ax.text(x, above, label("{}, {}").format(name, kind), ha="center", va="bottom", weight="bold")
+        ax.text(x, below, size, ha="center", va="top", linespacing=1.4)
+        ax.text(x - slots[i] / 2 - gap / 2, middle, sign, ha="center", va="center", fontsize=16)
     return fig
 
 
@@ -446,20 +474,27 @@ def draw_answers_by_step(questions, seen):
     questions: texts. seen: {step: what `observe.snapshot` gives then}, with the chances of the right answers, 0 to 1,
     and whether the greedy answers are right.
     """
-    name = 33  # columns for a question, in up to three lines
-    width = min((LINE - name) / len(seen), 8)
-    total = name + width * len(seen)
-    fig, ax = empty_axes(total, len(questions) + 1.4, (WIDTH * total / LINE, 0.5 * (len(questions) + 1.4)))
-    ax.text(name - 1.5, 0.4, label("training step"), ha="right", va="center")
+    left = 33  # columns for a question, in up to three lines
+    width = min((LINE - left) / len(seen), 8)
+    fig, ax = text_axes(left + width * len(seen), len(questions) + 1.4, row_height=0.5)
+    ax.text(left - 1.5, 0.4, label("training step"), ha="right", va="center")
     for y, question in enumerate(questions):
-        ax.text(0, y + 1.3, wrapped(fitted(question, 90), name), va="center")
+        ax.text(0, y + 1.3, wrapped(fitted(question, 90), left), va="center")
     for x, (step, snapshot) in enumerate(seen.items()):
-        ax.text(name + (x + 0.5) * width, 0.4, step, ha="center", va="center")
+        ax.text(left + (x + 0.5) * width, 0.4, step, ha="center", va="center")
         for y, (chance, right) in enumerate(zip(snapshot["chances"], snapshot["right"])):
-            box(ax, name + x * width, y + 0.8, width, 1, f"{chance:.2f}" + ("✓" if right else " "),
-                shades()(chance), family=monospaced())
-    ax.text(name, len(questions) + 1.1, "✓ " + label("the answer is exactly right"), va="center")
+            text = f"{chance:.2f}" + ("✓" if right else " ")
+            cell(ax, left + x * width, y + 0.8, width, text, shades()(chance))
+    ax.text(left, len(questions) + 1.1, "✓ " + label("the answer is exactly right"), va="center")
     return fig
+
+
+def rows_of_shares(ax, names):
+    """Name the rows of a figure, and give it a horizontal axis of shares from 0 to 1."""
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    ax.xaxis.set_major_formatter("{x:.0%}")
 
 
 def draw_wordings(tasks):
@@ -468,29 +503,29 @@ def draw_wordings(tasks):
     import matplotlib.pyplot as plt
     rows = [(fitted(task, 30), pair) for task, pair in tasks.items()]
     rows.append((label("all"), [tuple(map(sum, zip(*counts))) for counts in zip(*tasks.values())]))
+    hollow = {"markersize": 9, "markerfacecolor": "none", "color": SLATE, "markeredgewidth": 2}
+    kinds = [  # name in the legend, name above the counts, where these stand (right of the shares), style of the points
+        (label("known wordings"), label("known"), 1.1, {"markersize": 5, "color": INK}),
+        (label("new wordings"), label("new"), 1.25, hollow)]
     fig, ax = plt.subplots(figsize=(WIDTH, 0.28 * len(rows) + 1), layout="constrained")
-    styles = [(label("known wordings"), {"markersize": 5, "color": INK}), (label("new wordings"), {
-        "markersize": 9, "markerfacecolor": "none", "color": SLATE, "markeredgewidth": 2})]
-    count_columns = 1.1, 1.25  # where the counts stand, right of the axis from 0 to 1
     for y, (_, pair) in enumerate(rows):
+        is_sum = y == len(rows) - 1
+        heights = (y - 0.2, y + 0.2) if is_sum else (y, y)  # apart, so that both intervals are seen
         shares = [right / number if number else math.nan for right, number in pair]
-        is_sum = y + 1 == len(rows)
-        heights = (y - 0.2, y + 0.2) if is_sum else (y, y)
-        ax.plot(shares, heights, color=MIST, linewidth=0 if is_sum else 4, zorder=1)
-        for x, height, (right, number), (name, style), place in zip(shares, heights, pair, styles, count_columns):
-            ax.plot(x, height, marker="o", linestyle="none", label=name if is_sum else None, **style)
+        if not is_sum:
+            ax.plot(shares, heights, color=MIST, linewidth=4, zorder=1)
+        for share, height, (right, number), (name, _, place, style) in zip(shares, heights, pair, kinds):
+            ax.plot(share, height, marker="o", linestyle="none", label=name if is_sum else None, **style)
             ax.text(place, y, f"{right}/{number}", ha="center", va="center")
             if is_sum and number:
                 ax.plot(wilson(right, number), (height, height), color=style["color"], linewidth=1.5)
     ax.axhline(len(rows) - 1.5, color=SLATE, linewidth=0.8)
-    for name, place in zip((label("known"), label("new")), count_columns):
-        ax.text(place, -0.8, name, ha="center", va="center")
-    ax.set_yticks(range(len(rows)), [name for name, _ in rows])
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1])
-    ax.xaxis.set_major_formatter("{x:.0%}")
-    ax.tick_params(axis="y", length=0)
+    for _, heading, place, _ in kinds:
+        ax.text(place, -0.8, heading, ha="center", va="center")
+    rows_of_shares(ax, [name for name, _ in rows])
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6))
     ax.spines["left"].set_visible(False)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(kinds), borderpad=0)
     return fig
 
 
@@ -499,23 +534,21 @@ def draw_shares(rows):
     most three."""
     import matplotlib.pyplot as plt
     series = list(next(iter(rows.values())))
-    height = 0.8 / len(series)
-    fig, ax = plt.subplots(figsize=(WIDTH, max(0.24 * len(series) + 0.12, 0.36) * len(rows) + 0.7),
-                           layout="constrained")
-    for i, (name, colour) in enumerate(zip(series, (SLATE, SILVER, MIST))):
-        places = [y + (i - (len(series) - 1) / 2) * height for y in range(len(rows))]
-        counts = [row[name] for row in rows.values()]
-        ax.barh(places, [right / number if number else 0 for right, number in counts], height=height * 0.9,
-                color=colour, label=label(name))
-        for y, (right, number) in zip(places, counts):
+    row_height = max(0.24 * len(series) + 0.12, 0.36)  # inches
+    fig, ax = plt.subplots(figsize=(WIDTH, row_height * len(rows) + 0.7), layout="constrained")
+    pitch = 0.8 / len(series)  # from one bar to the next, in rows
+    for i, (one, colour) in enumerate(zip(series, (SLATE, SILVER, MIST))):
+        heights = [y + (i - (len(series) - 1) / 2) * pitch for y in range(len(rows))]
+        counts = [row[one] for row in rows.values()]
+        ax.barh(heights, [right / number if number else 0 for right, number in counts], height=pitch * 0.9,
+                color=colour, label=label(one))
+        for height, (right, number) in zip(heights, counts):
             low, high = wilson(right, number) if number else (0, 0)
-            ax.plot((low, high), (y, y), color=INK, linewidth=1.2)
-            ax.text(high + 0.015, y, label("{} of {}").format(f"{right:.3g}", number), va="center")
-    ax.set_yticks(range(len(rows)), [wrapped(fitted(label(name), 72), 36) for name in rows])
-    ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
-    ax.xaxis.set_major_formatter("{x:.0%}")
+            ax.plot((low, high), (height, height), color=INK, linewidth=1.2)
+            ax.text(high + 0.015, height, label("{} of {}").format(f"{right:.3g}", number), va="center")
+    rows_of_shares(ax, [wrapped(fitted(label(name), 72), 36) for name in rows])
+    ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5))
     ax.spines["bottom"].set_bounds(0, 1)
-    ax.tick_params(axis="y", length=0)
     if len(series) > 1:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), borderpad=0)
     return fig
@@ -525,15 +558,15 @@ def draw_curves(curves):
     """Losses of up to ten training runs, {name: {step: loss}}, one panel each, with the same logarithmic axes."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator
-    rows = -(-len(curves) // 5)
-    n_columns = -(-len(curves) // rows)
-    fig, axes = plt.subplots(rows, n_columns, figsize=(WIDTH, 1.7 * rows + 0.3), sharex=True, sharey=True,
+    n_rows = math.ceil(len(curves) / 5)
+    n_columns = math.ceil(len(curves) / n_rows)
+    fig, axes = plt.subplots(n_rows, n_columns, figsize=(WIDTH, 1.7 * n_rows + 0.3), sharex=True, sharey=True,
                              squeeze=False, layout="constrained")
     for ax in axes.flat[len(curves):]:
         ax.set_visible(False)
     for ax, (name, losses) in zip(axes.flat, curves.items()):
         ax.plot(list(losses), list(losses.values()), color=INK)
-        ax.set_title(wrapped(fitted(name, 60), 85 // n_columns), loc="left")
+        ax.set_title(wrapped(fitted(label(name), 60), 85 // n_columns), loc="left")
         ax.set(xscale="log", yscale="log")
         ax.xaxis.set(major_locator=LogLocator(), major_formatter="{x:g}", minor_formatter="")
         ax.yaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter="{x:g}", minor_formatter="")
