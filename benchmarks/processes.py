@@ -32,8 +32,10 @@ def workers(*names, size="124M"):
     those that can't run here."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         pools = {name: stack.enter_context(new_process()) for name in filter(can_run, names)}
-        for loaded in [pool.submit(peers.start, name, size, f"{folder}/{name}") for name, pool in pools.items()]:
-            loaded.result()
+        starts = [pool.submit(peers.start, name, size, f"{folder}/{number}")  # a compiler takes no spaces in a path
+                  for number, (name, pool) in enumerate(pools.items())]
+        for start in starts:
+            start.result()
         yield lambda name, *request: pools[name].submit(peers.call, *request).result()
 
 
