@@ -36,7 +36,8 @@ HPARAMS_LIMITS = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 1
 
 
 def model_folder(model_size, models_dir):
-    """The folder of a model, `models_dir`/`model_size`; of `hf:<owner>/<name>` the one into which it is downloaded."""
+    """The folder of a model: `models_dir`/`model_size`. A model `hf:<owner>/<name>` is downloaded first, unless it is
+    there: its folder is in Hugging Face's cache."""
     if model_size.startswith("hf:"):
         return huggingface.download_from_hub(model_size.removeprefix("hf:"))
     return Path(models_dir, model_size)

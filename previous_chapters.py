@@ -297,11 +297,12 @@ def train_model_simple(model, train_loader, val_loader, optimizer, device, num_e
             optimizer.step()
 
             n = int((target_batch != IGNORE_INDEX).sum())  # targets that count
-            loss_sum += n * loss.item()
-            n_targets += n
+            if n > 0:
+                loss_sum += n * loss.item()
+                n_targets += n
             n_seen += int((input_batch != tokenizer.eot_token).sum())  # the padding is <|endoftext|>
             if step % eval_freq == 0:
-                train_losses.append(loss_sum / n_targets)
+                train_losses.append(loss_sum / max(n_targets, 1))
                 val_losses.append(calc_loss_loader(val_loader, model, device, eval_iter))
                 tokens_seen.append(n_seen)
                 loss_sum, n_targets = 0.0, 0

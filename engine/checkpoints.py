@@ -26,9 +26,9 @@ from weights.values import plain
 class Checkpoints:
     """The checkpoints of one run, `step-<number>.pt` in a folder. Without a folder nothing is saved or resumed.
 
-    stateful: the objects whose state is saved (`state_dict`, `load_state_dict`), the model first; train_loader,
-    val_loader: the loaders that the run reads; minutes: how long after a checkpoint the next one is due; settings: what
-    else decides the result of the run.
+    stateful: the objects whose state is saved (`state_dict`, `load_state_dict`), the model, the only module, first;
+    train_loader, val_loader: the loaders that the run reads; minutes: how long after a checkpoint the next one is due;
+    settings: what else decides the result of the run.
 
     Raises ValueError if this process already began the same run in this folder and stopped before its first checkpoint
     (the model is no longer the initial one), and for loaders that don't give the same batches again.

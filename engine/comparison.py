@@ -32,32 +32,43 @@ def computes_the_same(model, what, length, fast, reference):
     `what` they compute, in words, is printed if they differ. An error of the reference path is raised, one of the fast
     path is a difference.
 
-    - A model of the textbook's and PyTorch's parts is compared once, on rows of PROBE_LENGTH tokens. So an edit of the
-      textbook that matters only between tokens that are farther apart isn't noticed.
-    - A model with custom parts is compared on rows as long as those to come, and again for each longer ones. Without
-      gradients it is also compared after each change of its weights: an adapter whose last matrix is zero hides a
-      difference, which only gradients show.
-    - Both are compared again when the model's structure changes (`structure_hash`).
+    They are compared once for each state of the model, as `probe_for` says.
     """
     checked = CHECKED.setdefault(model, {})
-    state = structure_hash(model)
-    custom = custom_parts(model, state)
-    if custom:
-        if context_length(model) < inf:
-            length = min(2 ** (length - 1).bit_length(), context_length(model))  # a power of two: few are compared
-        n = length
-        key = what, state, n, 0 if torch.is_grad_enabled() else weights_version(model)
-    else:
-        n = min(PROBE_LENGTH, context_length(model))
-        key = what, state
+    structure = structure_hash(model)
+    custom = custom_parts(model, structure)
+    n, state = probe_for(model, custom, length)
+    key = what, structure, state
     if key not in checked:
         difference = difference_between(model, partial(fast, n), partial(reference, n))
         checked[key] = not difference
         if difference:
-            shown = f": {', '.join(custom[:3])}{', …' if len(custom) > 3 else ''}" if custom else ""
+            special = f": {', '.join(custom[:3])}{', …' if len(custom) > 3 else ''}" if custom else ""
             line = translate("{what}: using the reference path, which is slower, because the fast path {why}{special}")
-            tqdm.write(line.format(what=translate(what), why=translate(difference), special=shown), file=sys.stdout)
+            tqdm.write(line.format(what=translate(what), why=translate(difference), special=special), file=sys.stdout)
     return checked[key]
+
+
+def probe_for(model, custom, length):
+    """On how many tokens a model is compared, and the state, besides its structure, in which the result holds. custom:
+    its custom parts; length: how many tokens the rows to come have.
+
+    - A model of the textbook's and PyTorch's parts is compared once, on PROBE_LENGTH tokens. So an edit of the textbook
+      that matters only between tokens that are farther apart isn't noticed.
+    - A model with custom parts is compared on as many tokens as the rows to come have, rounded up to a power of two,
+      once for each such number. Without gradients it is also compared after each change of its weights: an adapter
+      whose last matrix is zero hides a difference, which only gradients show.
+    """
+    if not custom:
+        return min(PROBE_LENGTH, context_length(model)), ()
+    n = rounded_up(length, context_length(model))
+    return n, (n,) if torch.is_grad_enabled() else (n, weights_version(model))
+
+
+def rounded_up(length, longest):
+    """The next power of two, so that few lengths are compared, but at most `longest`; `length` itself, if `longest` is
+    infinite."""
+    return length if longest == inf else min(2 ** (length - 1).bit_length(), longest)
 
 
 def weights_version(model):

@@ -77,7 +77,7 @@ class KeyValueCache:
 
 def filling_gaps(kept):
     """The indices (n,) of the rows that a mask (B,) keeps, in an order that moves few of them: a row from the end takes
-    the place of each row that isn't kept."""
+    the place of each row that isn't kept. [True, False, True, True] gives [0, 3, 2]."""
     n = int(kept.sum())
     order = torch.arange(n)
     order[~kept[:n]] = n + kept[n:].nonzero()[:, 0]
@@ -101,14 +101,14 @@ class BatchReader:
         row's next token.
         """
         T, device = min(int(lengths.max()), context_size), device_of(self.model)
-        start = (lengths - context_size).clamp(min=0)                           # (B,)
+        start = (lengths - context_size).clamp(min=0)                           # (B,), where the windows begin
         pos = torch.arange(T).repeat(len(tokens), 1)                            # (B, T)
         window = tokens.gather(1, start[:, None] + pos)                         # (B, T)
-        last = (lengths - start - 1)[:, None]                                   # (B, 1)
+        last = (lengths - start - 1)[:, None]                                   # (B, 1), each window's last position
         packing = Packing(window, pos <= last)
-        read = packing.source.gather(1, last)[:, 0]                             # (B,)
+        last_computed = packing.source.gather(1, last)[:, 0]                    # (B,)
         attend = cache.attend_at(on_device(pos, device), T)
-        return packing.to(device).logits(self.model, attend, on_device(read, device))  # (B, V)
+        return packing.to(device).logits(self.model, attend, on_device(last_computed, device))  # (B, V)
 
     def decode_step(self, tokens, lengths, cache):
         """Read each row's last token, at position `lengths` - 1. The keys and values of the others are in `cache`, and
@@ -126,7 +126,7 @@ def recompute(model, tokens, lengths, context_size):
         return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])  # (B, V)
 
 
-def cache_works(model, tokens, reader, what, n_rows):
+def cache_works(model, tokens, reader_class, what, n_rows):
     """Whether a class of readers, BatchReader or OneRowReader, gives the reference path's logits for this model. `what`
     it does, in words.
 
@@ -143,8 +143,8 @@ def cache_works(model, tokens, reader, what, n_rows):
     def fast(length):
         rows = pad_sequence(rows_of(length), batch_first=True)                  # (n_rows, length)
         lengths = torch.tensor([len(row) for row in rows_of(length)])           # (n_rows,)
-        cache, read = KeyValueCache(length), reader(model)
-        logits = read.prefill(rows, lengths - 1, length, cache), read.decode_step(rows, lengths, cache)
+        cache, reader = KeyValueCache(length), reader_class(model)
+        logits = reader.prefill(rows, lengths - 1, length, cache), reader.decode_step(rows, lengths, cache)
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
     length = min(tokens.shape[1], context_length(model))
@@ -207,7 +207,7 @@ def extend_rows(model, tokens, lengths, max_new_tokens, context_size, pick, eos_
         extended = active[unfinished]
         tokens[extended, lengths[extended]] = picked[unfinished]
         lengths[extended] += 1
-        yield
+        yield  # before finished rows are dropped, so that nobody waits for that
         if not unfinished.all():
             order = filling_gaps(unfinished)
             reader.keep(order)

@@ -10,7 +10,7 @@ from torch.nn.modules import module as torch_modules
 import previous_chapters
 
 CUSTOM_PARTS = WeakKeyDictionary()  # model: {its structure_hash: its custom parts, in words}
-IDENTITIES = WeakKeyDictionary()    # function, class or module: its identity
+IDENTITIES = WeakKeyDictionary()    # function, class or module: a number that stands for it
 NEXT_IDENTITY = count()
 # As imported: a method that was patched afterwards isn't among them.
 TEXTBOOK_FORWARDS = {kind.forward for kind in vars(previous_chapters).values()
@@ -22,11 +22,11 @@ def structure_hash(model):
     hooks and modes, and settings, which are numbers or texts, of modules that aren't PyTorch's own."""
     parts = []
     for module in model.modules():
-        parts += [identity(module), identity(type(module)), identity(type(module).forward), *hooks_of(module),
+        parts += [identity(module), identity(type(module)), identity(type(module).forward), *hooks_of(module).keys(),
                   module.training, *settings_of(module)]
         if "forward" in vars(module):  # patched on this instance
             parts.append(identity(getattr(module.forward, "__func__", module.forward)))
-    return hash((*parts, *hooks_of(torch_modules, "_global")))
+    return hash((*parts, *hooks_of(torch_modules, "_global").keys()))
 
 
 def settings_of(module):
@@ -67,12 +67,13 @@ def find_custom_parts(model):
     """The parts that are neither the textbook's nor PyTorch's, or have hooks: a list of texts."""
     found = ["all modules have a hook"] if hooks_of(torch_modules, "_global") else []
     for name, module in model.named_modules():
-        name, forward = f"{name or 'the model'} ({type(module).__name__})", type(module).forward
+        forward = type(module).forward
+        shown = f"{name or 'the model'} ({type(module).__name__})"
         if "forward" in vars(module) and not hasattr(module, "_orig_mod"):  # which is what torch.compile makes
-            found.append(f"{name} has another forward")
+            found.append(f"{shown} has another forward")
         elif (forward not in TEXTBOOK_FORWARDS and not is_pytorchs(module)
               and not forward.__module__.startswith("engine.")):
-            found.append(f"{name} has a forward of its own")
+            found.append(f"{shown} has a forward of its own")
         if any(not str(getattr(hook, "__module__", "")).startswith("torch.") for hook in hooks_of(module).values()):
-            found.append(f"{name} has a hook")
+            found.append(f"{shown} has a hook")
     return found

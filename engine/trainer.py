@@ -63,9 +63,11 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     precision = resolve_precision(precision, device)
     scaler = LossScaler(device, precision)  # scales in float16 only
     checkpointed = [model, optimizer, log, scaler] + ([scheduler] if scheduler else [])
+    # Not micro_batch_size and max_steps: a run may continue with others.
+    decides_the_result = {"num_epochs": num_epochs, "max_norm": max_norm, "eval_freq": eval_freq,
+                          "eval_iter": eval_iter, "precision": precision}
     checkpoints = Checkpoints(checkpoint_dir, checkpointed, train_loader, val_loader, checkpoint_minutes,
-                              num_epochs=num_epochs, max_norm=max_norm, eval_freq=eval_freq, eval_iter=eval_iter,
-                              precision=precision)
+                              **decides_the_result)
     if not optimizer.state:  # existing moments share the weights' layout: don't change it
         lay_out_in_rows(model, copy_all=True)
     checkpoints.resume()

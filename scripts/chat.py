@@ -12,14 +12,13 @@ import contextlib
 import json
 import sys
 import unicodedata
-from math import nan
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from engine.generation import stream, text_pieces
+from engine.generation import sampler, stream, text_pieces
 from gpt_download import END_OF_TEXT, load_tokenizer
 from scripts import saved_model
 from tutorial import MINIATURE_DIR, ROOT
@@ -48,12 +47,12 @@ def prompt_ids(question, model, tokenizer):
     raise ValueError(f"the question is too long: prompt and answer together have at most {limit} tokens; shorten it")
 
 
-def answer(question, model, tokenizer, temperature, top_p):
+def answer(question, model, tokenizer, **sampling):
     """The model's answer as a generator of pieces of text. It ends at the end-of-text token, or when the context is
-    full."""
+    full. sampling: the arguments of `generate` that SETTINGS names."""
     ids, limit = prompt_ids(question, model, tokenizer), model.pos_emb.num_embeddings
-    yield from text_pieces(stream(model, ids, limit - len(ids), limit, temperature, top_p=top_p, eos_id=END_OF_TEXT),
-                          tokenizer)
+    new = stream(model, ids, limit - len(ids), limit, eos_id=END_OF_TEXT, **sampling)
+    yield from text_pieces(new, tokenizer)
 
 
 def notes_on(config):
@@ -88,12 +87,12 @@ def change_setting(settings, command):
     if name not in settings:
         raise ValueError(f"/{name} is no command: expected " + " or ".join(f"/{name}" for name in settings))
     try:
-        number = float(value)
+        changed = settings | {name: float(value)}
+        sampler(top_k=None, **changed)  # raises ValueError for a number out of its range
     except ValueError:
-        number = nan  # outside every range
-    if not (number >= 0 if name == "temperature" else 0 < number <= 1):
-        raise ValueError(f"{name} is {settings[name]}; to change it, write /{name} and a number: {RANGES[name]}")
-    settings[name] = number
+        raise ValueError(f"{name} is {settings[name]}; to change it, write /{name} and a number: "
+                         f"{RANGES[name]}") from None
+    settings.update(changed)
 
 
 def talk(model, tokenizer, notes, examples):

@@ -20,6 +20,7 @@ outputs; one that a reader has edited is left alone. The script prints what is m
 nothing is written.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -39,11 +40,14 @@ from tutorial.figure_style import cjk_fonts
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if anything is missing or wrong")
+    options = parser.parse_args()
     notebook, po = nbformat.read(NOTEBOOK, as_version=4), polib.pofile(str(TRANSLATION), wrapwidth=100)
     update(po, messages(notebook))
     found = list(problems(notebook, po))
     print("\n".join(found) or "The Chinese edition is up to date.")
-    if "--check" in sys.argv[1:]:
+    if options.check:
         sys.exit(bool(found))
     po.save()
     if not (drawn := bool(cjk_fonts())):

@@ -227,7 +227,8 @@ def test_answers_are_drawn_as_generate_draws_them(mini):
     torch.manual_seed(1)
     expected = mini.answer(PLURAL, temperature=2.0, top_p=0.8)
     torch.manual_seed(1)
-    assert "".join(answer(PLURAL, mini.model, mini.tokenizer, 2.0, 0.8)) == expected != mini.answer(PLURAL)
+    drawn = "".join(answer(PLURAL, mini.model, mini.tokenizer, temperature=2.0, top_p=0.8))
+    assert drawn == expected != mini.answer(PLURAL)
 
 
 def test_a_literal_end_of_text_in_a_question_stays_text(mini):

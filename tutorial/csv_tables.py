@@ -42,7 +42,7 @@ def read_csv(text):
     for delimiter, rows in beginnings.items():
         if rows and format_of(dict.fromkeys(keys_of(rows[0]))):
             return read_table(text, start, delimiter)
-    for rows in beginnings.values():
+    for rows in beginnings.values():  # no known keys: one record, so that an error can name them
         if len(rows) == 2 and len(rows[0].fields) == len(rows[1].fields) > 1:
             return [dict(zip(keys_of(rows[0]), rows[1].fields))], CSV
     return None
@@ -120,10 +120,10 @@ def may_be_several_rows(source, delimiter, width):
     """
     lines = [line for line in LINE_END.split(source) if line.strip()]
     mark = re.escape(delimiter)
-    # A tab divides fields unless it indents the line; another delimiter unless a blank follows, as in a sentence, or it
-    # is between digits, as in 1,000.
-    between = r"(?<=.)\t" if delimiter == "\t" else rf"{mark}(?!\s)(?!(?<=\d{mark})\d)"
-    return len(lines) > 1 < width and all(len(re.findall(between, line)) == width - 1 for line in lines)
+    not_indenting = r"(?<=.) \t"
+    not_of_a_sentence = rf"{mark} (?!\s) (?! (?<=\d{mark}) \d )"  # neither before a blank nor as in 1,000
+    between = not_indenting if delimiter == "\t" else not_of_a_sentence
+    return len(lines) > 1 < width and all(len(re.findall(between, line, re.VERBOSE)) == width - 1 for line in lines)
 
 
 # --- Text as rows ---

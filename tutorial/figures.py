@@ -284,13 +284,13 @@ def draw_one_head(tokens, scores, weights):
     fig, ax = text_axes(total, top + 4.1)
     draw_arcs(ax, [(left + right) / 2 for left, right in pairwise(edges)], top, weights)
     exps, unit = in_power_of_ten([math.exp(score) for score in scores])
-    rows = [(label("score"), map("{:.2f}".format, scores), label("sum")),
-            (label("exp(score)") + unit, map("{:.4f}".format, exps), f"{sum(exps):.4f}"),
-            (label("weight = exp / sum"), map("{:.2f}".format, weights), f"{sum(weights):.2f}")]
-    for y, (name, texts, sum_text) in enumerate(rows, top + 1):
+    rows = [  # name, texts, sum, colours
+        (label("score"), map("{:.2f}".format, scores), label("sum"), cycle(["#ffffff"])),
+        (label("exp(score)") + unit, map("{:.4f}".format, exps), f"{sum(exps):.4f}", cycle(["#ffffff"])),
+        (label("weight = exp / sum"), map("{:.2f}".format, weights), f"{sum(weights):.2f}", map(shades(), weights))]
+    for y, (name, texts, sum_text, colours) in enumerate(rows, top + 1):
         ax.text(0, y + 0.5, name, va="center")
         ax.text(total - sum_width / 2, y + 0.5, sum_text, ha="center", va="center", family=monospaced(), weight="bold")
-        colours = map(shades(), weights) if y == top + len(rows) else cycle(["#ffffff"])
         for x, width, text, colour in zip(edges, widths, texts, colours):
             cell(ax, x, y, width, text, colour)
     for x, width, token, colour in zip(edges, widths, tokens, [MIST] * (len(tokens) - 1) + [INK]):
@@ -545,7 +545,8 @@ def draw_shares(rows):
         for height, (right, number) in zip(heights, counts):
             low, high = wilson(right, number) if number else (0, 0)
             ax.plot((low, high), (height, height), color=INK, linewidth=1.2)
-            ax.text(high + 0.015, height, label("{} of {}").format(f"{right:.3g}", number), va="center")
+            text = label("{} of {}").format(f"{right:.1f}".removesuffix(".0"), number)
+            ax.text(high + 0.015, height, text, va="center")
     rows_of_shares(ax, [wrapped(fitted(label(name), 72), 36) for name in rows])
     ax.set(xlim=(0, 1.15), ylim=(len(rows) - 0.5, -0.5))
     ax.spines["bottom"].set_bounds(0, 1)

@@ -19,8 +19,10 @@ from tutorial.lines import count_line_ends
 
 # A reader takes a text and returns (records, kind), or None if the text has another format. It raises
 # UnreadableFileError for a damaged file of its own format. The kind names the format in the notebook, as "JSON Lines".
+# Their order matters: read_json raises an error for any other text that begins with [ or {, and read_csv takes almost
+# any text. A stricter format comes before both.
 TEXT_READERS = (read_json, read_csv)
-MAGIC_NUMBERS = {  # the first bytes of files that can't be read: what they are
+MAGIC_NUMBERS = {  # the first bytes of files that can't be read: what they are; the longer of two comes first
     b"version https://git-lfs": "a Git LFS pointer, which only says where the file is: run git lfs pull",
     b"<?xml": "XML", b"%PDF": "a PDF",
     b"{\\rtf": "an RTF document", b"\x1f\x8b": "a gzip archive: unpack it", b"BZh": "a bzip2 archive: unpack it",

@@ -83,7 +83,8 @@ def index_pairs(entries):
     M: pairs in entries, a pair counted once in each entry that has it; M': those that are kept.
     """
     entry_of_pair, pairs = word_pairs(entries)                                  # (M,) each
-    distinctive = np.bincount(pairs)[pairs] <= max(100, len(entries) / 100)     # (M,)
+    n_entries_with = np.bincount(pairs)                                         # (P,)
+    distinctive = n_entries_with[pairs] <= max(100, len(entries) / 100)         # (M,)
     entry_of_pair, pairs = entry_of_pair[distinctive], pairs[distinctive]       # (M',) each
     sizes = np.bincount(entry_of_pair, minlength=len(entries))                  # (N,)
     by_pair = np.argsort(pairs, kind="stable")                                  # (M',)
@@ -97,7 +98,11 @@ def in_groups(values, sizes):
 
 def word_pairs(entries):
     """Return the pairs of neighbouring words in each entry, each pair once: (indices of entries, numbers of pairs), two
-    arrays (M,), sorted by entry. Texts begin and end with an empty word."""
+    arrays (M,), sorted by entry. Texts begin and end with an empty word.
+
+    The two entries "a b" and "b" become the words 0 1 2 0 2 0, in which the empty one is 0. Their W = 5 pairs (0, 1)
+    (1, 2) (2, 0) (0, 2) (2, 0) belong to the entries 0 0 0 1 1.
+    """
     numbers = defaultdict(count(1).__next__)  # {word: its number}, from 1; the empty word is 0
     words, lengths = [0], []                  # the numbers of all words in turn; the pairs of each entry
     for entry in entries:
@@ -107,11 +112,12 @@ def word_pairs(entries):
         words += [*map(numbers.__getitem__, own), 0]
         lengths.append(len(own) + 1)
     words = np.array(words)                                               # (W + 1,), of W pairs with repetitions
-    pairs = words[:-1] * (len(numbers) + 1) + words[1:]                   # (W,), one number for both words
+    pair_codes = words[:-1] * (len(numbers) + 1) + words[1:]              # (W,), one number for both words
     entry_of_pair = np.repeat(np.arange(len(entries)), lengths)           # (W,)
-    _, pairs = np.unique(pairs, return_inverse=True)                      # (W,), numbered from 0
-    both = np.unique(entry_of_pair * len(pairs) + pairs)                  # (M,), one number for an entry and a pair
-    return np.divmod(both, len(pairs))
+    _, pairs = np.unique(pair_codes, return_inverse=True)                 # (W,), numbered from 0: each below W
+    # One number for an entry and a pair: repetitions of a pair in an entry have the same.
+    entry_and_pair = np.unique(entry_of_pair * len(pairs) + pairs)        # (M,)
+    return np.divmod(entry_and_pair, len(pairs))
 
 
 def missing_tasks(parts):

@@ -90,21 +90,21 @@ def transfer(url, destination):
     session = requests.Session()
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=Retry(5, backoff_factor=0.5, status_forcelist=BUSY)))
-    for attempts_left in reversed(range(ATTEMPTS)):
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             if fetch_rest(session, url, unfinished, version_file):
                 unfinished.replace(destination)
                 version_file.unlink(missing_ok=True)
                 return
         except requests.RequestException as error:
-            if not broken_off(error) or not attempts_left:
-                raise SourceError(f"could not download {url}: {error}. Check {network()} and try again (it resumes "
-                                  f"where it stopped), or put the file at {destination} by hand") from error
+            if not broken_off(error) or attempt == ATTEMPTS:
+                raise SourceError(f"could not download {url}: {error}. Check {network_in_words()} and try again (it "
+                                  f"resumes where it stopped), or put the file at {destination} by hand") from error
     raise SourceError(f"could not download {url}: the server sends other parts of the file than requested")
 
 
-def network():
-    """What to check when no server answers, in words: the network, and the environment variables that configure it."""
+def network_in_words():
+    """What to check when no server answers: the network, and the environment variables that configure it."""
     names = [name for name in NETWORK_SETTINGS if os.environ.get(name) or os.environ.get(name.lower())]
     if not names:
         return "the network"
@@ -126,25 +126,29 @@ def fetch_rest(session, url, unfinished, version_file):
     if n_received:
         headers |= {"Range": f"bytes={n_received}-", "If-Range": version}
     with request(session, url, headers) as response:
-        if response.status_code == 416 and n_received:  # there is nothing after these bytes
+        if response.status_code == 416 and n_received:  # nothing comes after these bytes: start over
             unfinished.unlink()
             return False
         response.raise_for_status()
         if "text/html" in response.headers.get("Content-Type", ""):
             raise SourceError(f"{url} answered with a web page instead of the file: a login page, or a proxy's?")
-        length = response.headers.get("Content-Length", "")
-        length = int(length) if length.isdigit() and not is_decoded(response) else 0  # 0: unknown
-        if response.status_code == 206:  # "bytes <first>-<last>/<length of the file>" (RFC 9110, section 14.4)
+        if response.status_code == 206:  # these bytes; "bytes <first>-<last>/<length of the file>" (RFC 9110, 14.4)
             sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            if not sent or int(sent[1]) != n_received or version_of(response) != version:
+            if not sent or int(sent[1]) != n_received or version_of(response) != version:  # not the rest of this file
                 unfinished.unlink(missing_ok=True)
                 return False
             length = int(sent[2])
-        else:
-            n_received = 0
-            unfinished.unlink(missing_ok=True)  # its bytes are of another version
+        else:  # the whole file, perhaps in another version
+            n_received, length = 0, body_length(response)
+            unfinished.unlink(missing_ok=True)
         append_body(response, unfinished, n_received, length, version_file)
     return True
+
+
+def body_length(response):
+    """The number of bytes in a response's body; 0 if it isn't known."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() and not is_decoded(response) else 0
 
 
 def request(session, url, headers):
@@ -155,7 +159,7 @@ def request(session, url, headers):
     except requests.RequestException:
         raise
     except (OSError, ValueError, HTTPError) as error:
-        raise SourceError(f"could not download {url}: {error}. Check {network()}") from error
+        raise SourceError(f"could not download {url}: {error}. Check {network_in_words()}") from error
 
 
 def is_decoded(response):

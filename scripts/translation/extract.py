@@ -56,9 +56,14 @@ def texts_of_modules():
     folders = "engine", "tutorial", "miniature"
     for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            is_call = isinstance(node, ast.Call) and getattr(node.func, "id", "") in MODULES
+            is_call = isinstance(node, ast.Call) and name_of(node) in MODULES
             if is_call and isinstance(node.args[0], ast.Constant):
                 yield node.args[0].value
+
+
+def name_of(call):
+    """The name of the function or method that is called; "" for another expression."""
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
 class ShownTexts(ast.NodeVisitor):
@@ -72,7 +77,7 @@ class ShownTexts(ast.NodeVisitor):
         self.visit(ast.parse(source))
 
     def visit_Call(self, node):
-        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        name = name_of(node)
         if name not in NOT_SHOWN:
             self.calls.append(name)
             self.generic_visit(node)
