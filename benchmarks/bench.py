@@ -113,8 +113,8 @@ def finetune(processes):
         steps = [(perf_counter(), line.split()) for line in run.stdout if line.startswith("step ")]
         if run.wait():
             raise RuntimeError("scripts/finetune.py failed")
-    times, losses = zip(*((time, float(words[3])) for time, words in steps))
-    return median(after - before for before, after in pairwise(times[1:])), losses
+    times = [time for time, _ in steps[1:]]
+    return median(after - before for before, after in pairwise(times)), [float(words[3]) for _, words in steps]
 
 
 def two_processes():

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from weights.errors import CheckpointError
 from weights.sizes import VOCAB_SIZE
-from weights.transfer import network
+from weights.transfer import network_in_words
 
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", "vocab.json", "merges.txt", WEIGHTS)
@@ -54,7 +54,7 @@ def download_from_hub(repository, folder=None):
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
         # ValueError: a bad name, no JSON, a proxy of an unknown kind. ImportError: a proxy that needs another library.
         raise CheckpointError(f"could not download {repository!r} from Hugging Face: {error}. Check the name and "
-                              f"{network()}; HF_ENDPOINT can name another host") from error
+                              f"{network_in_words()}; HF_ENDPOINT can name another host") from error
     if missing_files(folder):
         raise CheckpointError(f"{repository!r} on Hugging Face has no {missing_files(folder)}, or can't be reached; "
                               + EXPECTED_FILES)
