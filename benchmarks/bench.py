@@ -82,16 +82,16 @@ def generation():
 
 
 def loading():
-    seconds, peaks = {}, {}
+    seconds, peak_of = {}, {}
     for _ in range(TURNS):
         for name in ("ours", BOOK, HF):
             start = perf_counter()
             output = subprocess.check_output(
                 [sys.executable, "-m", "benchmarks.load", name, FOLDER / "355M"], cwd=ROOT)
-            peaks[name] = int(output.split()[-1])
+            peak_of[name] = int(output.split()[-1])
             seconds.setdefault(name, []).append(perf_counter() - start)
     yield row("355M from files to first logits, imports included", {name: median(seconds[name]) for name in seconds})
-    yield row("its peak memory", peaks, memory=True)
+    yield row("its peak memory", peak_of, memory=True)
 
 
 def whole_runs():

@@ -1,5 +1,8 @@
 """Models with random weights, written in every format that is measured."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from benchmarks.common import FOLDER, MEASURED, SIZES
 from gpt_download import END_OF_TEXT, load_gpt2
 from scripts.export import chat_template
@@ -24,5 +27,7 @@ def write_models():
         folder = FOLDER / size
         if not (folder / "ctranslate2").exists():  # which is written last
             write_checkpoint(folder, *write_huggingface(folder / "huggingface", size))
-            TransformersConverter(str(folder / "huggingface")).convert(str(folder / "ctranslate2"))
+            with TemporaryDirectory(dir=folder) as unfinished:  # so that it is there whole or not at all
+                TransformersConverter(str(folder / "huggingface")).convert(f"{unfinished}/ctranslate2")
+                Path(unfinished, "ctranslate2").rename(folder / "ctranslate2")
         load_gpt2(size, FOLDER)  # verifies the checksums, now rather than while something is measured

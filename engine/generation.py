@@ -126,7 +126,7 @@ def recompute(model, tokens, lengths, context_size):
         return torch.cat([model(window[None].to(device_of(model)))[:, -1] for window in windows])  # (B, V)
 
 
-def cache_works(model, tokens, reader_class, what, n_rows):
+def cache_works(model, tokens, context_size, reader_class, what, n_rows):
     """Whether a class of readers, BatchReader or OneRowReader, gives the reference path's logits for this model. `what`
     it does, in words.
 
@@ -147,7 +147,7 @@ def cache_works(model, tokens, reader_class, what, n_rows):
         logits = reader.prefill(rows, lengths - 1, length, cache), reader.decode_step(rows, lengths, cache)
         return list(torch.stack(logits, dim=1))                                 # each (2, V)
 
-    length = min(tokens.shape[1], context_length(model))
+    length = min(max(context_size, 2), context_length(model))
     return length < 2 or computes_the_same(model, what, length, fast, reference)
 
 
@@ -158,10 +158,11 @@ class ModelReader:
         """tokens (B, S): the rows, with room for what will be added. Compares the readers with the reference path."""
         self.model, self.context_size = model, context_size
         self.cache = self.one_row = None
-        if cache_works(model, tokens, BatchReader, marked("Generation"), 2):
+        if cache_works(model, tokens, context_size, BatchReader, marked("Generation"), 2):
             self.cache = KeyValueCache(min(tokens.shape[1], context_size))
             self.batch = BatchReader(model)
-            if is_plain(model) and cache_works(model, tokens, OneRowReader, marked("Generation of a single row"), 1):
+            what = marked("Generation of a single row")
+            if is_plain(model) and cache_works(model, tokens, context_size, OneRowReader, what, 1):
                 self.one_row = OneRowReader(model)
 
     def threads(self, n_rows):

@@ -76,7 +76,7 @@ class OneRowReader:
 
     def prefill(self, tokens, lengths, context_size, cache):
         """Read the row's window. Arguments and result as in `generation.BatchReader.prefill`."""
-        window = tokens[0, :lengths[0]][-context_size:].numpy()                  # (T,)
+        window = tokens[0, :lengths[0]][-context_size:].numpy()                 # (T,)
         D, dtype = self.tok_emb.shape[1], torch.from_numpy(self.tok_emb).dtype
         cache.layers = [torch.zeros(2, 1, n_heads, cache.capacity, D // n_heads, dtype=dtype)
                         for n_heads, *_ in self.blocks]

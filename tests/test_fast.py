@@ -447,8 +447,9 @@ def test_a_model_that_does_not_say_its_context_length(float64, capsys):
     model, (inputs, targets) = WithoutPositions(CFG).eval(), instruction_batch(0)
     torch.testing.assert_close(packed_loss(inputs, targets, model, "cpu"),
                                cross_entropy_by_torch(model, inputs, targets), rtol=0, atol=1e-12)
-    row = inputs[0, :CONTEXT - 4].tolist()
-    assert generate(model, [row], 4, inf) == [continue_naively(model, row, 4, CONTEXT, None)]
+    for n, context_size in ((CONTEXT - 4, inf), (CONTEXT, CONTEXT)):  # within the context, and beyond it
+        row = (list(range(1, 10)) * 9)[:n]
+        assert generate(model, [row], 4, context_size) == [continue_naively(model, row, 4, CONTEXT, None)]
     assert capsys.readouterr().out == ""
 
 
