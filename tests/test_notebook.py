@@ -351,14 +351,14 @@ def test_sorted_data_can_be_shuffled_and_parts_of_ones_own_be_given(run_cells, t
     assert "tasks without an entry in validation: count, sing" in capsys.readouterr().out
 
 
-def test_near_repetitions_are_counted_and_shown(run_cells, tmp_path, capsys):
+def test_near_duplicates_are_counted_and_shown(run_cells, tmp_path, capsys):
     sentence = "Put the long sentence about the {} that slept under the old bridge into the past tense, please."
     data = [entry(instruction=f"Tell number {number} of those stories that nobody else knew.") for number in range(60)]
     data[3], data[54] = entry(instruction=sentence.format("cat")), entry(instruction=sentence.format("dog"))
     (tmp_path / "data.json").write_text(json.dumps(data))
     run_cells({}, *IMPORTS, *SETTINGS, *DATA, DATA_FILE=tmp_path / "data.json", OUTPUT_DIR=tmp_path)
     printed = capsys.readouterr().out
-    assert "that nearly repeat one of an earlier part: {'test': 9" not in printed
+    assert "test: 0 of 6 repeat a training question exactly, 6 nearly" in printed
     assert "about the dog that slept" in printed and "about the cat that slept" in printed
 
 
