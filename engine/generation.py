@@ -155,11 +155,12 @@ class ModelReader:
     """The logits of each row's next token, by the fastest reader that computes what this model computes."""
 
     def __init__(self, model, tokens, context_size):
-        """tokens (B, S): the rows, with room for what will be added. Compares the readers with the reference path."""
+        """tokens (B, S): the rows, with room for what will be added; context_size is at most S. Compares the readers
+        with the reference path."""
         self.model, self.context_size = model, context_size
         self.cache = self.one_row = None
         if cache_works(model, tokens, context_size, BatchReader, marked("Generation"), 2):
-            self.cache = KeyValueCache(min(tokens.shape[1], context_size))
+            self.cache = KeyValueCache(context_size)
             self.batch = BatchReader(model)
             what = marked("Generation of a single row")
             if is_plain(model) and cache_works(model, tokens, context_size, OneRowReader, what, 1):

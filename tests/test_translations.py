@@ -336,8 +336,8 @@ def records_of(entries, monkeypatch):
 
 @pytest.mark.slow
 def test_it_runs_and_answers_as_the_english_functions_do(read_only_project, tmp_path, monkeypatch, one_thread):
-    """On every thirty-second entry, without ipywidgets and a display."""
-    data = json.loads((ROOT / "data/mini-instructions.json").read_text(encoding="utf-8"))[::32]
+    """On every eighteenth entry, without ipywidgets and a display."""
+    data = json.loads((ROOT / "data/mini-instructions.json").read_text(encoding="utf-8"))[::18]
     (tmp_path / "data.json").write_text(json.dumps(data))
     blocker, before = tmp_path / "blocker", set(read_only_project.rglob("*"))
     blocker.mkdir()
