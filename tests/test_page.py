@@ -582,7 +582,7 @@ def test_links_lead_to_their_headings_whatever_grows_on_the_way(open_page, site)
     page = open_page()
     page.locator("nav").get_by_role("link", name="3. Third").click()
     expect(page.locator("nav [aria-current]")).to_have_text("3. Third")
-    page.evaluate("""() => new MutationObserver(() => {  // what is above grows in the very frame in which it comes alive
+    page.evaluate("""() => new MutationObserver(() => {  // what is above grows in the frame in which it comes alive
         document.querySelector('main p').style.height = '200px';
     }).observe(document.querySelector('#try-token'), {attributes: true})""")
     figure(page, "ask").get_by_role("link", name="open a token").click()
