@@ -96,9 +96,11 @@ class OneRowReader:
             y = linear(norm(x, norm1), qkv).reshape(T, 3, n_heads, -1).transpose(1, 2, 0, 3)  # (3, nh, T, D/nh)
             seen = stored.numpy()[:, 0, :, :pos + T]                            # (2, nh, S, D/nh), S = pos + T
             seen[:, :, pos:] = y[1:]
-            x += linear(attend(y[0], *seen), out_proj)                          # (T, D)
-            x += linear(gelu(linear(norm(x, norm2), widen)), narrow)            # (T, D)
-        return torch.from_numpy(linear(norm(x[-1:], self.final_norm), self.out_head))  # (1, V)
+            n = 1 if stored is cache.layers[-1] else T  # no block reads what the last one gives for earlier tokens
+            x = x[-n:]                                                          # (n, D)
+            x += linear(attend(y[0, :, -n:], *seen), out_proj)                  # (n, D)
+            x += linear(gelu(linear(norm(x, norm2), widen)), narrow)            # (n, D)
+        return torch.from_numpy(linear(norm(x, self.final_norm), self.out_head))  # (1, V)
 
 
 def attend(q, keys, values):
