@@ -136,7 +136,7 @@ def test_odd_texts_are_drawn_or_replaced(set_up, odd):
                 figures.draw_tokens({odd: [odd] * 3}, {odd: [END] * 3}),
                 figures.draw_probabilities([odd] * 3, {odd: [0.0, 0.5, 1.0]}),
                 figures.draw_next_token({"": [(odd, 1.0)]}, highlight=odd),
-                figures.draw_one_head([odd] * 12, [0.0] * 12, [1 / 12] * 12),
+                figures.draw_one_head([odd] * 9, [0.0] * 9, [1 / 9] * 9),
                 figures.draw_one_head([odd], [99.0], [1.0]),
                 figures.draw_attention([[1.0]], [odd]),
                 figures.draw_answers_by_step([odd], {0: {"chances": [1.0], "right": [False]}}),
