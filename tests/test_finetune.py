@@ -242,7 +242,7 @@ def read(monkeypatch, *options):
 
 def test_a_batch_that_can_not_be_divided_is_an_error(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ValueError, match="--batch-size 8 is no multiple of 3, the number of processes"):
+    with pytest.raises(ValueError, match="--batch-size 8: expected a multiple of 3, the number of processes"):
         read(monkeypatch)
 
 
