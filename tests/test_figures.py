@@ -315,6 +315,11 @@ def test_probabilities_stand_below_their_tokens(set_up):
         assert (x, y + 1) in places["1e-3" if number % 2 else "0.00"] and (x, y + 2) in places["0.25"]
 
 
+def test_nine_tokens_fit_the_width(set_up):
+    fig = figures.draw_one_head(["a long token"] * 9, [0.0] * 9, [1 / 9] * 9)
+    assert fig.get_figwidth() <= WIDTH
+
+
 def test_the_next_token_and_the_rest(set_up):
     """The likeliest and the highlighted token have a bar each as long as its probability; all bars together are 1."""
     fig = figures.draw_next_token({"before": [("a", 0.5), ("b", 0.25), ("c", 0.125), ("end", 0.0625), ("d", 0.01)],

@@ -300,7 +300,7 @@ def draw_one_head(tokens, scores, weights):
 
 def column_widths(texts, available):
     """The widths of columns for at most 9 texts, at least 7 each. Those of the longest texts are narrowed until all fit
-    into the `available` ones."""
+    into `available` columns."""
     for longest in range(20, 5, -1):
         widths = [max(min(columns(text), longest), 6) + 1 for text in texts]
         if sum(widths) <= available:
@@ -570,7 +570,7 @@ def draw_curves(curves):
         ax.set_visible(False)
     for ax, (name, losses) in zip(axes.flat, curves.items()):
         ax.plot(list(losses), list(losses.values()), color=INK)
-        ax.set_title(wrapped(fitted(label(name), 60), 85 // n_columns), loc="left")  # 85 columns: all panels
+        ax.set_title(wrapped(fitted(label(name), 60), 85 // n_columns), loc="left")  # 85 columns for all panels
         ax.set(xscale="log", yscale="log")
         ax.xaxis.set(major_locator=LogLocator(), major_formatter="{x:g}", minor_formatter="")
         ax.yaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter="{x:g}", minor_formatter="")

@@ -38,8 +38,8 @@ def build(notebook, po, drawn=True):
 
 
 def translated_markdown(source, translations, of_code):
-    """A Markdown cell's source with its paragraphs translated, and the comments in its blocks of code. Both are
-    dictionaries, {English: Chinese}."""
+    """A Markdown cell's source with its paragraphs translated, and the comments in its blocks of code. translations,
+    of_code: {English: Chinese}, of the paragraphs and of the comments."""
     translated = []
     for kind, part in parts(source):
         if kind == "paragraph" and (text := part.strip("\n")):
