@@ -1,10 +1,7 @@
 """Speed and memory of this project and of its peers: python -m benchmarks.bench writes results.md and growth.png.
 
-- Every peer (benchmarks/peers.py) has the same random weights, and the same batches and prompts.
-- Losses and generated ids are compared before a time counts, and in every turn.
-- Each runs in a process of its own. They take turns, so that a slow moment of the machine affects all of them, and the
-  median counts. Each begins when the threads of the one before sleep (benchmarks/processes.py).
-- Memory is the peak of a process, minus what it had after its imports.
+README.md says how it is measured. A row of the table has its peers (peers.py) in processes of their own, which take
+turns (processes.py).
 """
 
 import os
@@ -23,23 +20,20 @@ from benchmarks.models import write_models
 from benchmarks.processes import COMPILER, agree, in_turns, peaks, workers
 
 TURNS = 5  # times that each runs
-LOSS, IDS = 1e-4 if DEVICE == "cpu" else 1e-2, 0  # how far results may differ
 BOOK, HF, OURS_COMPILED, HF_COMPILED = "llms-from-scratch", "transformers", "ours, compiled", "transformers, compiled"
 STEPS = 24  # of fine-tuning the miniature
 
 
-def row(what, amounts, first_call=None, memory=False):
-    """A line of the table, also printed at once, from {name: seconds}, or bytes of `memory`, ours first; what compiling
-    takes is in `first_call`."""
-    def cell(amount):
-        return f"{amount / 1e9:.2f} GB" if memory else f"{amount:.2f} s"
-
+def row(what, amounts, first_call=None, unit="s"):
+    """A line of the table, also printed at once, from {name: amount}, ours first, in "s" or "GB"; what compiling takes
+    is in `first_call`."""
     (_, ours), *peers = amounts.items()
     cells = []
     for name, amount in peers:
         compiling = f" after {first_call[name]:.0f} s" if first_call and "compiled" in name else ""
-        cells.append(f"{name} {cell(amount)}{compiling}, **{ours / amount if memory else amount / ours:.2f}×**")
-    line = f"| {what} | {cell(ours)} | {'<br>'.join(cells)} |"
+        ratio = amount / ours if unit == "s" else ours / amount
+        cells.append(f"{name} {amount:.2f} {unit}{compiling}, **{ratio:.2f}×**")
+    line = f"| {what} | {ours:.2f} {unit} | {'<br>'.join(cells)} |"
     print(line, file=sys.stderr, flush=True)
     return line
 
@@ -50,61 +44,66 @@ def numbered(*call):
 
 
 def training():
-    names = "ours", BOOK, HF, OURS_COMPILED, HF_COMPILED
+    """The rows about a training step of all weights."""
+    plain = "ours", BOOK, HF
+    names = *plain, OURS_COMPILED, HF_COMPILED
     with workers(*names) as ask:
-        yield row("one training step, loss on all tokens", *in_turns(ask, names, numbered("data_step", False), LOSS))
-        yield row("its peak memory", peaks(ask, names), memory=True)
-        yield row("one training step, loss on answers only",
-                  *in_turns(ask, names[:3], numbered("data_step", True), LOSS))
-        yield row("the loss alone, as in a validation", *in_turns(ask, names[:3], numbered("forward"), LOSS))
+        yield row("one training step, loss on all tokens", *in_turns(ask, names, numbered("data_step", False)))
+        yield row("its peak memory", peaks(ask, names), unit="GB")
+        yield row("one training step, loss on answers only", *in_turns(ask, plain, numbered("data_step", True)))
+        yield row("the loss alone, as in a validation", *in_turns(ask, plain, numbered("forward")))
 
 
 def adapters():
+    """The rows about a training step of adapters."""
     names = "ours with LoRA", "PEFT"
     with workers(*names) as ask:
         yield row(f"one training step, adapters of rank {RANK}",
-                  *in_turns(ask, names, numbered("data_step", False), 1e-3))
-        yield row("its peak memory", peaks(ask, names), memory=True)
+                  *in_turns(ask, names, numbered("data_step", False), tolerance=1e-3))
+        yield row("its peak memory", peaks(ask, names), unit="GB")
 
 
 def generation():
-    names = ("ours", HF, "transformers, static cache", "CTranslate2", "CTranslate2 with MKL", BOOK, HF_COMPILED,
-             OURS_COMPILED)
+    """The rows about answers to the 110 test prompts, of which every 110th, every 10th or every one is continued."""
+    in_batches = "ours", HF, "transformers, static cache", "CTranslate2", "CTranslate2 with MKL"
+    plain = *in_batches, BOOK
+    names = *plain, HF_COMPILED, OURS_COMPILED
     with workers(*names) as ask:
-        one = 110  # every so-manieth prompt
-        yield row("one prompt, the first token",
-                  *in_turns(ask, names[:6], [("generate", one, 1)] * (TURNS + 1), IDS))
-        yield row("one prompt, 30 new tokens", *in_turns(ask, names, [("generate", one, 30)] * (TURNS + 1), IDS))
-        calls = [("generate", 1, None)] * TURNS
-        yield row("110 test prompts, as many tokens as their answers have", *in_turns(ask, names[:5], calls, IDS, 0))
-        calls = [("generate", 10, None)] * TURNS
-        yield row("11 of them", *in_turns(ask, ("ours", BOOK), calls, IDS, 0))
+        yield row("one prompt, the first token", *in_turns(ask, plain, [("generate", 110, 1)] * (TURNS + 1)))
+        yield row("one prompt, 30 new tokens", *in_turns(ask, names, [("generate", 110, 30)] * (TURNS + 1)))
+        yield row("110 test prompts, as many tokens as their answers have",
+                  *in_turns(ask, in_batches, [("generate", 1, None)] * TURNS, warm_up=0))
+        yield row("11 of them", *in_turns(ask, ("ours", BOOK), [("generate", 10, None)] * TURNS, warm_up=0))
 
 
 def loading():
+    """The rows about the way from files to the first logits."""
     seconds, peak_of = {}, {}
     for _ in range(TURNS):
         for name in ("ours", BOOK, HF):
             start = perf_counter()
             output = subprocess.check_output(
                 [sys.executable, "-m", "benchmarks.load", name, FOLDER / "355M"], cwd=ROOT)
-            peak_of[name] = int(output.split()[-1])
+            peak_of[name] = int(output.split()[-1]) / 1e9
             seconds.setdefault(name, []).append(perf_counter() - start)
     yield row("355M from files to first logits, imports included", {name: median(seconds[name]) for name in seconds})
-    yield row("its peak memory", peak_of, memory=True)
+    yield row("its peak memory", peak_of, unit="GB")
 
 
 def whole_runs():
-    for what, size, names, call in (
-            ("12 steps with validation, each in its own loop", "124M", ("ours", BOOK), ("finetune",)),
-            (f"fine-tuning the miniature: {STEPS} steps and a validation", "7M", ("ours", "TRL", "TRL, padding-free"),
-             ("finetune_miniature", STEPS))):
-        with workers(*names, size=size) as ask:
-            yield row(what, *in_turns(ask, names, [call] * TURNS, LOSS, warm_up=0))
+    """The rows about trainings from beginning to end."""
+    names = "ours", BOOK
+    with workers(*names) as ask:
+        yield row("12 steps with validation, each in its own loop",
+                  *in_turns(ask, names, [("finetune",)] * TURNS, warm_up=0))
+    names = "ours", "TRL", "TRL, padding-free"
+    with workers(*names, size="7M") as ask:
+        yield row(f"fine-tuning the miniature: {STEPS} steps and a validation",
+                  *in_turns(ask, names, [("finetune_miniature", STEPS)] * TURNS, warm_up=0))
 
 
-def finetune(processes):
-    """A fine-tuning of the miniature in so many processes of one thread each: median seconds of a step, losses."""
+def finetune_in(processes):
+    """Fine-tune the miniature in a number of processes of one thread each: (median seconds of a step, losses)."""
     with tempfile.TemporaryDirectory() as folder:  # for torchrun's logs and the model
         run = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
@@ -118,14 +117,16 @@ def finetune(processes):
 
 
 def two_processes():
-    (in_one, one), (in_two, two) = finetune(1), finetune(2)
-    if not agree(two, one, LOSS):
+    """The row about a training in two processes."""
+    (in_one, one), (in_two, two) = finetune_in(1), finetune_in(2)
+    if not agree(two, one):
         raise ValueError(f"losses differ: {one} {two}")
     yield row("a step of `scripts/finetune.py`, the miniature, in two processes of one thread",
               {"ours": in_two, "in one": in_one})
 
 
 def main(parts):
+    """Measure, and write results.md and growth.png. parts: functions that yield rows."""
     write_models()
     table = "\n".join(row for part in parts for row in part())
     growth.draw(Path(__file__).with_name("growth.png"))

@@ -19,7 +19,7 @@ from tutorial.instructions import InstructionDataset, custom_collate_fn, format_
 from weights.sizes import MODELS
 
 FOLDER = ROOT / "build/benchmarks"  # models with random weights (benchmarks/models.py)
-SIZES = {model.model_size: model for model in MODELS.values()}
+CONFIGS = {model.model_size: model.config() for model in MODELS.values()}
 MEASURED = "7M", "124M", "355M"
 RANK = 8  # of the adapters
 DATA = Path(os.environ.get("INSTRUCTION_DATA", ROOT / "data/mini-instructions.json"))
@@ -35,11 +35,11 @@ def entries():
     return split(json.loads(DATA.read_text(encoding="utf-8")))
 
 
-def loader(entries, batch_size=8, mask_instruction=False, shuffle=True):
+def loader(part, batch_size=8, mask_instruction=False, shuffle=True):
     """Batches on the CPU, in the order of the published run; or, without `shuffle`, all entries in their own order."""
     torch.manual_seed(123)
     return torch.utils.data.DataLoader(
-        InstructionDataset(entries, TOKENIZER, mask_instruction), batch_size=batch_size, shuffle=shuffle,
+        InstructionDataset(part, TOKENIZER, mask_instruction), batch_size=batch_size, shuffle=shuffle,
         drop_last=shuffle, collate_fn=custom_collate_fn)
 
 
@@ -58,6 +58,7 @@ def test_prompts():
 
 
 def machine():
+    """Date, processor, GPU, number format and versions, as one line."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return (f"{date.today()}; {torch.get_num_threads()} threads of {model[0] if model else platform.processor()}, "

@@ -1,6 +1,6 @@
 """How the cost of our training grows with the model, the batch, the length and the number of entries, as one figure.
 
-The first three are steps on full rows of random ids, 124M with 8 rows of 64 tokens but for what varies, each in a
+The first three are steps on full rows of random ids, 124M with 8 rows of 64 tokens except for what varies, each in a
 process of its own; the last one is a whole fine-tuning of the miniature.
 """
 
@@ -16,13 +16,14 @@ from benchmarks.processes import workers
 
 
 def step(size, rows, length):
-    """Median seconds and peak bytes of a training step."""
+    """Median seconds and peak GB of a training step."""
     with workers("ours", size=size) as ask:
         seconds = [ask("ours", "random_step", rows, length)[0] for _ in range(4)]
         return median(seconds[1:]), ask("ours", "peak")[1]
 
 
 def fine_tuning(entries):
+    """Seconds and peak GB of a fine-tuning of the miniature."""
     with workers("ours", size="7M") as ask:
         return ask("ours", "finetune_miniature", entries // 8)[0], ask("ours", "peak")[1]
 
@@ -42,7 +43,7 @@ def draw(path):
         ax.set(title=title, ylabel="s", ylim=(0, None))
         ax.set_xticks(x, map(str, points), rotation=60)
         memory = ax.twinx()
-        memory.plot(x, [peak / 1e9 for peak in peaks], "s--", color="tab:orange")
+        memory.plot(x, peaks, "s--", color="tab:orange")
         memory.set(ylabel="GB (orange)", ylim=(0, None))
     fig.tight_layout()
     fig.savefig(path, dpi=110)

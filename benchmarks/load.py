@@ -18,12 +18,14 @@ def memory(field):
 
 
 def our_model(folder):
+    """By this project: (model, bytes of memory before it was loaded), as the other loaders give them."""
     from gpt_download import load_gpt2
     before = memory("VmRSS")
     return load_gpt2(folder.name, folder.parent)[0], before
 
 
 def book_model(folder):
+    """By the book, from OpenAI's format."""
     import tensorflow  # noqa: F401  or its reading function would import it
     from llms_from_scratch.ch04 import GPTModel
     from llms_from_scratch.ch05 import load_gpt2_params_from_tf_ckpt, load_weights_into_gpt
@@ -38,6 +40,7 @@ def book_model(folder):
 
 
 def hf_model(folder):
+    """By transformers, from Hugging Face's format."""
     from transformers import GPT2LMHeadModel
     before = memory("VmRSS")
     return GPT2LMHeadModel.from_pretrained(folder / "huggingface"), before

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import DATA_NAME, FOLDER, RANK, SIZES, TOKENIZER, batches, machine
+from benchmarks.common import CONFIGS, DATA_NAME, FOLDER, RANK, TOKENIZER, batches, machine
 from benchmarks.load import memory, our_model
 from benchmarks.models import write_huggingface
 from benchmarks.processes import new_process
@@ -30,11 +30,6 @@ COLUMNS = {  # title: (precision, rank of the adapters or 0, rows at a time)
     f"LoRA of rank {RANK}, float32": ("float32", RANK, 8),
     f"LoRA of rank {RANK}, bfloat16": ("bfloat16", RANK, 8),
     f"LoRA of rank {RANK}, float32, two rows at a time": ("float32", RANK, 2)}
-
-
-def parameters(size):
-    """The number of parameters."""
-    return sum(parameter.numel() for parameter in empty_model(SIZES[size].config()).parameters())
 
 
 def leave_out_products(library):
@@ -61,7 +56,9 @@ def peak_of_step(folder, precision, rank, micro_batch_size):
 
 
 def row(size):
-    """A line of the table."""
+    """A line of the table, also printed at once."""
+    n_parameters = sum(parameter.numel() for parameter in empty_model(CONFIGS[size]).parameters())
+
     @cache
     def measured(*options):
         with new_process() as process:
@@ -71,7 +68,8 @@ def row(size):
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         write_huggingface(folder, size)
         for precision, rank, micro_batch_size in COLUMNS.values():
-            computed = 0 if rank else measured(precision, RANK, micro_batch_size) + 3 * 4 * parameters(size)
+            # Adapters are always measured. Their figure says how much all weights would take.
+            computed = 0 if rank else measured(precision, RANK, micro_batch_size) + 3 * 4 * n_parameters
             if computed < LIMIT:
                 cells.append(f"{measured(precision, rank, micro_batch_size) / 1e9:.1f} GB")
             else:
@@ -82,6 +80,7 @@ def row(size):
 
 
 def main():
+    """Measure, and write memory.md."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     rows = [row(size) for size in OPENAI_SIZES]
     table = "\n".join([f"| | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}", *rows])

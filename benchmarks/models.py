@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import FOLDER, MEASURED, SIZES
+from benchmarks.common import CONFIGS, FOLDER, MEASURED
 from gpt_download import END_OF_TEXT, load_gpt2
 from scripts.export import chat_template
 from tests.helpers import random_tensors, tokenizer_source, write_checkpoint
@@ -14,7 +14,7 @@ from weights.tokenizer import TOKENIZER_SHA256
 
 def write_huggingface(folder, size):
     """Write a model in Hugging Face's format: its sizes and tensors as OpenAI names them, (settings, tensors)."""
-    settings = openai_settings(SIZES[size].config())
+    settings = openai_settings(CONFIGS[size])
     tensors = random_tensors(settings, deviation=0.02)
     write_model(folder, tensors, settings, map(tokenizer_source, TOKENIZER_SHA256), END_OF_TEXT, chat_template())
     return settings, tensors

@@ -28,7 +28,12 @@ CONTEXT = 1024
 
 
 class Peer:
-    """What all have in common. A peer has `logits(ids)`, or a `loss` of its own, and a `generate_batch`."""
+    """What all share. A subclass has `source`, a key of LOADERS in load.py, and what its rows in bench.py use:
+
+    - for training steps, `logits(ids)`, (B, T) -> (B, T, V), or a `loss` of its own
+    - for generation, `generate_batch(prompts, lengths)`, id lists and the numbers of new tokens -> lists of the new ids
+    - for whole runs, `loop`, called as `train_model_simple` is, and `finetune_miniature(steps)`, which gives the losses
+    """
 
     fused = True     # AdamW, as the peer's own training loop has it
     batch_size = 64  # when generating: the fastest of 16, 32 and 64
@@ -44,13 +49,16 @@ class Peer:
         return before
 
     def prepare(self, model):
+        """The model as it is measured."""
         return model
 
     def start_training(self):
+        """What comes before the first step."""
         self.model.train()
         self.optimizer = self.adamw()
 
     def adamw(self, learning_rate=5e-5):
+        """A new optimiser of the model's weights."""
         return torch.optim.AdamW(self.model.parameters(), lr=learning_rate, weight_decay=0.1, fused=self.fused)
 
     def step(self, batch):
@@ -65,6 +73,7 @@ class Peer:
         return loss.item()
 
     def data_step(self, masked, number):
+        """A step on a batch of the first epoch, with the loss on answers only if it is `masked`."""
         return self.step(batches(masked)[number])
 
     def random_step(self, rows, length):
@@ -95,12 +104,12 @@ class Peer:
         return F.cross_entropy(self.logits(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
 
     def peak(self):
-        """The peak memory so far in bytes, minus what the process had after its imports; on a GPU, that of the GPU."""
-        return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else memory("VmHWM") - self.before
+        """The peak memory so far in GB, minus what the process had after its imports; on a GPU, that of the GPU."""
+        return (torch.cuda.max_memory_allocated() if DEVICE == "cuda" else memory("VmHWM") - self.before) / 1e9
 
     def generate(self, every, new):
-        """Continue one of `every` so many test prompts by `new` tokens, or by as many as its answer has, of which the
-        last is the end: the new ids. Prompts of similar length are in one batch."""
+        """Continue the test prompts whose index is a multiple of `every` by `new` tokens; if None, by as many as their
+        answers have, of which the last is the end. Gives the new ids. Prompts of similar length are in one batch."""
         prompts, lengths = test_prompts()
         by_length, rows = sorted(range(0, len(prompts), every), key=lambda i: len(prompts[i])), {}
         for first in range(0, len(by_length), self.batch_size):
@@ -113,7 +122,7 @@ class Peer:
 
 
 class Ours(Peer):
-    source = "ours"  # where load.py has the model from
+    source = "ours"
     loop = staticmethod(trainer.train)
 
     def prepare(self, model):
@@ -290,6 +299,8 @@ class TRL(HuggingFace):
 
 
 class CTranslate2(Peer):
+    """It only generates, and loads the model by itself."""
+
     def __init__(self, size, use_mkl=False):
         if use_mkl:
             os.environ["CT2_USE_MKL"] = "1"  # read when it is imported
@@ -314,7 +325,7 @@ class CTranslate2(Peer):
         return [result.sequences_ids[0] for result in results]
 
 
-PEERS = {
+PEERS = {  # a name with "compiled" needs a compiler, one with "CTranslate2" a CPU (`can_run` in processes.py)
     "ours": Ours, "ours, compiled": OursCompiled, "ours with LoRA": OursWithLoRA, "llms-from-scratch": Book,
     "transformers": HuggingFace, "transformers, compiled": HuggingFaceCompiled,
     "transformers, static cache": partial(HuggingFace, cache_implementation="static"), "PEFT": PEFT,

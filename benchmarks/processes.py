@@ -12,6 +12,7 @@ from benchmarks import peers
 from benchmarks.common import DEVICE
 
 COMPILER = shutil.which("g++")
+TOLERANCE = 1e-4 if DEVICE == "cpu" else 1e-2  # of losses; ids are whole numbers, and so have to be equal
 SLOW = 20  # seconds; what takes longer runs once
 SPIN = 0.3  # seconds; a library's threads keep their cores busy for up to 0.2 s after a product
 
@@ -28,7 +29,7 @@ def can_run(name):
 
 @contextmanager
 def workers(*names, size="124M"):
-    """Gives a function, ask(name, method, *arguments) -> (seconds, result), for processes with these peers, but for
+    """Gives a function, ask(name, method, *arguments) -> (seconds, result), for processes with these peers, except
     those that can't run here."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         pools = {name: stack.enter_context(new_process()) for name in filter(can_run, names)}
@@ -40,15 +41,15 @@ def workers(*names, size="124M"):
 
 
 def peaks(ask, names):
-    """The peak memory of each process so far: {name: bytes}."""
+    """The peak memory of each process so far: {name: GB}."""
     return {name: ask(name, "peak")[1] for name in filter(can_run, names)}
 
 
-def in_turns(ask, names, calls, tolerance, warm_up=1):
+def in_turns(ask, names, calls, warm_up=1, tolerance=TOLERANCE):
     """Run the calls, (method, *arguments), of each peer in turns: ({name: median seconds}, {name: seconds by which its
     first call took longer}). The first `warm_up` calls don't count. Raises ValueError if results differ by more than
     the tolerance."""
-    answers = {name: [] for name in filter(can_run, names)}
+    answers = {name: [] for name in filter(can_run, names)}  # {name: [(seconds, result), ...]}
     for turn, call in enumerate(calls):
         for name, earlier in answers.items():
             if turn <= warm_up or earlier[warm_up][0] < SLOW:
@@ -61,7 +62,7 @@ def in_turns(ask, names, calls, tolerance, warm_up=1):
     return seconds, {name: of_one[0][0] - seconds[name] for name, of_one in answers.items()}
 
 
-def agree(result, expected, tolerance):
+def agree(result, expected, tolerance=TOLERANCE):
     """Whether losses, a number or a list of them, or ids, lists of lists, are the same up to the tolerance."""
     if isinstance(expected, list):
         return len(result) == len(expected) and all(agree(*pair, tolerance) for pair in zip(result, expected))

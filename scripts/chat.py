@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from engine.generation import sampler, stream, text_pieces
+from engine.models import context_length
 from gpt_download import END_OF_TEXT, load_tokenizer
 from scripts import saved_model
 from tutorial import MINIATURE_DIR, ROOT
@@ -39,7 +40,7 @@ def prompt_ids(question, model, tokenizer):
     that leaves no room for an answer."""
     if not question.strip():
         raise ValueError("an empty question: ask something")
-    limit = model.pos_emb.num_embeddings
+    limit = context_length(model)
     if len(question) <= LONGEST_TEXT:  # far longer texts can crash the tokenizer
         ids = tokenizer.encode_ordinary(format_prompt({"instruction": question.strip(), "input": ""}))
         if len(ids) < limit:
@@ -50,7 +51,7 @@ def prompt_ids(question, model, tokenizer):
 def answer(question, model, tokenizer, **sampling):
     """The model's answer as a generator of pieces of text. It ends at the end-of-text token, or when the context is
     full. sampling: the arguments of `generate` that SETTINGS names."""
-    ids, limit = prompt_ids(question, model, tokenizer), model.pos_emb.num_embeddings
+    ids, limit = prompt_ids(question, model, tokenizer), context_length(model)
     new = stream(model, ids, limit - len(ids), limit, eos_id=END_OF_TEXT, **sampling)
     yield from text_pieces(new, tokenizer)
 
@@ -125,7 +126,8 @@ def talk(model, tokenizer, notes, examples):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Talk to a fine-tuned model.")
+    """Talk to the model that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", nargs="?", type=Path, default=ROOT / "build/gpt2-instruct.pt",
                         help="a file that save_model wrote (default: the one that `make run` writes)")
     arguments = parser.parse_args()

@@ -85,6 +85,7 @@ def agrees(found, expected):
 
 
 def main():
+    """Print a line for each comparison, and exit with status 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model_size", choices=EXPECTED)
     parser.add_argument("--models-dir", default=ROOT / "gpt2")

@@ -47,11 +47,12 @@ def compared_losses(ours, other):
         return "no step in common"
     for step in common:
         if ours[step] != other[step]:
-            return f"they part in step {step}: {ours[step]!r} and {other[step]!r}"
+            return f"they first differ in step {step}: {ours[step]!r} and {other[step]!r}"
     return f"equal in all of {len(common)} steps"
 
 
 def main():
+    """Print how the two records of the command line differ."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("records", nargs=2, metavar="RECORD", help="a run.json that the notebook wrote")
     print("\n".join(differences(*map(read_record, parser.parse_args().records))))

@@ -92,6 +92,7 @@ def chat_template():
 
 
 def main():
+    """Write the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", help="a file that save_model wrote, such as build/gpt2-instruct.pt")
     parser.add_argument("folder", help="where the files go")

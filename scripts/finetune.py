@@ -37,7 +37,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 def parse_options():
     """The options of the command line; those that aren't given come from the notebook's recipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", choices=MODELS, default="gpt2-mini (7M)")
     parser.add_argument("--data-file", help="a file of your own; without it, the data set that fits the model")
     parser.add_argument("--skip-bad-entries", action="store_true", help="leave out entries that can't be used")
@@ -69,7 +69,8 @@ def read_run(options):
     entries, and for entries that are too long."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if options.batch_size < 1 or options.batch_size % processes:
-        raise ValueError(f"--batch-size {options.batch_size} is no multiple of {processes}, the number of processes")
+        raise ValueError(f"--batch-size {options.batch_size}: expected a multiple of {processes}, the number of "
+                         "processes, above 0")
     model, config = load_gpt2(options.model, ROOT / "gpt2")
     tokenizer = load_tokenizer(MINIATURE_DIR)
     entries = download_and_load_file(options.data_file, options.urls, options.sha256, options.skip_bad_entries)
@@ -109,7 +110,7 @@ def finetune(options, model, config, train_data, val_data):
 
     def report(step, loss, norm, tokens):
         print(f"step {step:06d} loss {loss:.6f} norm {norm:.6f} tokens {tokens}", flush=True)
-        if step % len(train_loader) == 0 or step in (steps, options.max_steps):
+        if step % len(train_loader) == 0 or step == options.max_steps:
             loss, tokens = trainer.evaluate(val_loader, model, DEVICE, precision=options.precision)
             print(f"validation loss {loss:.6f} tokens {tokens}", flush=True)
 
@@ -126,6 +127,7 @@ def finetune(options, model, config, train_data, val_data):
 
 
 def main():
+    """Fine-tune in this process, together with the others that torchrun started."""
     options = parse_options()
     # Before the processes join, so that bad input gives one error, in one process.
     if os.environ.get("RANK", "0") == "0":

@@ -1,4 +1,4 @@
-"""Update the Chinese edition from the English notebook:
+"""Update the Chinese edition from the English notebook.
 
     python scripts/translate.py [--check]
 
@@ -40,7 +40,8 @@ from tutorial.figure_style import cjk_fonts
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Bring the .po file and the edition up to date, and print what is missing, fuzzy or wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if anything is missing or wrong")
     options = parser.parse_args()
     notebook, po = nbformat.read(NOTEBOOK, as_version=4), polib.pofile(str(TRANSLATION), wrapwidth=100)

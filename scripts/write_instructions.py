@@ -1,8 +1,9 @@
-"""Write tutorial/instructions.py from the notebook's cells that carry the tag `export`:
+"""Write tutorial/instructions.py from the notebook's cells that carry the tag `export`.
 
     python scripts/write_instructions.py
 """
 
+import argparse
 import ast
 import json
 import sys
@@ -45,6 +46,8 @@ def needed(imports, definitions):
 
 
 def main():
+    """Write the file; the command line has no options."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     INSTRUCTIONS.write_text(exported(json.loads(NOTEBOOK.read_text(encoding="utf-8"))), encoding="utf-8")
 
 

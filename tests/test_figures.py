@@ -136,7 +136,7 @@ def test_odd_texts_are_drawn_or_replaced(set_up, odd):
                 figures.draw_tokens({odd: [odd] * 3}, {odd: [END] * 3}),
                 figures.draw_probabilities([odd] * 3, {odd: [0.0, 0.5, 1.0]}),
                 figures.draw_next_token({"": [(odd, 1.0)]}, highlight=odd),
-                figures.draw_one_head([odd] * 12, [0.0] * 12, [1 / 12] * 12),
+                figures.draw_one_head([odd] * 9, [0.0] * 9, [1 / 9] * 9),
                 figures.draw_one_head([odd], [99.0], [1.0]),
                 figures.draw_attention([[1.0]], [odd]),
                 figures.draw_answers_by_step([odd], {0: {"chances": [1.0], "right": [False]}}),
@@ -313,6 +313,11 @@ def test_probabilities_stand_below_their_tokens(set_up):
     for number in range(30):
         [(x, y)] = places[f"word{number}"]
         assert (x, y + 1) in places["1e-3" if number % 2 else "0.00"] and (x, y + 2) in places["0.25"]
+
+
+def test_nine_tokens_fit_the_width(set_up):
+    fig = figures.draw_one_head(["a long token"] * 9, [0.0] * 9, [1 / 9] * 9)
+    assert fig.get_figwidth() <= WIDTH
 
 
 def test_the_next_token_and_the_rest(set_up):

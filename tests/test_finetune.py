@@ -240,10 +240,12 @@ def read(monkeypatch, *options):
     return finetune.read_run(finetune.parse_options())
 
 
-def test_a_batch_that_can_not_be_divided_is_an_error(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ValueError, match="--batch-size 8 is no multiple of 3, the number of processes"):
-        read(monkeypatch)
+@pytest.mark.parametrize("size, processes", [(8, 3), (0, 1)])
+def test_a_batch_that_can_not_be_divided_is_an_error(monkeypatch, size, processes):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    message = f"--batch-size {size}: expected a multiple of {processes}, the number of processes, above 0"
+    with pytest.raises(ValueError, match=message):
+        read(monkeypatch, "--batch-size", size)
 
 
 def test_too_few_entries_are_an_error(few, monkeypatch):

@@ -43,6 +43,7 @@ MAY_IMPORT = {  # of the project's own modules, from the ground floor up
     "scripts": ENGINE | {"gpt_download", "tutorial", "scripts"},
     "scripts/translation": {"engine.texts", "scripts.translation", "tutorial"},
     "miniature": ENGINE | {"gpt_download", "tutorial", "scripts", "miniature"},
+    "miniature/experiments": ENGINE | {"gpt_download", "tutorial", "scripts", "miniature"},
     "benchmarks": ENGINE | {"gpt_download", "tutorial", "scripts", "benchmarks", "tests.helpers"},
     "tests": ENGINE | {"gpt_download", "tutorial", "scripts", "miniature", "tests"},
 }

@@ -65,13 +65,19 @@ def test_a_file_is_continued_in_another_process(tmp_path):
     assert observe.continue_in_new_process(tmp_path / "model.pt", ids, 3) == expected != []
 
 
+def answer_probabilities(model, entry, answer):
+    """The tokens of an answer and of its end, each with the probability that the model gives it: [(text, p), ...]."""
+    prompt = TOKENIZER.encode_ordinary(entry["instruction"] + ":")
+    return observe.probabilities_of(model, prompt, observe.answer_ids(answer, TOKENIZER), TOKENIZER)
+
+
 def test_probabilities_of_an_answer_are_those_of_transformers():
     entry, answer = {"instruction": "Say so", "input": ""}, "So."
     ids = TOKENIZER.encode_ordinary("Say so:" + answer) + [EOT]
     with torch.no_grad():
         probabilities = transformers_model().float()(torch.tensor([ids])).logits[0].softmax(dim=-1)
     expected = [probabilities[place - 1, ids[place]].item() for place in range(len(ids) - 4, len(ids))]
-    texts, found = zip(*observe.answer_probabilities(float32_model(), entry, answer, TOKENIZER))
+    texts, found = zip(*answer_probabilities(float32_model(), entry, answer))
     assert texts == ("S", "o", ".", "<|endoftext|>") and found == pytest.approx(expected, rel=1e-4)
 
 
@@ -95,7 +101,7 @@ def test_a_snapshot_of_a_model_in_training(monkeypatch):
     model = float32_model().train()
     seen = observe.snapshot(model, entries[:2], entries, TOKENIZER, 4)
     assert model.training and seen["right"] == [True, False] and seen["exact"] == pytest.approx(1 / 3)
-    rows = [[p for _, p in observe.answer_probabilities(model.eval(), entry, entry["output"], TOKENIZER)]
+    rows = [[p for _, p in answer_probabilities(model.eval(), entry, entry["output"])]
             for entry in entries]
     assert seen["chances"] == pytest.approx([torch.tensor(row).prod().item() ** (1 / len(row)) for row in rows[:2]])
     assert seen["stop"] == pytest.approx(sum(row[-1] for row in rows) / 3)
@@ -112,7 +118,7 @@ def test_what_was_said_is_what_was_generated(monkeypatch):
     seen = observe.snapshot(model, [entry], [entry], TOKENIZER, 9)
     assert seen["answers"] == ["So."] and seen["right"] == [True]
     assert [text for text, _ in seen["said"][0]] == [" ", "S", "o", ".", "\n", "<|endoftext|>"]
-    expected = observe.answer_probabilities(model, entry, " So.\n", TOKENIZER)
+    expected = answer_probabilities(model, entry, " So.\n")
     assert [p for _, p in seen["said"][0]] == pytest.approx([p for _, p in expected])
     cut = observe.snapshot(model, [entry], [entry], TOKENIZER, 5)
     assert [text for text, _ in cut["said"][0]] == [" ", "S", "o", ".", "\n"], "without the end, which is the sixth"

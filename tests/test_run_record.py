@@ -53,13 +53,14 @@ def test_what_differs_is_said(tmp_path, compare):
     assert printed.splitlines() == [
         "settings: learning_rate is 0.00025 and 0.0005", "settings: seed is None and 1",
         "hashes: data is 'abababababab' and 'efefefefefef'",
-        "losses: they part in step 3: 1.25 and 1.26", "losses: 4 steps and 5 steps",
+        "losses: they first differ in step 3: 1.25 and 1.26", "losses: 4 steps and 5 steps",
         "scores: exact 0.9 and 0.8"]
 
 
 def test_a_run_that_went_on_from_a_checkpoint_is_compared_step_by_step(tmp_path, compare):
     printed = compare(write(tmp_path, "a.json"), write(tmp_path, "b.json", losses={3: 1.25, 4: 1.5}))
-    assert printed.splitlines()[:2] == ["losses: they part in step 4: 1.0 and 1.5", "losses: 4 steps and 2 steps"]
+    assert printed.splitlines()[:2] == [
+        "losses: they first differ in step 4: 1.0 and 1.5", "losses: 4 steps and 2 steps"]
 
 
 def test_runs_without_a_step_in_common_have_no_equal_losses(tmp_path, compare):

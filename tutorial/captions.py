@@ -66,5 +66,5 @@ CAPTIONS = {
 
 
 def caption(name, **values):
-    """Return a caption in the reader's language, with the values in its fields. Raises KeyError for an unknown name."""
+    """A caption in the reader's language, with the values in its fields. Raises KeyError for an unknown name."""
     return translate(CAPTIONS[name]).format(**values)

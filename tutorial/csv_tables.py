@@ -29,11 +29,12 @@ class Row(NamedTuple):
 
 
 def read_csv(text):
-    """Return the records of a table with a header, and the kind; None for another text. Raises UnreadableFileError as
+    """The records of a table with a header, and the kind; None for another text. Raises UnreadableFileError as
     `read_table` does.
 
-    The delimiter is the first with which the header has known keys. If none has, the result is the first record, read
-    with the first delimiter that divides header and record into equally many fields: an error can then name its keys.
+    The delimiter is the first with which the header has known keys. If there is none, the result is the first record
+    alone, so that an error can name its keys; it is read with the first delimiter that divides header and record into
+    equally many fields.
     """
     separator = re.match(r'\s*"?sep=([^\w\s"]|\t)"?', text, re.IGNORECASE)
     start = separator.end() if separator else 0
@@ -42,7 +43,7 @@ def read_csv(text):
     for delimiter, rows in beginnings.items():
         if rows and format_of(dict.fromkeys(keys_of(rows[0]))):
             return read_table(text, start, delimiter)
-    for rows in beginnings.values():  # no known keys: one record, so that an error can name them
+    for rows in beginnings.values():  # no known keys
         if len(rows) == 2 and len(rows[0].fields) == len(rows[1].fields) > 1:
             return [dict(zip(keys_of(rows[0]), rows[1].fields))], CSV
     return None
@@ -52,13 +53,13 @@ def read_csv(text):
 
 
 def keys_of(header):
-    """Return the keys in a table's first row, in lower case."""
+    """The keys in a table's first row, in lower case."""
     return [key.strip().lower() for key in header.fields]
 
 
 def read_table(text, start, delimiter):
-    """Return the records of a table with known keys, and the kind. Raises UnreadableFileError for a table without
-    entries, for several columns of one name, and for a quote in a wrong place."""
+    """The records of a table with known keys, and the kind. Raises UnreadableFileError for a table without entries, for
+    several columns of one name, and for a quote in a wrong place."""
     header, *rows = read_rows(text, start, delimiter)
     keys, kind = keys_of(header), CSV
     if several := [printable(key) for key, n in Counter(filter(None, keys)).items() if n > 1]:
@@ -79,7 +80,7 @@ def read_table(text, start, delimiter):
 
 
 def fault_of(row, keys, delimiter):
-    """Return why a row seems to be no row, in words that follow a number of rows; None if it seems to be one."""
+    """What seems wrong with a row, in words that follow a number of rows; None if nothing does."""
     if keys_of(row) == keys:
         return "that repeat the header"
     if may_be_several_rows(row.source, delimiter, len(keys)):
@@ -88,7 +89,7 @@ def fault_of(row, keys, delimiter):
 
 
 def record_of(row, keys):
-    """Return a row as a record; a BadEntryError if it has more fields than there are keys."""
+    """A row as a record; a BadEntryError if it has more fields than there are keys."""
     if any(map(str.strip, row.fields[len(keys):])):
         return BadEntryError("with more fields than the header")
     return dict.fromkeys(keys) | dict(zip(keys, row.fields))
@@ -98,7 +99,7 @@ def record_of(row, keys):
 
 
 def quotes_seem_literal(header, rows):
-    """Return whether the quotes of a tab-separated table are literal characters, as they often are. So here:
+    """Whether the quotes of a tab-separated table are literal characters, as they often are. So here:
 
         instruction         output
         "Who?" he asked.    A man
@@ -112,25 +113,27 @@ def quotes_seem_literal(header, rows):
 
 
 def may_be_several_rows(source, delimiter, width):
-    """Return whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed
-    rows. So here, where the quote before B ends only in the next line:
+    """Whether each line of a row could be a row of its own, with `width` fields: a quote may have swallowed rows. So
+    here, where the quote before B ends only in the next line:
 
         Q,"B
         R,C"
     """
     lines = [line for line in LINE_END.split(source) if line.strip()]
+    if min(len(lines), width) < 2:
+        return False
     mark = re.escape(delimiter)
-    not_indenting = r"(?<=.) \t"
-    not_of_a_sentence = rf"{mark} (?!\s) (?! (?<=\d{mark}) \d )"  # neither before a blank nor as in 1,000
-    between = not_indenting if delimiter == "\t" else not_of_a_sentence
-    return len(lines) > 1 < width and all(len(re.findall(between, line, re.VERBOSE)) == width - 1 for line in lines)
+    # What divides fields: a tab that doesn't begin the line; another mark neither before a blank nor as in 1,000.
+    inner_tab, inner_mark = r"(?<=.) \t", rf"{mark} (?!\s) (?! (?<=\d{mark}) \d )"
+    between = inner_tab if delimiter == "\t" else inner_mark
+    return all(len(re.findall(between, line, re.VERBOSE)) == width - 1 for line in lines)
 
 
 # --- Text as rows ---
 
 
 def read_rows(text, start, delimiter, quotes=True):
-    """Yield the Rows of the table that begins at `text[start]`, without blank ones. Blanks around a field in quotes are
+    """Yields the Rows of the table that begins at `text[start]`, except blank ones. Blanks around a field in quotes are
     ignored. Without `quotes`, a quote is a character like any other."""
     field_pattern = pattern_of_field(delimiter, quotes)
     fields, begin, line, stray_quote = [], start, 1 + count_line_ends(text[:start]), None
@@ -147,8 +150,8 @@ def read_rows(text, start, delimiter, quotes=True):
 
 
 def pattern_of_field(delimiter, quotes):
-    """Return the pattern of one field and what ends it. Its groups: `quoted`, the text in quotes, or else `plain`, the
-    field as it is; and `end`, the delimiter, a line end, or nothing at the end of the text."""
+    """The pattern of one field and what ends it. Its groups: `quoted`, the text in quotes, or else `plain`, the field
+    as it is; and `end`, the delimiter, a line end, or nothing at the end of the text."""
     mark = re.escape(delimiter)
     # The quantifiers with + never give back what they matched, so that a long text takes linear time.
     in_quotes = rf'''

@@ -17,13 +17,13 @@ from weights.transfer import download_from_first
 
 EXPECTED = ("expected instructions and their answers as a JSON list, JSON Lines or CSV with a header, in UTF-8, with "
             "the keys instruction and output (or response), prompt and completion, messages, or conversations")
+# Ends a message that asks to remove the bad entries.
 LEAVE_OUT = ", or set SKIP_BAD_ENTRIES=1 to leave them out (in scripts/finetune.py: --skip-bad-entries)"
 LONGEST_TEXT = 128 * 1024  # characters: no token of GPT-2's has more than 128, and no GPT-2 reads more than 1,024
 
 
 def download_and_load_file(file_path, urls=(), sha256=None, skip_bad=False):
-    """Return the list of entries in `file_path`. If the file is missing, download it from the first of `urls` that has
-    it.
+    """The list of entries in `file_path`. A missing file is downloaded from the first of `urls` that has it.
 
     Prints what was found, and which addresses failed. With `skip_bad`, entries that can't be used are left out. Raises
     FileNotFoundError if the file is missing and no url is given, ValueError for a wrong sha256 or bad entries,
@@ -43,13 +43,13 @@ def download_and_load_file(file_path, urls=(), sha256=None, skip_bad=False):
 
 
 def load_entries(path, skip_bad=False):
-    """Return the entries of a data file, and a summary of what was found, as `entries_in` does."""
+    """The entries of a data file, and a summary of what was found, as `entries_in` does."""
     path = Path(path)
     return entries_in(path.read_bytes(), path.name, skip_bad)
 
 
 def entries_in(content, name, skip_bad=False):
-    """Return the entries in a data file's bytes, and a summary of what was found: (list of entries, line of text).
+    """The entries in a data file's bytes, and a summary of what was found: (list of entries, line of text).
 
     name: the file's, for messages. With `skip_bad`, entries that can't be used are left out, unless none can. The
     summary names other keys, and counts the changes and the entries left out.
@@ -61,7 +61,7 @@ def entries_in(content, name, skip_bad=False):
         records, kind = read_records(content)
     except UnreadableFileError as error:
         raise ValueError(f"{name} looks like {shorten(str(error), 250)}; {EXPECTED}") from error
-    entries, bad, notes = check_records(records)
+    entries, bad, found = check_records(records)
     if len(bad.get(UNKNOWN_KEYS, ())) == len(records):
         keys = ", ".join(map(repr, dict.fromkeys(key for record in records[:100] for key in record)))
         keys = "with the keys " + shorten(keys, 200) if keys else "without keys"
@@ -72,13 +72,13 @@ def entries_in(content, name, skip_bad=False):
         raise ValueError(shorten(f"{name}: {how_many}: {reasons}", 680) + ". Correct or remove them"
                          + ("" if skip_bad else LEAVE_OUT))
     left_out = translate("; left out: {}").format(reasons) if bad else ""
-    summary = translate("{n:,} entries, {kind}, {found}").format(n=len(entries), kind=translate(kind), found=notes)
+    summary = translate("{n:,} entries, {kind}, {found}").format(n=len(entries), kind=translate(kind), found=found)
     return entries, shorten(summary + left_out, 800)
 
 
 def check_records(records):
-    """Return the usable entries, the numbers of the other records by what is wrong with them, and notes on the usable
-    ones: (list, {reason: numbers}, text). The notes name formats and other keys, and count the changes."""
+    """The usable entries, the numbers of the other records by what is wrong with them, and what was found in the usable
+    ones: (list, {reason: numbers}, text). The text names formats and other keys, and counts the changes."""
     entries, bad, formats, other_keys, changes = [], defaultdict(list), Counter(), Counter(), Counter()
     for number, record in enumerate(records):
         try:
@@ -91,10 +91,10 @@ def check_records(records):
         formats[converted.format_name] += 1
         other_keys.update(converted.other_keys)
         changes.update(converted.changes)
-    notes = translate(" and ").join(map(translate, formats))
+    found = translate(" and ").join(map(translate, formats))
     if other_keys:
-        notes += translate("; other keys: {}").format(shorten(", ".join(map(printable, other_keys)), 200))
-    return entries, dict(bad), notes + "".join(f"; {translate(what)}: {n:,}" for what, n in changes.items())
+        found += translate("; other keys: {}").format(shorten(", ".join(map(printable, other_keys)), 200))
+    return entries, dict(bad), found + "".join(f"; {translate(what)}: {n:,}" for what, n in changes.items())
 
 
 def check_text(entry):
@@ -109,7 +109,7 @@ def check_text(entry):
 
 
 def check_lengths(entries, lengths, max_tokens, skip_bad=False):
-    """Return the entries that the model can read.
+    """The entries that the model can read.
 
     entries: entries or encoded items. lengths: the number of tokens of each, with its prompt. max_tokens: how many the
     model reads.
@@ -124,7 +124,7 @@ def check_lengths(entries, lengths, max_tokens, skip_bad=False):
                          + ("" if skip_bad else LEAVE_OUT))
     if too_long:
         print(translate("left out: {n:,} of {total:,} entries have more than the model's {limit:,} tokens (numbered "
-                        "from 0: {numbers})").format(n=len(too_long), total=len(entries), limit=max_tokens,
-                                                numbers=first_ten(too_long)))
+                        "from 0: {numbers})").format(
+                            n=len(too_long), total=len(entries), limit=max_tokens, numbers=first_ten(too_long)))
     left_out = set(too_long)
     return [entry for number, entry in enumerate(entries) if number not in left_out]

@@ -41,7 +41,7 @@ class Fields(NamedTuple):
     instruction: object
     contexts: list     # the values of INPUTS; none beside a chat
     output: object
-    used: set          # the record's keys with an effect
+    used: set          # the record's keys that aren't reported as other keys
     unused: list       # a chat's keys without one, such as messages[].name
 
 
@@ -55,7 +55,7 @@ class Converted(NamedTuple):
 
 
 def to_entry(record):
-    """Return a record as a Converted entry. Raises BadEntryError if it can't be used."""
+    """A record as a Converted entry. Raises BadEntryError if it can't be used."""
     if isinstance(record, BadEntryError):
         raise record
     if not isinstance(record, dict):
@@ -72,7 +72,7 @@ def to_entry(record):
 
 
 def format_of(record):
-    """Return the name of the format whose keys the record has, None if there is none. Of several, return the one with
+    """The name of the format whose keys the record has; None if there is none. If there are several, it is the one with
     the largest share of keys that have values."""
     def share_of_values(name):
         return sum(has_value(record[key]) for key in FORMATS[name]) / len(FORMATS[name])
@@ -81,8 +81,8 @@ def format_of(record):
 
 
 def fields_of(record, keys):
-    """Return the Fields of a record whose format has these keys. Raises BadEntryError for a chat that can't be used."""
-    if len(keys) == 1:
+    """The Fields of a record whose format has these keys. Raises BadEntryError for a chat that can't be used."""
+    if len(keys) == 1:  # that of a chat
         chat = from_turns(turns_of(record[keys[0]]))
         return Fields([record.get("system"), chat.system], chat.question, [], chat.answer,
                       {*keys, "system", "history"}, [f"{keys[0]}[].{key}" for key in chat.unused])
@@ -100,8 +100,8 @@ def check_usable(record):
 
 
 def build_entry(fields):
-    r"""Return an entry with its three texts, whose lines end with \n, and a list of what was changed. Raises
-    BadEntryError for a value that isn't text, and for an instruction or an output without content."""
+    r"""An entry with its three texts, whose lines end with \n, and a list of what was changed. Raises BadEntryError for
+    a value that isn't text, and for an instruction or an output without content."""
     systems = [to_text(value, "a system message") for value in fields.systems]
     instruction = required_text(fields.instruction, "instruction")
     contexts = [to_text(value, "an input") for value in fields.contexts]
@@ -129,41 +129,41 @@ def build_entry(fields):
 
 
 def has_value(value):
-    """Return whether a value is more than null, JSON's NaN, a blank text, or a word for a missing value."""
+    """Whether a value is more than null, JSON's NaN, a blank text, or a word for a missing value."""
     if isinstance(value, str):
         return not is_blank(value) and not is_no_value(value)
     return value is not None and not is_nan(value)
 
 
 def is_nan(value):
-    """Return whether a value is JSON's NaN, which pandas writes for a missing value."""
+    """Whether a value is JSON's NaN, which pandas writes for a missing value."""
     return isinstance(value, float) and math.isnan(value)
 
 
 def is_blank(text):
-    """Return whether a text has no visible character."""
+    """Whether a text has no visible character."""
     return not VISIBLE.search(text)
 
 
 def is_no_value(text):
-    """Return whether a text is a word for a missing value."""
+    """Whether a text is a word for a missing value."""
     return text.strip().lower() in NO_VALUE
 
 
 def is_placeholder(text):
-    """Return whether a text only says that there is none, such as "<noinput>"."""
+    """Whether a text only says that there is nothing, such as "<noinput>"."""
     return is_no_value(text) or text.strip(" <>.[]()\r\n").lower() in NO_INPUT
 
 
 def is_zero(weight):
-    """Return whether a message's weight is 0, which means: not trained on. In CSV, the number is a text."""
+    """Whether a message's weight is 0: it isn't to be trained on. In CSV, the number is a text."""
     if isinstance(weight, str):
         return re.fullmatch(r"(?i)\s*(-?0+([.,]0*)?|false)\s*", weight) is not None
     return weight == 0
 
 
 def to_text(value, what):
-    """Return a value as a text, "" for null and "nan" for JSON's NaN. `what`: what the text is, for the message. Raises
+    """A value as a text: "" for null, and "nan" for JSON's NaN. what: what the text is, for the message. Raises
     BadEntryError for a value that isn't text."""
     # NaN becomes the word that a table has for it, so that both are treated alike, as a missing value.
     text = "" if value is None else "nan" if is_nan(value) else value
@@ -173,7 +173,7 @@ def to_text(value, what):
 
 
 def required_text(value, key):
-    """Return the text of an entry's instruction or output, as `to_text` does. Raises BadEntryError also if it has no
+    """The text of an entry's instruction or output, as `to_text` gives it. Raises BadEntryError also if it has no
     content."""
     text = to_text(value, f"an {key}")
     if is_blank(text):
@@ -196,7 +196,7 @@ class Chat(NamedTuple):
 
 
 def from_turns(turns):
-    """Return the Chat of some turns. Raises BadEntryError unless they are one question and one answer."""
+    """The Chat of some turns. Raises BadEntryError unless they are one question and one answer."""
     speakers, texts = ([turn.get(key, turn.get(other_key)) for turn in turns]
                        for key, other_key in (SPEAKER_KEYS, TEXT_KEYS))
     if not all(isinstance(speaker, str) for speaker in speakers):
@@ -215,7 +215,7 @@ def from_turns(turns):
 
 
 def turns_of(chat):
-    """Return the turns of a chat, a list or its JSON, without keys whose value is null. Raises BadEntryError if it is
+    """The turns of a chat, a list or its JSON, without keys whose value is null. Raises BadEntryError if it is
     neither."""
     if isinstance(chat, str):
         try:
@@ -228,8 +228,8 @@ def turns_of(chat):
 
 
 def join_content(content):
-    """Return a turn's content. A list of content parts, {"type": "text", "text": …}, is joined. Raises BadEntryError
-    for a part that isn't text."""
+    """A turn's content. A list of content parts, {"type": "text", "text": …}, is joined. Raises BadEntryError for a
+    part that isn't text."""
     if not isinstance(content, list):
         return content
     texts = [part.get("text") if isinstance(part, dict) and part.get("type") in ("text", None) else part

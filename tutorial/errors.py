@@ -14,7 +14,7 @@ class BadEntryError(ValueError):
 
 
 def with_damaged(records, damaged):
-    """Return the records of JSON Lines or CSV, with a BadEntryError in place of each damaged one.
+    """The records of JSON Lines or CSV, with a BadEntryError in place of each damaged one.
 
     damaged: {index in `records`: (fault, number of the line)}. Records with the same fault share one BadEntryError,
     which names all their lines: `data_files` groups bad entries by their message, so the fault is reported once.

@@ -15,8 +15,8 @@ from weights.sizes import VOCAB_SIZE
 
 
 def fine_tune(entries, num_epochs=2, mask_instruction=True, learning_rate=2.5e-4):
-    """Return a new copy of the miniature in evaluation mode, fine-tuned on these entries on the CPU with AdamW, a
-    constant learning rate and batches of 8."""
+    """A new copy of the miniature in evaluation mode, fine-tuned on these entries on the CPU with AdamW, a constant
+    learning rate and batches of 8."""
     model, _ = load_gpt2(MINIATURE_DIR.name, MINIATURE_DIR.parent)
     dataset = InstructionDataset(entries, load_tokenizer(MINIATURE_DIR), mask_instruction)
     torch.manual_seed(123)

@@ -20,6 +20,7 @@ WRONG = "#d79a9a"    # red: wrong
 INK, SLATE, SILVER, MIST = "#26323f", "#8797a8", "#c3ced9", "#e6ebf0"  # without a meaning, from dark to light
 SHADES = "#f3f6f8", "#8397ab", "#23405c"  # a number, from low to high
 LUMA = 0.3, 0.59, 0.11  # the weights of red, green and blue in a colour's brightness, after ITU-R BT.601
+LIGHT = 0.54  # the brightness above which a colour gets dark text
 MEANINGS = {PROMPT: marked("only read"), ANSWER: marked("counts in the loss"), END: marked("end of text"),
             PADDING: marked("ignored"), WRONG: marked("wrong")}
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC",
@@ -73,7 +74,7 @@ def columns(text):
 
 
 def fitted(text, longest):
-    """A text from data as one line of at most `longest` columns, but always of one: there is room for … at least."""
+    """A text from data as one line of at most `longest` columns; of at least one, for the …."""
     longest = max(longest, 1)
     text = drawable(text, label("(not drawable)"), longest)
     while columns(text) > longest:
@@ -85,7 +86,8 @@ def wrapped(text, longest):
     """A text in lines of at most `longest` columns."""
     if columns(text) <= longest:
         return text
-    return "\n".join(textwrap.wrap(text, longest // 2 if columns(text) > len(text) else longest))
+    has_wide = columns(text) > len(text)  # textwrap counts characters; Chinese ones take two columns
+    return "\n".join(textwrap.wrap(text, longest // 2 if has_wide else longest))
 
 
 def percent(share):
@@ -145,7 +147,7 @@ def box(ax, x, y, width, height, text, colour, **style):
     from matplotlib.patches import Rectangle
     ax.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="white", linewidth=1.5))
     brightness = sum(part * weight for part, weight in zip(to_rgb(colour), LUMA))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=INK if brightness > 0.54 else "white",
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=INK if brightness > LIGHT else "white",
             **style)
 
 

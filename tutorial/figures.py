@@ -91,7 +91,7 @@ def show(fig, caption, live=None):
     """Display a figure in the notebook and, below it, its caption, and close it.
 
     The caption, a plain text, is the picture's alternative text as well. live: a bundle with data for the page's script
-    (`page.live`), which is put beside the picture.
+    (`tutorial.page.live`), which is put beside the picture.
     """
     import matplotlib.pyplot as plt
     from IPython.display import Image, Markdown, display
@@ -220,8 +220,8 @@ def draw_tokens(rows, colours=None, values=None):
 
 
 def draw_probabilities(tokens, rows):
-    """The tokens of a text and, below each, its probabilities: {name: a number for each token}, a row a name. The
-    darker, the more likely. A long text is broken into lines."""
+    """The tokens of a text and, below each, its probabilities, one row for each name: {name: a number for each token}.
+    The darker, the more likely. A long text is broken into lines."""
     names = [fitted(label(name), 24) for name in rows]
     left = max(map(columns, names)) + 2
     tokens = [fitted(token, LINE - left - 1) for token in tokens]
@@ -248,7 +248,7 @@ def draw_next_token(panels, highlight=None, n=3):
     import matplotlib.pyplot as plt
     shown = [pairs[:n] + [pair for pair in pairs[n:] if pair[0] == highlight] for pairs in panels.values()]
     rows = max(map(len, shown)) + 1  # and one for the rest
-    name_width, title_width = 36 // len(panels), 78 // len(panels)  # columns
+    name_width, title_width = 36 // len(panels), 78 // len(panels)  # columns beside and above the bars
     fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.28 * rows + 0.4), squeeze=False, layout="constrained")
     for ax, title, pairs in zip(axes[0], panels, shown):
         names = [fitted(token.replace("<|endoftext|>", "■"), name_width) for token, _ in pairs]
@@ -270,7 +270,7 @@ def draw_next_token(panels, highlight=None, n=3):
 
 
 def draw_one_head(tokens, scores, weights):
-    """How the last of at most 12 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
+    """How the last of at most 9 tokens attends to itself and the tokens before it, in one head: arcs as thick as the
     weights, and below them the numbers that the weights follow from.
 
     tokens: T texts. scores: T numbers, query · key / √(D/nh). weights: their softmax, T numbers from 0 to 1.
@@ -299,7 +299,8 @@ def draw_one_head(tokens, scores, weights):
 
 
 def column_widths(texts, available):
-    """The widths of columns for texts, at least 7. The longest texts are cut, to 6 columns at most, until all fit."""
+    """The widths of columns for at most 9 texts, at least 7 each. Those of the longest texts are narrowed until all fit
+    into `available` columns."""
     for longest in range(20, 5, -1):
         widths = [max(min(columns(text), longest), 6) + 1 for text in texts]
         if sum(widths) <= available:
@@ -332,6 +333,7 @@ def draw_attention(weights, labels):
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch, Rectangle
     T, names = len(labels), [fitted(text, 16) for text in labels]
+    # 0.24 inches for a cell, and room for the names, the axis labels and the colour bar
     fig, ax = plt.subplots(figsize=(0.24 * T + 3.1, 0.24 * max(T, 4) + 1.8), layout="constrained")
     image = ax.imshow(weights, cmap=shades(), vmin=0, vmax=1)
     for row in range(T):  # what is hidden gets a white cell, hatched; all cells a white edge
@@ -416,7 +418,7 @@ def plot_functions(functions):
     import matplotlib.pyplot as plt
     x = torch.linspace(-4, 4, 200)
     fig, ax = plt.subplots(figsize=(4.5, 2.2), layout="constrained")
-    for (name, function), style in zip(functions.items(), cycle(("-", ":", "--"))):
+    for (name, function), style in zip(functions.items(), cycle(("-", ":", "--"))):  # with two colours: six pairs
         ax.plot(x, function(x), linestyle=style, linewidth=2, label=label(name))
     ax.legend()
     return fig
@@ -469,7 +471,8 @@ def plot_learning(seen):
 
 
 def draw_answers_by_step(questions, seen):
-    """How a model answers some questions in the course of its training: a row a question, a column a training step.
+    """How a model answers some questions in the course of its training: one row for each question, one column for
+    each training step.
 
     questions: texts. seen: {step: what `observe.snapshot` gives then}, with the chances of the right answers, 0 to 1,
     and whether the greedy answers are right.
@@ -567,7 +570,7 @@ def draw_curves(curves):
         ax.set_visible(False)
     for ax, (name, losses) in zip(axes.flat, curves.items()):
         ax.plot(list(losses), list(losses.values()), color=INK)
-        ax.set_title(wrapped(fitted(label(name), 60), 85 // n_columns), loc="left")
+        ax.set_title(wrapped(fitted(label(name), 60), 85 // n_columns), loc="left")  # 85 columns for all panels
         ax.set(xscale="log", yscale="log")
         ax.xaxis.set(major_locator=LogLocator(), major_formatter="{x:g}", minor_formatter="")
         ax.yaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter="{x:g}", minor_formatter="")

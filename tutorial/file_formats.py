@@ -42,8 +42,8 @@ ZIP_FILES = {  # bytes that a zip archive contains: what it is
 
 
 def read_records(content):
-    """Return the records in a file's bytes, and the kind of the file: (list, text). Raises UnreadableFileError for a
-    file without entries, a damaged one, and one of an unknown format."""
+    """The records in a file's bytes, and the kind of the file: (list, text). Raises UnreadableFileError for a file
+    without entries, a damaged one, and one of an unknown format."""
     content = content.removeprefix(BOM_UTF8)
     refuse_other_files(content)
     text = decode(content)
@@ -66,7 +66,7 @@ def refuse_other_files(content):
 
 
 def decode(content):
-    """Return the text in a file's bytes. Raises UnreadableFileError for bytes that aren't text in UTF-8."""
+    """The text in a file's bytes. Raises UnreadableFileError for bytes that aren't text in UTF-8."""
     if b"\0" in content:
         for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
             if re.search("[A-Za-z]{5}", content[:4096].decode(encoding, "replace")):  # a key

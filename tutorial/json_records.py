@@ -14,8 +14,8 @@ MAX_DEPTH = 4  # the most keys that may lead to a list
 
 
 def read_json(text):
-    """Return the records of JSON or JSON Lines, and the kind; None for another text. Raises UnreadableFileError for
-    damaged JSON, and for JSON without a list of entries."""
+    """The records of JSON or JSON Lines, and the kind; None for another text. Raises UnreadableFileError for damaged
+    JSON, and for JSON without a list of entries."""
     data, error = parse_json(text)
     if isinstance(data, (list, dict)):
         return from_json(data)
@@ -27,7 +27,7 @@ def read_json(text):
 
 
 def parse_json(text):
-    """Return the value of a JSON text, and None; or None, and a text that says where and why it isn't JSON."""
+    """The value of a JSON text, and None; or None, and a text that says where and why it isn't JSON."""
     try:
         return json.loads(text), None
     except (ValueError, RecursionError) as error:
@@ -38,7 +38,7 @@ def parse_json(text):
 
 
 def from_json(data):
-    """Return the records and the kind of a JSON list, of an object that holds one list, or of a single entry. Raises
+    """The records and the kind of a JSON list, of an object that holds one list, or of a single entry. Raises
     UnreadableFileError for an empty list, several lists, and tables by columns or by index."""
     if isinstance(data, list):
         return not_empty(data), marked("JSON list")
@@ -55,34 +55,34 @@ def from_json(data):
     objects = [data, *(value for value in data.values() if isinstance(value, dict))]
     if any(map(is_by_columns, objects)) or data.keys() >= {"columns", "data"}:
         raise UnreadableFileError("JSON by columns: save it as a list of entries (pandas: orient='records')")
-    if any(map(format_of, objects)):
+    if any(map(format_of, objects)):  # {"0": {"instruction": …}, "1": …}
         raise UnreadableFileError("JSON by index: save it as a list of entries (pandas: orient='records')")
     return [data], JSON_LINES  # an entry with unknown keys, so that an error can name them
 
 
 def not_empty(records):
-    """Return a list of records. Raises UnreadableFileError if it is empty."""
+    """These records. Raises UnreadableFileError if there are none."""
     if not records:
         raise UnreadableFileError("JSON without entries")
     return records
 
 
 def is_by_columns(data):
-    """Return whether a JSON object has all instructions under one key, as pandas writes a table."""
+    """Whether a JSON object has all instructions under one key, as pandas writes a table."""
     columns = [data[key] for key in FORMATS.get(format_of(data), ())]
     return bool(columns) and all(map(is_column, columns))
 
 
 def is_column(value):
-    """Return whether a value is a column of a table: {row: value}, or a list of values. A list of objects is a chat."""
+    """Whether a value is a column of a table: {row: value}, or a list of values. A list of objects is a chat."""
     if isinstance(value, list):
         return bool(value) and not any(isinstance(item, dict) for item in value)
     return isinstance(value, dict)
 
 
 def lists_of_objects(data):
-    """Return the lists of objects in a JSON object and in objects within it: {keys that lead there: list}, outer ones
-    first. If there is none, return the empty lists."""
+    """The lists of objects in a JSON object and in objects within it: {keys that lead there: list}, outer ones first.
+    If there are none, the empty lists instead."""
     lists, queue = {}, deque(((key,), value) for key, value in data.items())
     while queue:
         path, value = queue.popleft()
@@ -97,8 +97,8 @@ def lists_of_objects(data):
 
 
 def read_json_lines(text):
-    """Return the records of a text with a JSON object in each line, and the kind. Return None if no line has one, or if
-    the text is one JSON value in several lines."""
+    """The records of a text with a JSON object in each line, and the kind; None if no line has one, or if the text is
+    one JSON value in several lines."""
     lines = {number: line.strip() for number, line in enumerate(LINE_END.split(text), 1) if line.strip()}
     if begins_multiline_value(next(iter(lines.values()), "")) or not any(map(has_object, lines.values())):
         return None
@@ -113,12 +113,12 @@ def read_json_lines(text):
 
 
 def has_object(line):
-    """Return whether a line is a JSON object that isn't empty, perhaps with a comma after it."""
+    """Whether a line is a JSON object that isn't empty; a comma may follow it."""
     return line.startswith("{") and bool(parse_json(line.rstrip(","))[0])
 
 
 def begins_multiline_value(line):
-    """Return whether a line begins a JSON value of several lines: it is an unfinished list, or ends with [ or {."""
+    """Whether a line begins a JSON value of several lines: it is an unfinished list, or ends with [ or {."""
     if line.startswith("["):
         return parse_json(line)[1] is not None
     return line.endswith(("[", "{"))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from engine import generation
-from engine.models import context_length, evaluation_mode
+from engine.models import context_length, device_of, evaluation_mode
 from previous_chapters import causal_attention
 from tutorial import ROOT
 from tutorial.figure_style import drawable
@@ -23,19 +23,19 @@ from tutorial.scores import count_right, exact_match
 
 
 def likeliest(probabilities, tokenizer, n=3):
-    """Return the n likeliest tokens of a distribution (V,): [(text in quotes, probability), ...]."""
+    """The n likeliest tokens of a distribution (V,): [(text in quotes, probability), ...]."""
     top = probabilities.topk(n)
     return [(drawable(f"'{tokenizer.decode([i])}'", i), p) for i, p in zip(top.indices.tolist(), top.values.tolist())]
 
 
 def answer_ids(answer, tokenizer):
-    """Return the ids of an answer, with the end of text."""
+    """The ids of an answer and of the end of text."""
     return tokenizer.encode_ordinary(answer) + [tokenizer.eot_token]
 
 
 def losses_of(model, prompt, ids):
-    """Return the loss of each of N ids, given the prompt's ids and the ids before it: (N,), on the CPU."""
-    row = torch.tensor([prompt + ids], device=model.pos_emb.weight.device)  # (1, T)
+    """The loss of each of N ids, given the prompt's ids and the ids before it: (N,), on the CPU."""
+    row = torch.tensor([prompt + ids], device=device_of(model))              # (1, T)
     with torch.no_grad():
         # Only these positions pass through the output head, which takes most of the time.
         logits = model(row[:, :-1], logits_at=(0, slice(len(prompt) - 1, None)))  # (N, V)
@@ -43,30 +43,23 @@ def losses_of(model, prompt, ids):
 
 
 def probabilities_of(model, prompt, ids, tokenizer):
-    """Return the tokens `ids`, each with the probability that the model gives it after the prompt's ids and the ids
-    before it: [(text, probability), ...]."""
+    """The tokens `ids`, each with the probability that the model gives it after the prompt's ids and the ids before it:
+    [(text, probability), ...]."""
     return list(zip([tokenizer.decode([i]) for i in ids], losses_of(model, prompt, ids).neg().exp().tolist()))
 
 
 def answer_losses(model, entry, answer, tokenizer):
-    """Return the loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
+    """The loss of each token of an answer and of its end, given the question and the tokens before: (N + 1,)."""
     return losses_of(model, tokenizer.encode_ordinary(format_prompt(entry)), answer_ids(answer, tokenizer))
 
 
-def answer_probabilities(model, entry, answer, tokenizer):
-    """Return the tokens of an answer and of its end, each with the probability that the model gives it after the
-    question and the tokens before: [(text, probability), ...]."""
-    prompt = tokenizer.encode_ordinary(format_prompt(entry))
-    return probabilities_of(model, prompt, answer_ids(answer, tokenizer), tokenizer)
-
-
 def exact_share(model, entries, tokenizer, max_new_tokens):
-    """Return the share of the entries that are answered exactly as wanted, 0 to 1."""
+    """The share of the entries that are answered exactly as wanted, 0 to 1."""
     return count_right(generate_responses(model, entries, tokenizer, max_new_tokens), entries) / len(entries)
 
 
 def snapshot(model, watched, entries, tokenizer, max_new_tokens):
-    """Return what a model answers at this point of its training, and how likely the right answers are: a dictionary.
+    """What a model answers at this point of its training, and how likely the right answers are: a dictionary.
 
     Lists, with an item for each of the `watched` entries:
         "answers"   the answer, a stripped text
@@ -98,7 +91,7 @@ def snapshot(model, watched, entries, tokenizer, max_new_tokens):
 
 
 def queries_and_keys(model, ids):
-    """Return the queries and keys of all layers and heads for a list of ids: (L, nh, T, D/nh) each."""
+    """The queries and keys of all layers and heads for a list of ids: (L, nh, T, D/nh) each."""
     layers = []
 
     def attend(qkv, dropout=0.0):  # the model calls it once in each block, in place of causal_attention
@@ -106,12 +99,12 @@ def queries_and_keys(model, ids):
         return causal_attention(qkv, dropout)
 
     with torch.no_grad():
-        model(torch.tensor([ids], device=model.pos_emb.weight.device), attend=attend)
+        model(torch.tensor([ids], device=device_of(model)), attend=attend)
     return torch.stack(layers, dim=1).cpu().unbind()
 
 
 def attention_weights(model, ids):
-    """Return the attention weights of all layers and heads for a list of ids: (L, nh, T, T)."""
+    """The attention weights of all layers and heads for a list of ids: (L, nh, T, T)."""
     q, k = queries_and_keys(model, ids)                                         # each (L, nh, T, D/nh)
     scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5                         # (L, nh, T, T)
     future = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(diagonal=1)   # (T, T)
@@ -119,8 +112,8 @@ def attention_weights(model, ids):
 
 
 def continue_in_new_process(path, ids, max_new_tokens):
-    """Load the model in the file `path` in a new Python process, and return the ids with which it continues a list of
-    ids, at most `max_new_tokens`. Raises CalledProcessError if the process fails."""
+    """The ids, at most `max_new_tokens`, with which the model in the file `path` continues a list of ids. A new Python
+    process loads it. Raises CalledProcessError if the process fails."""
     script = """
 import sys, torch
 from previous_chapters import generate

@@ -33,8 +33,8 @@ class PairIndex(NamedTuple):
 
 
 def near_duplicates(parts):
-    """Return how many entries of each part nearly repeat one of an earlier part, and the three most similar: ({part:
-    number}, list of triples).
+    """How many entries of each part nearly repeat one of an earlier part, and the three most similar: ({part: number},
+    list of triples).
 
     parts: {name: list of entries}, training first; the first part has no number. Questions that are repeated exactly
     don't count. A triple is (similarity, entry, the most similar entry of an earlier part).
@@ -54,7 +54,7 @@ def near_duplicates(parts):
 
 
 def near_duplicates_in(part, n_earlier, known, index):
-    """Yield the near-duplicates in one part: (similarity, entry, index of the most similar entry of an earlier part).
+    """Yields the near-duplicates in one part: (similarity, entry, index of the most similar entry of an earlier part).
 
     n_earlier: how many entries the earlier parts have; known: their questions. index: the PairIndex of all entries, in
     which this part's begin at `n_earlier`.
@@ -67,8 +67,7 @@ def near_duplicates_in(part, n_earlier, known, index):
 
 
 def most_similar(number, n_earlier, index):
-    """Return which of the first `n_earlier` entries is most similar to the entry at `number`: (similarity, its
-    index)."""
+    """Which of the first `n_earlier` entries is most similar to the entry at `number`: (similarity, its index)."""
     own = index.pairs_of[number]
     others = np.concatenate([index.entries_with[pair] for pair in own])     # an entry as often as it shares a pair
     shared = np.bincount(others, minlength=n_earlier)[:n_earlier]           # (n_earlier,)
@@ -78,7 +77,7 @@ def most_similar(number, n_earlier, index):
 
 
 def index_pairs(entries):
-    """Return the PairIndex of some entries, without pairs that more than 1% of the entries and more than 100 have.
+    """The PairIndex of some entries, without pairs that more than 100 entries have, if these are more than 1% of all.
 
     M: pairs in entries, a pair counted once in each entry that has it; M': those that are kept.
     """
@@ -92,13 +91,13 @@ def index_pairs(entries):
 
 
 def in_groups(values, sizes):
-    """Return an array (M,) cut into consecutive groups of these sizes, which sum to M: a list of arrays."""
+    """An array (M,) cut into consecutive groups of these sizes, which sum to M: a list of arrays."""
     return np.split(values, np.cumsum(sizes)[:-1])
 
 
 def word_pairs(entries):
-    """Return the pairs of neighbouring words in each entry, each pair once: (indices of entries, numbers of pairs), two
-    arrays (M,), sorted by entry. Texts begin and end with an empty word.
+    """The pairs of neighbouring words in each entry, each pair once: (indices of entries, numbers of pairs), two arrays
+    (M,), sorted by entry. Texts begin and end with an empty word.
 
     The two entries "a b" and "b" become the words 0 1 2 0 2 0, in which the empty one is 0. Their W = 5 pairs (0, 1)
     (1, 2) (2, 0) (0, 2) (2, 0) belong to the entries 0 0 0 1 1.
@@ -121,7 +120,7 @@ def word_pairs(entries):
 
 
 def missing_tasks(parts):
-    """Return the tasks that a part lacks, but another has: {part that lacks any: sorted list of tasks}."""
+    """The tasks that a part lacks, but another has: {part that lacks any: sorted list of tasks}."""
     tasks = {name: {entry["task"] for entry in part if isinstance(entry.get("task"), str)}
              for name, part in parts.items()}
     lacking = {name: sorted(set().union(*tasks.values()) - own) for name, own in tasks.items()}
@@ -129,7 +128,7 @@ def missing_tasks(parts):
 
 
 def describe_overlap(parts):
-    """Return lines of text about the overlap of `parts`, given as to `near_duplicates`: the number of exact and of near
+    """Lines of text about the overlap of `parts`, which are as in `near_duplicates`: the number of exact and of near
     duplicates in each, the three most similar pairs of entries, and the missing tasks."""
     near, closest = near_duplicates(parts)
     training, *others = parts

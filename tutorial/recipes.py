@@ -24,10 +24,10 @@ MINIATURE = {
 
 
 def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_rank=0):
-    """Return the recipe for a model, with the given values in place of its own.
+    """The recipe for a model, with the given values in place of its own.
 
-    model: a key of MODELS, or hf:<owner>/<name>. Such a model is downloaded, since its context may be shorter than the
-    recipe's. Raises ValueError for an unknown model, CheckpointError if the download fails.
+    model: a key of MODELS, or hf:<owner>/<name>. A model of the second kind is downloaded, since its context may be
+    shorter than the recipe's. Raises ValueError for an unknown model, CheckpointError if the download fails.
     """
     if model not in MODELS and not model.startswith("hf:"):
         raise ValueError(f"unknown model {model!r}: expected {', '.join(MODELS)}, or hf:<owner>/<name>")
@@ -47,7 +47,7 @@ def recipe_for(model, data_file=None, num_epochs=None, learning_rate=None, lora_
 
 
 def prepare_training(model, lora_rank=0):
-    """Return the parameters for the optimiser: all of the model's or, with a rank above 0, those of adapters.
+    """The parameters for the optimiser: all of the model's or, with a rank above 0, those of adapters.
 
     Adapters are put into the model here. Their first values are the same each time, since PyTorch's generator is seeded
     for them.

@@ -14,30 +14,30 @@ UNSPACED = ("\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u4dbf\u
 
 
 def words(text):
-    """Return the words of a text, with adjacent punctuation; in scripts without spaces, its characters."""
+    """The words of a text, with adjacent punctuation; in scripts without spaces, its characters."""
     return re.findall(f"[{UNSPACED}]|[^\\s{UNSPACED}]+", text)
 
 
 def normalize(text):
-    """Return the text in lower case, with single spaces and with composed characters (Unicode's NFC)."""
+    """The text in lower case, with single spaces and with composed characters (Unicode's NFC)."""
     return " ".join(unicodedata.normalize("NFC", text.lower()).split())
 
 
 def exact_match(answer, wanted):
-    """Return whether the texts are equal except for case, whitespace and the encoding of composed characters."""
+    """Whether the texts are equal except for case, whitespace and the encoding of composed characters."""
     return normalize(answer) == normalize(wanted)
 
 
 def token_f1(answer, wanted):
-    """Return F1, the harmonic mean of precision and recall over the words of two texts, 0 to 1, as in SQuAD (Rajpurkar
-    et al., 2016), but punctuation and articles count. A repeated word counts each time."""
+    """F1, the harmonic mean of precision and recall over the words of two texts, 0 to 1, as in SQuAD (Rajpurkar et al.,
+    2016), but punctuation and articles count. A repeated word counts each time."""
     answer, wanted = words(normalize(answer)), words(normalize(wanted))
     common = (Counter(answer) & Counter(wanted)).total()
     return 2 * common / (len(answer) + len(wanted)) if common else 0.0
 
 
 def score_table(answered):
-    """Return the mean scores of answered entries, 0 to 1, for each task and for "all":
+    """The mean scores of answered entries, 0 to 1, for each task and for "all":
     {task: (number of entries, exact before, exact after, F1 before, F1 after)}.
 
     Tasks with few entries come first, "all" comes last. Entries whose `task` isn't a text count in "all" only.
@@ -54,8 +54,8 @@ def score_table(answered):
 
 
 def by_wording(answered):
-    """Return how many questions in known and in new wordings are answered exactly after fine-tuning, for each task that
-    has both: {task: ((right, number), (right, number))}. Empty for entries that don't say their wording.
+    """How many questions in known and in new wordings are answered exactly after fine-tuning, for each task that has
+    both: {task: ((right, number), (right, number))}. Empty for entries that don't say their wording.
 
     Tasks with few questions in known wordings come first.
     """
@@ -66,8 +66,8 @@ def by_wording(answered):
 
 
 def right_by_task(answered):
-    """Return for each task whether its entries are answered exactly after fine-tuning: {task: list of bool}. Entries
-    whose `task` isn't a text are left out."""
+    """Whether the entries of each task are answered exactly after fine-tuning: {task: list of bool}. Entries whose
+    `task` isn't a text are left out."""
     right = defaultdict(list)
     for entry in answered:
         if isinstance(entry.get("task"), str):
@@ -76,16 +76,16 @@ def right_by_task(answered):
 
 
 def question(entry):
-    """Return what an entry asks, without differences in case and whitespace: (instruction, input)."""
+    """What an entry asks, without differences in case and whitespace: (instruction, input)."""
     return normalize(entry["instruction"]), normalize(entry["input"])
 
 
 def count_known(entries, train_entries):
-    """Return how many of the entries ask the same as a training entry, except for case and whitespace."""
+    """How many of the entries ask the same as a training entry, except for case and whitespace."""
     known = set(map(question, train_entries))
     return sum(question(entry) in known for entry in entries)
 
 
 def count_right(answers, entries):
-    """Return how many of the entries are answered exactly as wanted."""
+    """How many of the entries are answered exactly as wanted."""
     return sum(exact_match(answer, entry["output"]) for answer, entry in zip(answers, entries, strict=True))

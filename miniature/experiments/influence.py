@@ -1,7 +1,7 @@
 """Which training entries taught a mistake? Those whose gradients point where the mistake's gradient points, perhaps.
 
 The gradients of the loss of a wrong answer and of each training entry are compared by their cosine (TracIn, Pruthi et
-al., 2020, at the last checkpoint and with normalised gradients). Whether it is true is tried out: the model is trained
+al., 2020, at the last checkpoint and with normalised gradients). Whether that is true is tested: the model is trained
 again without the first 30 entries, and without 30 others.
 """
 

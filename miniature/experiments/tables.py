@@ -1,6 +1,6 @@
 """The experiments' numbers as tables, written between markers into `miniature/README.md`.
 
-Every table is made of the file with the numbers alone. A share is the mean over seeds; ± is its standard deviation over
+Every table is made from the file of numbers alone. A share is the mean over seeds; ± is its standard deviation over
 them, and in brackets stands Wilson's interval of 95% for as many questions as were asked.
 """
 

@@ -20,61 +20,61 @@ def build(notebook, po, drawn=True):
     """The notebook in Chinese, without outputs; texts that code cells draw stay English unless `drawn`. Its links are
     those of a file in a folder of the project."""
     notebook = nbformat.from_dict(notebook)
-    tables = defaultdict(dict)  # {context: {English: Chinese}}
+    translations = defaultdict(dict)  # {context: {English: Chinese}}
     for entry in po:
         if entry.translated():
-            tables[entry.msgctxt][entry.msgid] = entry.msgstr
+            translations[entry.msgctxt][entry.msgid] = entry.msgstr
     for cell in notebook.cells:
-        code = tables[cell.id + CODE]
+        of_code = translations[cell.id + CODE]
         if cell.cell_type == "code":
-            cell.source = translated_code(cell.source, code, drawn)
+            cell.source = translated_code(cell.source, of_code, drawn)
             cell.update(outputs=[], execution_count=None)
         else:
-            cell.source = translated_markdown(cell.source, tables[cell.id], code)
+            cell.source = translated_markdown(cell.source, translations[cell.id], of_code)
     [set_up] = [cell for cell in notebook.cells if SET_UP in cell.source]
     set_up.source = set_up.source.replace(SET_UP, SET_UP_CHINESE)
     notebook.metadata["title"] = notebook.cells[0].source.splitlines()[0].lstrip("# ")  # the web page's
     return notebook
 
 
-def translated_markdown(source, table, code):
-    """A Markdown cell's source with the paragraphs in `table`, and the comments in `code`, replaced."""
+def translated_markdown(source, translations, of_code):
+    """A Markdown cell's source with its paragraphs translated, and the comments in its blocks of code. translations,
+    of_code: {English: Chinese}, of the paragraphs and of the comments."""
     translated = []
     for kind, part in parts(source):
         if kind == "paragraph" and (text := part.strip("\n")):
-            part = TO_FILE.sub("](../", part.replace(text, table.get(text, text)))
+            part = TO_FILE.sub("](../", part.replace(text, translations.get(text, text)))
         elif kind == "python":
             python = python_in(part)
-            part = part.replace(python, changed(python, comment_changes(python, code)))
+            part = part.replace(python, changed(python, comment_changes(python, of_code)))
         translated.append(part)
     return "".join(translated)
 
 
-def translated_code(source, table, drawn=True):
-    """A code cell's source with the texts and comments in `table` replaced; texts of figures only if `drawn`."""
-    return changed(source, [*text_changes(source, table, drawn), *comment_changes(source, table)])
+def translated_code(source, translations, drawn=True):
+    """A code cell's source with its texts and comments translated; texts of figures only if `drawn`."""
+    return changed(source, [*text_changes(source, translations, drawn), *comment_changes(source, translations)])
 
 
-def text_changes(source, table, drawn):
-    """The changes that replace the texts in `table`, for `changed`. A text of several lines is broken into lines
-    again."""
+def text_changes(source, translations, drawn):
+    """The changes that translate the texts, for `changed`. A text of several lines is broken into lines again."""
     shown = ShownTexts(source)
     for node, text in shown.found.items():
-        if table.get(text) and (drawn or node not in shown.drawn):
+        if translations.get(text) and (drawn or node not in shown.drawn):
             longest = LONGEST if node.lineno < node.end_lineno else math.inf
             yield ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset),
-                   literal(table[text], node.col_offset, longest))
+                   literal(translations[text], node.col_offset, longest))
 
 
-def comment_changes(source, table):
-    """The changes that replace the comments in `table`, for `changed`."""
+def comment_changes(source, translations):
+    """The changes that translate the comments, for `changed`."""
     lines = source.splitlines()
     for token, text in comments(source):
-        if table.get(text):
+        if translations.get(text):
             row, column = token.start
             start = len(lines[row - 1][:column].encode())
             end = start + len(token.string.encode())
-            yield (row, start), (row, end), token.string.replace(text, table[text])
+            yield (row, start), (row, end), token.string.replace(text, translations[text])
 
 
 def changed(source, changes):

@@ -1,7 +1,8 @@
 """The texts of the notebook and of the modules that a reader sees.
 
 In a code cell these are the strings with words in calls of the functions in SHOWN, or of one that draws, and the
-comments that are prose. A new function of the notebook that shows texts is entered there.
+comments that are prose. A new function of the notebook that shows texts is entered in SHOWN; one whose name begins with
+`draw_` or `plot_` needs no entry.
 """
 
 import ast

@@ -49,6 +49,6 @@ def literal(text, column=0, longest=math.inf):
             if width + size > available:
                 lines.append("")
                 width = 0
-            lines[-1] += unit if is_field else json.dumps(unit, ensure_ascii=False)[1:-1]
+            lines[-1] += unit if is_field else json.dumps(unit, ensure_ascii=False)[1:-1]  # escapes quotes
             width += size
     return ("\n" + " " * column).join(f'{"f" if FIELD.search(line) else ""}"{line}"' for line in lines)
