@@ -3,7 +3,7 @@
     fast            packed_loss, in place of the textbook's calc_loss_batch: batches without padding
     generation      generate, in place of the textbook's: a key/value cache, prompts of different lengths, sampling,
                     streams of tokens
-    packing         a batch without padding and repetitions, which both of them read
+    packing         a batch without padding and repetitions, which `fast` and `generation` compute
     one_row         generation for a single row, in NumPy
     trainer         train and evaluate, in place of train_model_simple and calc_loss_loader: the full loop, for one
                     process and many

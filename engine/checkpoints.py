@@ -24,9 +24,10 @@ from weights.values import plain
 
 
 class Checkpoints:
-    """The checkpoints of one run, `step-<number>.pt` in a folder. Without a folder nothing is saved or resumed.
+    """The checkpoints of one run, `step-<number>.pt` in a folder. Without a folder nothing is saved or resumed. The
+    run's random generators (`randomness`) and its batches (`data_order`) are here in any case.
 
-    stateful: the objects whose state is saved (`state_dict`, `load_state_dict`), the model, the only module, first;
+    stateful: the objects with a `state_dict` that is saved; the model, the only module, comes first;
     train_loader, val_loader: the loaders that the run reads; minutes: how long after a checkpoint the next one is due;
     settings: what else decides the result of the run.
 

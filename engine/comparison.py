@@ -1,8 +1,9 @@
 """Does a fast path compute what the textbook computes, for this very model? Both are tried and compared.
 
 A model may no longer be the textbook's: a layer was replaced, a method patched, a hook registered. Nothing is guessed
-from that. `computes_the_same` computes both paths on a few tokens, once for each state of the model. The state, a
-`structure_hash`, covers all that the result depends on besides the weights.
+from that. `computes_the_same` computes both paths on a few tokens, once for each structure of the model. A
+`structure_hash` stands for it, and covers all that the result depends on besides the weights. For a model with custom
+parts, `probe_for` says what else counts.
 """
 
 import sys
@@ -21,7 +22,7 @@ from engine.randomness import Randomness
 from engine.structure import TEXTBOOK_FORWARDS, custom_parts, structure_hash
 from engine.texts import marked, translate
 
-CHECKED = WeakKeyDictionary()  # model: {what was compared, and in which state: whether both paths agree}
+CHECKED = WeakKeyDictionary()  # model: {(what was compared, structure, state): whether both paths agree}
 PROBE_LENGTH = 64  # tokens on which a model without custom parts is compared
 
 
@@ -32,7 +33,7 @@ def computes_the_same(model, what, length, fast, reference):
     `what` they compute, in words, is printed if they differ. An error of the reference path is raised, one of the fast
     path is a difference.
 
-    They are compared once for each state of the model, as `probe_for` says.
+    They are compared once for each structure and state of the model; `probe_for` gives the state.
     """
     checked = CHECKED.setdefault(model, {})
     structure = structure_hash(model)
@@ -44,7 +45,7 @@ def computes_the_same(model, what, length, fast, reference):
         checked[key] = not difference
         if difference:
             special = f": {', '.join(custom[:3])}{', …' if len(custom) > 3 else ''}" if custom else ""
-            line = translate("{what}: using the reference path, which is slower, because the fast path {why}{special}")
+            line = translate("{what}: using a slower path, because the fast one {why}{special}")
             tqdm.write(line.format(what=translate(what), why=translate(difference), special=special), file=sys.stdout)
     return checked[key]
 
@@ -56,8 +57,8 @@ def probe_for(model, custom, length):
     - A model of the textbook's and PyTorch's parts is compared once, on PROBE_LENGTH tokens. So an edit of the textbook
       that matters only between tokens that are farther apart isn't noticed.
     - A model with custom parts is compared on as many tokens as the rows to come have, rounded up to a power of two,
-      once for each such number. Without gradients it is also compared after each change of its weights: an adapter
-      whose last matrix is zero hides a difference, which only gradients show.
+      once for each such number. Without gradients, a new adapter, whose last matrix is zero, hides a difference. So
+      there the model is compared again after each change of its weights.
     """
     if not custom:
         return min(PROBE_LENGTH, context_length(model)), ()

@@ -97,7 +97,9 @@ def shard(model, build, device):
     for block in model.trf_blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)  # the rest together, since embedding and output head are one parameter
-    model.to_empty(device=device)  # or PyTorch would assign the weights, and so untie embedding and head
+    # Otherwise PyTorch would assign the weights, and so untie embedding and head. A buffer that isn't saved stays
+    # without values; the textbook has none.
+    model.to_empty(device=device)
     options = dcp_state.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     dcp_state.set_model_state_dict(model, weights, options=options)
     assert model.out_head.weight is model.tok_emb.weight, "embedding and output head are no longer one parameter"
@@ -139,7 +141,7 @@ def start_epoch(loader, epoch):
 
 def without_repetitions(targets, number, loader):
     """The targets (B, T) of a loader's batch with this number, from 0, without those of repeated entries: a
-    DistributedSampler repeats some, so that each process has as many. The sampler must not shuffle."""
+    DistributedSampler repeats some, so that all processes have equally many. The sampler must not shuffle."""
     if not isinstance(getattr(loader, "sampler", None), DistributedSampler):
         return targets
     row = number * loader.batch_size + torch.arange(len(targets))               # this process's, (B,)

@@ -107,7 +107,7 @@ class TargetLogProbs(torch.autograd.Function):
         grads = torch.empty_like(logits)                                        # (P, V)
         for rows, log_total, row_grad, out in zip(*map(in_slices, (
                 logits, logsumexp[:, None], row_grads[:, None], grads))):
-            out.copy_((rows - log_total).exp_().mul_(-row_grad))                # (SLICE_ROWS, V)
+            out.copy_((rows - log_total).exp_().mul_(-row_grad))                # (rows, V)
         grads.index_put_((logit_index, targets), grad.to(grads.dtype), accumulate=True)
         return grads, None, None
 

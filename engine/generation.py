@@ -5,7 +5,7 @@
 - Keys and values of earlier tokens are cached, so a step computes one token and not the whole text.
 - The prefix that all prompts share is read once, and their padding not at all.
 - Finished rows are dropped, with few of the remaining ones moved.
-- Weights that many products share are rearranged for them once (`packed_weights`).
+- Weights that many products share are rearranged for them once (`reordered_weights`).
 - A row that is alone is computed in NumPy (`engine.one_row`), as fast as the weights can be read.
 
 Before the cache is used on a model, it is compared with the reference path. Where they differ, each step reads every
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from engine.comparison import computes_the_same
-from engine.layers import fast_layers, packed_weights, reference_layers
+from engine.layers import fast_layers, reference_layers, reordered_weights
 from engine.models import context_length, device_of, evaluation_mode
 from engine.one_row import OneRowReader, is_plain, single_thread
 from engine.packing import Packing, on_device
@@ -36,8 +36,8 @@ SHORT_LENGTH = 8  # tokens of the second row when the cache is compared with the
 
 
 class KeyValueCache:
-    """Keys and values of the tokens read so far: for each layer a tensor (2, B, nh, S, D/nh), where S, the capacity, is
-    the most tokens a row can have."""
+    """Keys and values of the tokens read so far: for each layer a tensor (2, B, nh, C, D/nh), where C, the capacity, is
+    the most tokens that are read of a row."""
 
     def __init__(self, capacity):
         self.capacity = capacity
@@ -127,11 +127,11 @@ def recompute(model, tokens, lengths, context_size):
 
 
 def cache_works(model, tokens, context_size, reader_class, what, n_rows):
-    """Whether a class of readers, BatchReader or OneRowReader, gives the reference path's logits for this model. `what`
-    it does, in words.
+    """Whether a class of readers, BatchReader or OneRowReader, gives the reference path's logits for this model. what:
+    what such a reader does, in words, for the printed line. n_rows: on how many rows it is compared, 1 or 2.
 
-    Up to two rows are compared: one of the tokens (B, S), and a short one with the same prefix. `prefill` reads all
-    except the last token of each, `decode_step` the last.
+    The rows are one of the tokens (B, S), and a short one with the same prefix. `prefill` reads all except the last
+    token of each, `decode_step` the last. In a context of one token nothing can be compared: the result is True.
     """
     def rows_of(length):
         row = repeated_to(tokens.flatten(), length)
@@ -290,7 +290,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     """
     pick = sampler(temperature, top_k, top_p)
     tokens, lengths = prepare(model, idx, max_new_tokens, context_size)
-    with evaluation_mode(model), fast_layers(model), packed_weights(model) if len(tokens) > 1 else nullcontext():
+    with evaluation_mode(model), fast_layers(model), reordered_weights(model) if len(tokens) > 1 else nullcontext():
         for _ in extend_rows(model, tokens, lengths, max_new_tokens, context_size, pick, eos_id):
             if on_step is not None:
                 on_step()

@@ -1,7 +1,7 @@
 """Linear layers with the matrix products of oneDNN, which are faster on a CPU.
 
 `fast_layers` gives a model such layers for the duration of a `with` block. `reference_layers` gives it PyTorch's own
-again, also within that block. `packed_weights` rearranges the weights once for many products.
+again, also within that block. `reordered_weights` rearranges the weights once for many products.
 """
 
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 from torch.autograd.function import once_differentiable
 
-PACKED_ROWS = 64  # for so many rows oneDNN chooses the layout of packed weights; it serves others as well
+LAYOUT_ROWS = 64  # oneDNN chooses the layout of reordered weights for so many rows; it serves others as well
 
 
 def onednn_linear(x, weight, bias):
@@ -46,7 +46,7 @@ class OneDNNLinear(torch.autograd.Function):
 class FastLinear(nn.Linear):
     """nn.Linear with oneDNN's product, in float32 on a CPU."""
 
-    packed = None  # the weight in oneDNN's own layout, inside `packed_weights`
+    reordered = None  # the weight in oneDNN's own layout, inside `reordered_weights`
 
     def forward(self, x):
         """x (..., D_in) -> (..., D_out)."""
@@ -54,13 +54,13 @@ class FastLinear(nn.Linear):
             return super().forward(x)
         if torch.is_grad_enabled():
             return OneDNNLinear.apply(x, self.weight, self.bias)
-        return onednn_linear(x, self.weight if self.packed is None else self.packed, self.bias)
+        return onednn_linear(x, self.weight if self.reordered is None else self.reordered, self.bias)
 
     def can_use_onednn(self, x):
         """Whether oneDNN's product computes for x (..., D_in) what nn.Linear computes."""
         return (
             not torch.compiler.is_compiling()                               # the compiler chooses the product
-            and has_plain_weight(self)
+            and has_float32_weight(self)
             and x.is_cpu
             and x.dtype == torch.float32
             and x.dim() > 1                                                 # `backward` needs rows
@@ -68,29 +68,29 @@ class FastLinear(nn.Linear):
         )
 
 
-def has_plain_weight(layer):
+def has_float32_weight(layer):
     """Whether a layer's weight is a tensor of float32 on a CPU. Tensors of other types have products of their own."""
     return (layer.weight.is_cpu and layer.weight.dtype == torch.float32 and layer.weight.layout == torch.strided
             and type(layer.weight) in (torch.Tensor, nn.Parameter))
 
 
 @contextmanager
-def packed_weights(model):
+def reordered_weights(model):
     """Inside the `with` block, a model's FastLinear layers also hold their weights in oneDNN's own layout, into which
     each product would otherwise copy them. The weights must not change there. This doubles the memory of these weights.
 
-    With the 124M, the copies take 16 ms of a step of generation, which has 44 ms with two rows and 184 with 64 (two
-    threads of an AMD EPYC). To make them once takes 150 ms.
+    With the 124M, the copies take 16 ms of a step of generation, which takes 44 ms with two rows and 184 with 64 (two
+    threads of an AMD EPYC). Making them once takes 150 ms.
     """
-    layers = [module for module in model.modules() if type(module) is FastLinear and has_plain_weight(module)
+    layers = [module for module in model.modules() if type(module) is FastLinear and has_float32_weight(module)
               and type(module.weight) is nn.Parameter]  # not one that a hook computes anew
     try:
         for layer in layers:
-            layer.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), PACKED_ROWS)
+            layer.reordered = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), LAYOUT_ROWS)
         yield
     finally:
         for layer in layers:
-            vars(layer).pop("packed", None)
+            vars(layer).pop("reordered", None)
 
 
 @contextmanager

@@ -29,24 +29,39 @@ def lay_out_in_rows(model, copy_all=False):
 
 
 @contextmanager
+def temporarily_in_rows(model):
+    """`lay_out_in_rows` for the duration of a `with` block, in which the weights must not change. Afterwards they are
+    where they were. An optimiser may have moments that are stored as its weights are: PyTorch's fused AdamW relies on
+    that, and would silently compute something else.
+    """
+    stored = {parameter: parameter.data for parameter in model.parameters() if not parameter.is_contiguous()}
+    lay_out_in_rows(model)
+    try:
+        yield
+    finally:
+        for parameter, data in stored.items():
+            parameter.data = data
+
+
+@contextmanager
 def keep_freed_memory():
     """A context manager that yields a function: from its call to the end of the block, the process keeps the memory it
     frees.
 
-    To get memory back from the system, page by page, each zeroed first, takes 5 to 15 % of a training step. This needs
-    glibc, the usual C library on Linux; elsewhere nothing happens. Both parameters and their default values are in
-    mallopt(3). Afterwards they have these values again, but one thing stays different: since they were set, glibc no
-    longer adapts its threshold for mmap to the blocks that the process frees.
+    Getting memory back from the system, page by page and zeroed, takes 5 to 15 % of a training step. This needs glibc,
+    the usual C library on Linux; elsewhere nothing happens. Both parameters and their default values are in mallopt(3).
+    Afterwards they have these values again, but one thing stays different: since they were set, glibc no longer adapts
+    its threshold for mmap to the blocks that the process frees.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt"):
+        yield lambda: None
+        return
 
     def set_malloc(trim_threshold, mmap_max):
         libc.mallopt(-1, trim_threshold)  # M_TRIM_THRESHOLD: how large the heap's free end gets before it is returned
         libc.mallopt(-4, mmap_max)        # M_MMAP_MAX: how many large blocks may be outside the heap
 
-    if not hasattr(libc, "mallopt"):
-        yield lambda: None
-        return
     try:
         yield lambda: set_malloc(-1, 0)
     finally:

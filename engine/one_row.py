@@ -22,7 +22,7 @@ BLOCK = [TransformerBlock, nn.LayerNorm, MultiHeadAttention, nn.Linear, nn.Linea
          FeedForward, nn.Sequential, nn.Linear, nn.GELU, nn.Linear, nn.Dropout]  # the textbook's modules, in order
 
 
-class Layer(NamedTuple):
+class Weights(NamedTuple):
     """The weight and the bias of an nn.Linear or an nn.LayerNorm, as arrays."""
 
     weight: np.ndarray
@@ -31,13 +31,13 @@ class Layer(NamedTuple):
 
 
 def is_plain(model):
-    """Whether a model is the textbook's in every part, with weights in float32 or float64 on a CPU.
+    """Whether a model has the textbook's parts and no others, with weights in float32 or float64 on a CPU.
 
     `OneRowReader` takes the arrays of such a model and calls none of its modules, so it would ignore another module,
     parameter or hook. The comparison with the reference path doesn't replace this: it is made once, not after each
     change of the weights.
     """
-    return (type(model) is GPTModel and has_textbook_modules(model) and has_plain_weights(model)
+    return (type(model) is GPTModel and has_textbook_modules(model) and has_dense_weights(model)
             and not find_custom_parts(model)
             and not any(map(hooks_of, model.modules()))  # also PyTorch's, such as pruning's, which compute weights anew
             and not torch.is_autocast_enabled("cpu"))
@@ -55,8 +55,9 @@ def has_textbook_modules(model):
             and all(module.max_norm is None for module in modules if type(module) is nn.Embedding))
 
 
-def has_plain_weights(model):
-    """Whether a model's weights are dense tensors on a CPU, and all are in layers that have weights in the textbook."""
+def has_dense_weights(model):
+    """Whether a model's weights are dense tensors of float32 or float64 on a CPU, and all are in layers that have
+    weights in the textbook."""
     with_weights = nn.Embedding, nn.LayerNorm, nn.Linear
     return (all(type(weight) is nn.Parameter and weight.is_cpu and weight.dtype in (torch.float32, torch.float64)
                 and weight.layout == torch.strided for weight in model.parameters())
@@ -148,8 +149,8 @@ def gelu(x):
 
 
 def arrays_of(module):
-    """The Layer of an nn.Linear or an nn.LayerNorm."""
-    return Layer(array(module.weight), 0 if module.bias is None else array(module.bias), getattr(module, "eps", None))
+    """The Weights of an nn.Linear or an nn.LayerNorm."""
+    return Weights(array(module.weight), 0 if module.bias is None else array(module.bias), getattr(module, "eps", None))
 
 
 def array(weight):

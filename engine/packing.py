@@ -52,7 +52,7 @@ class Packing:
         return attend_in_rows
 
     def logits(self, model, attend, positions):
-        """The model's logits at these of the N computed positions, (P,): (P, V)."""
+        """The model's logits (P, V) at `positions` (P,), indices into the N computed ones."""
         return model(self.ids[None], pos=self.pos[None], attend=self.restore_rows(attend), logits_at=(0, positions))
 
 

@@ -107,8 +107,9 @@ def sizes_of(name, loader):
 
 
 def hashes_of_data(name, loader, randomness):
-    """Short hashes of the data of a loader and of the order in which it reads them: {"<name> data": hash, "<name>
-    order": hash}. The whole loader is read twice, to see whether its batches can be repeated.
+    """Short hashes of the data of a loader and of the order in which it reads them from seed 0: {"<name> data": hash,
+    "<name> order": hash}. The run's own random states aren't described: its checkpoints restore them. The whole loader
+    is read twice, to see whether its batches can be repeated.
 
     If its data set can't be indexed, the hash of its batches covers data and order. The order of a DistributedSampler
     isn't hashed: it follows from its seed. Raises ValueError if the loader gives other batches the second time: then
@@ -122,7 +123,7 @@ def hashes_of_data(name, loader, randomness):
             batches = list(loader)
             return {"data": hash_of(dataset if indexed else batches), "batches": hash_of(batches)}
 
-    first, second = read(), read()
+    first, second = read(), read()  # the hash of the batches is only compared
     for what, value in first.items():
         if value != second[what]:
             raise ValueError(f"the {what} of the {name} loader can't be repeated, so the run could not be resumed: "

@@ -19,7 +19,7 @@ TEXTBOOK_FORWARDS = {kind.forward for kind in vars(previous_chapters).values()
 
 def structure_hash(model):
     """A hash of what a model's result depends on besides its weights: its modules, their classes, `forward` methods,
-    hooks and modes, and settings, which are numbers or texts, of modules that aren't PyTorch's own."""
+    hooks and modes, and the settings (numbers and texts) of modules that aren't PyTorch's own."""
     parts = []
     for module in model.modules():
         parts += [identity(module), identity(type(module)), identity(type(module).forward), *hooks_of(module).keys(),
@@ -30,8 +30,8 @@ def structure_hash(model):
 
 
 def settings_of(module):
-    """The attributes that are numbers or texts, [(name, value), ...]. PyTorch's own modules have settings by which they
-    work, such as counters of DistributedDataParallel: they aren't read."""
+    """The attributes that are numbers or texts, [(name, value), ...]. Those of PyTorch's own modules aren't read: some
+    count calls, as DistributedDataParallel does."""
     if is_pytorchs(module):
         return []
     return [(name, value) for name, value in vars(module).items()
@@ -55,12 +55,12 @@ def hooks_of(module, prefix=""):
             for number, hook in getattr(module, f"{prefix}_{kind}_hooks").items()}
 
 
-def custom_parts(model, state):
-    """As `find_custom_parts`, which is called once for each state of the model, its `structure_hash`."""
+def custom_parts(model, structure):
+    """As `find_custom_parts`, which is called once for each `structure_hash` of the model."""
     known = CUSTOM_PARTS.setdefault(model, {})
-    if state not in known:
-        known[state] = find_custom_parts(model)
-    return known[state]
+    if structure not in known:
+        known[structure] = find_custom_parts(model)
+    return known[structure]
 
 
 def find_custom_parts(model):

@@ -19,7 +19,7 @@ from engine.distributed import all_reduce_sum, full_tensor, without_repetitions,
 from engine.fast import packed_loss
 from engine.generation import generate
 from engine.layers import fast_layers
-from engine.memory import keep_freed_memory, lay_out_in_rows
+from engine.memory import keep_freed_memory, lay_out_in_rows, temporarily_in_rows
 from engine.models import context_length, evaluation_mode
 from engine.precision import LossScaler, mixed_precision, resolve_precision
 from engine.texts import translate
@@ -40,18 +40,20 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     micro_batch_size: the number of rows computed at a time, to save memory; their gradients add up to the batch's.
     max_steps: the run stops after this step.
     on_step: called after each step with its number, its loss, its gradient's norm before clipping, and its number of
-    tokens that count. The number is from 1; in the printed lines steps count from 0, as the textbook's.
+    tokens that count. The number is from 1; in the printed lines steps count from 0, as in the textbook.
     checkpoint_dir: the run is saved there after each epoch and every `checkpoint_minutes`. The same call made again, in
     this process or another one, continues from there and ends as if it had never stopped (on a CPU, bit for bit).
 
-    A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was logged by then. Afterwards
-    the model is in training mode, and its trainable weights are stored in rows (`lay_out_in_rows`).
+    A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was logged by then. After a
+    step the model is in training mode. With a new optimiser, its trainable weights are stored in rows
+    (`lay_out_in_rows`).
 
     In several processes (`engine.distributed`) all call this with a sharded model, and loaders whose DistributedSampler
     gives each its rows. Raises ValueError, before the first step, for a loader without batches, a count that isn't a
-    whole number of at least 1, a max_norm that isn't above 0, a schedule that needs a metric, a `checkpoint_dir` with
-    the checkpoints of another run, and a device that doesn't compute what the CPU computes; and for a loss or gradient
-    that isn't finite, before it is applied.
+    whole number of at least 1, a max_norm that isn't above 0, an unknown precision, a schedule that needs a metric,
+    what `Checkpoints` refuses, a `checkpoint_dir` with the checkpoints of another run, and a device that doesn't
+    compute what the CPU computes. Raises it later for a loss or gradient that isn't finite, before it is applied, and
+    for weights that aren't, before they are saved.
     """
     check_batches(training=train_loader, validation=val_loader)
     check_counts(num_epochs=num_epochs, eval_freq=eval_freq, eval_iter=eval_iter, max_steps=max_steps,
@@ -68,7 +70,7 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
                           "eval_iter": eval_iter, "precision": precision}
     checkpoints = Checkpoints(checkpoint_dir, checkpointed, train_loader, val_loader, checkpoint_minutes,
                               **decides_the_result)
-    if not optimizer.state:  # existing moments share the weights' layout: don't change it
+    if not optimizer.state:  # existing moments are stored as the weights are, and must stay so (`temporarily_in_rows`)
         lay_out_in_rows(model, copy_all=True)
     checkpoints.resume()
 
@@ -111,14 +113,14 @@ def take_step(inputs, targets, model, optimizer, device, *, step, scheduler, sca
     """Train on one batch, inputs and targets (B, T), and step the schedule: (loss, norm, n_targets), two floats and an
     int. These are the batch's mean loss, its gradient's norm before clipping, and its number of targets that count.
 
-    Other arguments as in `train`; step: the step's index. Raises ValueError for a loss or gradient that isn't finite,
-    before it is applied.
+    Other arguments as in `train`; step: the step's index; tokenizer: for the texts in an error. Raises ValueError for a
+    loss or gradient that isn't finite, before it is applied.
     """
     optimizer.zero_grad()
     local_loss, n_targets = backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size)
     scaler.unscale_(optimizer)
     norm = gradient_norm(model)
-    # The one wait for the device.
+    # The one wait for the device; in float16, the scaler waits as well.
     loss_value, norm_value = torch.stack((local_loss, norm.to(local_loss))).cpu().tolist()
     check_finite("loss", loss_value, step, inputs, tokenizer)
     if not scaler.is_enabled():  # the scaler itself skips a step whose gradients aren't finite
@@ -175,15 +177,13 @@ def evaluate(data_loader, model, device, num_batches=None, precision="float32"):
     """The mean loss over the first `num_batches` batches of a loader (all, if None), in nats per token, and the number
     of tokens that count: (float, int). The loss is that of the textbook's `calc_loss_loader`.
 
-    In several processes each entry counts once, though a DistributedSampler repeats some; it must not shuffle. The
-    model's trainable weights on a CPU are stored in rows from then on (`lay_out_in_rows`). Raises ValueError for a
-    loader without batches, and for a num_batches below 1.
+    In several processes each entry counts once, though a DistributedSampler repeats some; it must not shuffle. Raises
+    ValueError for a loader without batches, and for a num_batches below 1.
     """
     check_batches(data=data_loader)
     check_counts(num_batches=num_batches)
     loss_sum, n_targets = 0.0, 0
-    lay_out_in_rows(model)
-    with evaluation_mode(model), torch.random.fork_rng(devices=[]), fast_layers(model):
+    with evaluation_mode(model), torch.random.fork_rng(devices=[]), fast_layers(model), temporarily_in_rows(model):
         for number, (inputs, targets) in enumerate(islice(data_loader, num_batches)):
             targets = without_repetitions(targets, number, data_loader)
             n = count_targets(targets)

@@ -15,7 +15,7 @@ import previous_chapters
 from engine import comparison, fast, layers, memory
 from engine.fast import packed_loss
 from engine.generation import generate
-from engine.layers import FastLinear, fast_layers, packed_weights
+from engine.layers import FastLinear, fast_layers, reordered_weights
 from engine.lora import add_lora
 from engine.memory import keep_freed_memory, lay_out_in_rows
 from engine.packing import Packing, on_device
@@ -313,7 +313,7 @@ def test_a_changed_model_is_computed_packed_where_that_is_the_same(float64, monk
 def test_a_model_that_packing_does_not_fit_is_computed_plainly_and_it_is_said(float64, monkeypatch, capsys, change):
     assert_equals_reference_path(*changed_models(NOT_FITTING[change], monkeypatch))
     lines = capsys.readouterr().out.splitlines()
-    assert 1 <= len(lines) <= 2 and all("using the reference path, which is slower" in line for line in lines)
+    assert 1 <= len(lines) <= 2 and all("using a slower path" in line for line in lines)
     assert lines[0].startswith("Loss and gradients: ")
 
 
@@ -332,7 +332,7 @@ def test_a_change_after_a_check_is_noticed(float64, monkeypatch, change):
     ("own attention", "trf_blocks.0.att (OwnAttention) has a forward of its own"),
     ("a forward patched on one instance", "trf_blocks.1.ff (FeedForward) has another forward"),
     ("a backward hook", "trf_blocks.1 (TransformerBlock) has a hook"), ("a global hook", "all modules have a hook"),
-    ("another forward", "the fast path fails (TypeError: ")])
+    ("another forward", "the fast one fails (TypeError: ")])
 def test_the_reason_is_said_as_far_as_it_is_known(float64, monkeypatch, capsys, change, reason):
     model, _ = changed_models(NOT_FITTING[change], monkeypatch)
     for _ in range(3):
@@ -352,7 +352,7 @@ def test_an_edited_textbook_is_noticed(float64, monkeypatch, capsys):
     for model in models:
         model.load_state_dict(our_model().state_dict())
     assert_equals_reference_path(*models)
-    assert "the fast path gives another result" in capsys.readouterr().out
+    assert "the fast one gives another result" in capsys.readouterr().out
 
 
 def windowed(width):
@@ -424,7 +424,7 @@ def test_a_window_longer_than_the_usual_comparison_is_noticed(float64, capsys):
     torch.manual_seed(0)
     model, row = LongWindowed(CFG | {"context_length": 300}).eval(), torch.randint(0, V, (160,)).tolist()
     assert generate(model, [row], 4, 300) == [continue_naively(model, row, 4, 300, None)]
-    assert "the fast path gives another result: the model (LongWindowed)" in capsys.readouterr().out
+    assert "the fast one gives another result: the model (LongWindowed)" in capsys.readouterr().out
 
 
 class WithoutPositions(GPTModel):
@@ -611,7 +611,7 @@ def test_noise_in_training_is_drawn_as_in_the_reference_path(float64, capsys, no
         torch.manual_seed(3)
         loss = loss_of(*batch, model, "cpu")
         results.append((loss, gradients(model, loss), torch.get_rng_state()))
-    assert "using the reference path" in capsys.readouterr().out
+    assert "using a slower path" in capsys.readouterr().out
     torch.testing.assert_close(*results, rtol=0, atol=1e-12)
     assert_equals_reference_path(*(model.eval() for model in models))
 
@@ -689,17 +689,17 @@ def test_transposed_weights_are_copied_into_rows_unless_they_are_frozen():
     model(inputs).sum().backward()  # nothing was made in inference mode
 
 
-def test_packed_weights_give_the_same_and_are_gone_afterwards():
+def test_reordered_weights_give_the_same_and_are_gone_afterwards():
     """Transposed ones, too. Products with gradients take the weights themselves."""
     model, (inputs, _) = meta_model(), instruction_batch(0)
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     expected = model(inputs)
-    with fast_layers(model), packed_weights(model):
-        assert all(layer.packed.layout == torch._mkldnn for layer in layers)
+    with fast_layers(model), reordered_weights(model):
+        assert all(layer.reordered.layout == torch._mkldnn for layer in layers)
         with torch.no_grad():
             torch.testing.assert_close(model(inputs), expected)
         model(inputs).sum().backward()
-    assert all(layer.weight.grad is not None and "packed" not in vars(layer) for layer in layers)
+    assert all(layer.weight.grad is not None and "reordered" not in vars(layer) for layer in layers)
 
 
 def test_a_batch_in_which_nothing_counts_has_loss_zero():

@@ -11,7 +11,14 @@ from torch.utils.data import DataLoader
 from engine import trainer
 from engine.fast import packed_loss
 from engine.trainer import evaluate, micro_batches, sample_text
-from previous_chapters import GPTModel, calc_loss_loader, flatten_params, load_weights_into_gpt, train_model_simple
+from previous_chapters import (
+    GPTModel,
+    calc_loss_batch,
+    calc_loss_loader,
+    flatten_params,
+    load_weights_into_gpt,
+    train_model_simple,
+)
 from tests.small_models import (
     BATCHES,
     CFG,
@@ -101,6 +108,25 @@ def test_evaluating_keeps_mode_and_random_state(training):
     loss, _ = evaluate(loader, model, "cpu")
     assert model.training == training and torch.get_rng_state().equal(state)
     assert loss == pytest.approx(mean_per_token(model.eval(), [(inputs, targets)]), rel=1e-5)
+
+
+def test_evaluating_leaves_the_layout_that_the_optimizers_moments_share():
+    """The fused AdamW pairs a weight's elements with its moments' in the order in which they are stored."""
+    def trained(fused, evaluated):
+        with torch.device("meta"):
+            model = GPTModel(CFG)
+        load_weights_into_gpt(model, random_params(np.float32))  # whose matrices are stored transposed
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, eps=1e-3, fused=fused)
+        for batch in BATCHES[:3]:
+            optimizer.zero_grad()
+            calc_loss_batch(*batch, model, "cpu").backward()
+            optimizer.step()
+            if evaluated:
+                evaluate(VALIDATION, model, "cpu", 1)
+        return model.state_dict()
+
+    assert any(not weight.is_contiguous() for weight in trained(True, True).values())
+    torch.testing.assert_close(trained(True, True), trained(False, False))
 
 
 def test_a_loader_without_batches_can_not_be_evaluated():
