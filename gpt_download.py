@@ -106,9 +106,9 @@ def load_settings(model_dir):
 
 def is_huggingface(model_dir):
     """Whether a folder is in Hugging Face's format rather than in OpenAI's."""
-    weights, theirs, ours = (Path(model_dir, name).exists()
-                             for name in (huggingface.WEIGHTS, "config.json", "hparams.json"))
-    return weights or (theirs and not ours)
+    weights, hub, openai = (Path(model_dir, name).exists()
+                            for name in (huggingface.WEIGHTS, "config.json", "hparams.json"))
+    return weights or (hub and not openai)
 
 
 # --- The weights ---

@@ -16,6 +16,6 @@ class SkipNormalInit(TorchFunctionMode):
 
 
 def empty_model(config):
-    """A GPTModel on the meta device, whose parameters have shapes but no memory, to load weights into."""
+    """A GPTModel on the meta device, whose parameters and buffers have shapes but no values, to load weights into."""
     with torch.device("meta"), SkipNormalInit():
         return GPTModel(config)

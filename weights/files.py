@@ -63,7 +63,7 @@ def create_part(path):
             lock(file)
             if name.exists():
                 return file
-        except BlockingIOError:
+        except BlockingIOError:  # another writer has locked it, to delete it
             pass
         except OSError:
             return file  # a file system without locks: leftovers stay there

@@ -22,7 +22,9 @@ from weights.transfer import network_in_words
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", "vocab.json", "merges.txt", WEIGHTS)
 TOKENIZER = "tokenizer.json"  # can replace vocab.json and merges.txt
-SIZES = {"n_vocab": "vocab_size", "n_ctx": "n_positions", "n_embd": "n_embd", "n_head": "n_head", "n_layer": "n_layer"}
+SIZES = {  # {key of OpenAI's hparams.json: key of config.json}
+    "n_vocab": "vocab_size", "n_ctx": "n_positions", "n_embd": "n_embd", "n_head": "n_head", "n_layer": "n_layer",
+}
 ARCHITECTURE = {  # what config.json may say; the first is the default, which a missing key means
     "model_type": ("gpt2",), "activation_function": ("gelu_new", "gelu_pytorch_tanh"), "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
@@ -88,7 +90,7 @@ def read_sizes(folder):
             raise CheckpointError(f"{path} is not GPT-2's: {key} is {config[key]!r}, not "
                                   + " or ".join(map(repr, values)))
     check_vocabulary(folder)
-    return {ours: config.get(theirs) for ours, theirs in SIZES.items()}
+    return {openai: config.get(hub) for openai, hub in SIZES.items()}
 
 
 def read_json(path):
@@ -147,7 +149,7 @@ def map_tensors(folder, names):
     Tensors that are none of `names` keep their own name. Raises CheckpointError when the file is damaged, or has an
     output head of its own.
     """
-    path, ours = Path(folder, WEIGHTS), {huggingface_name(name): name for name in names}
+    path, openai_name = Path(folder, WEIGHTS), {huggingface_name(name): name for name in names}
     tensors = {}
     try:
         with safe_open(path, framework="pt") as file:
@@ -155,7 +157,7 @@ def map_tensors(folder, names):
                 name = full_name.removeprefix("transformer.")
                 if not MASK_NAMES.fullmatch(name):
                     array = file.get_tensor(full_name).to(torch.float32).numpy()
-                    name = ours.get(name, name)
+                    name = openai_name.get(name, name)
                     tensors[name] = array[None] if name.endswith("/w") else array
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.resolve()} is damaged or not a safetensors file ({error}): delete it and "

@@ -28,7 +28,7 @@ def write_model(folder, tensors, sizes, tokenizer_files, end_of_text, chat_templ
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
     config = {
         **{key: values[0] for key, values in ARCHITECTURE.items()}, **special,
-        **{theirs: sizes[ours] for ours, theirs in SIZES.items()},
+        **{hub: sizes[openai] for openai, hub in SIZES.items()},
         "architectures": ["GPT2LMHeadModel"], "dtype": "float32",
         "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0,
     }
@@ -66,9 +66,9 @@ def write_safetensors(path, arrays):
             file.write(np.ascontiguousarray(array, dtype="<f4"))
 
 
-def check_folder(folder, ours):
-    """Raise FileExistsError if a folder has files of another model, besides `ours`, a set of names."""
-    others = {path.name for pattern in OTHER_MODELS_FILES for path in folder.glob(pattern)} - ours
+def check_folder(folder, own):
+    """Raise FileExistsError if a folder has files of another model, besides `own`, a set of names."""
+    others = {path.name for pattern in OTHER_MODELS_FILES for path in folder.glob(pattern)} - own
     if others:
         raise FileExistsError(f"{folder} holds files of another model, which would be mixed up with this one: "
                               f"{', '.join(sorted(others))}. Move them away, or name another folder")

@@ -12,7 +12,7 @@ class Model(NamedTuple):
     """One row of the table."""
 
     model_size: str  # as `gpt_download.download_and_load_gpt2` takes it: a folder's name, or hf:<owner>/<name>
-    hub: str         # the repository with the same weights on Hugging Face's hub, "" if there is none
+    hub: str         # the repository on Hugging Face's hub with the same weights as OpenAI's files; "" if there is none
     n_layers: int
     emb_dim: int
     n_heads: int
@@ -26,14 +26,14 @@ class Model(NamedTuple):
 
 MODELS = {
     "gpt2-mini (7M)": Model("7M", "", 4, 128, 4, 256),
-    "distilgpt2 (82M)": Model("hf:distilbert/distilgpt2", "distilbert/distilgpt2", 6, 768, 12),
+    "distilgpt2 (82M)": Model("hf:distilbert/distilgpt2", "", 6, 768, 12),
     "gpt2-small (124M)": Model("124M", "openai-community/gpt2", 12, 768, 12),
     "gpt2-medium (355M)": Model("355M", "openai-community/gpt2-medium", 24, 1024, 16),
     "gpt2-large (774M)": Model("774M", "openai-community/gpt2-large", 36, 1280, 20),
     "gpt2-xl (1558M)": Model("1558M", "openai-community/gpt2-xl", 48, 1600, 25),
 }
 OPENAI_SIZES = {  # the models that OpenAI published, in its own format: {model_size: repository on the hub}
-    model.model_size: model.hub for model in MODELS.values() if model.hub.startswith("openai-community/")
+    model.model_size: model.hub for model in MODELS.values() if model.hub
 }
 
 

@@ -65,12 +65,13 @@ def read_block(data, handle):
     offset, pos = read_varint(handle, 0)
     size, _ = read_varint(handle, pos)
     block, trailer = data[offset:offset + size], data[offset + size:offset + size + 5]
-    compression, checksum = struct.unpack("<BI", trailer)
+    compression, checksum = struct.unpack("<BI", trailer)  # the kind of compression, 0 for none
     if masked_crc32c(data[offset:offset + size + 1]) != checksum:
         raise ValueError("a block with a wrong checksum")
     if compression:
         raise ValueError("a compressed block")
-    end = len(block) - 4 * (1 + struct.unpack_from("<I", block, len(block) - 4)[0])  # restart points, then their number
+    # At the end of a block are its restart points, the places of keys that are stored whole, and their number.
+    end = len(block) - 4 * (1 + struct.unpack_from("<I", block, len(block) - 4)[0])
     if end < 0:
         raise ValueError("a block without its restart points")
     key, pos = b"", 0

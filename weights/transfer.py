@@ -126,7 +126,7 @@ def fetch_rest(session, url, unfinished, version_file):
     if n_received:
         headers |= {"Range": f"bytes={n_received}-", "If-Range": version}
     with request(session, url, headers) as response:
-        if response.status_code == 416 and n_received:  # nothing comes after these bytes: start over
+        if response.status_code == 416 and n_received:  # nothing follows these bytes: start over
             unfinished.unlink()
             return False
         response.raise_for_status()
