@@ -23,7 +23,7 @@ def new_process():
 
 
 def can_run(name):
-    """Whether a peer has what it needs: a C++ compiler, or a CPU."""
+    """Whether a peer has what it needs: a C++ compiler, or to run on the CPU."""
     return bool(COMPILER or "compiled" not in name) and (DEVICE == "cpu" or "CTranslate2" not in name)
 
 

@@ -22,7 +22,7 @@
     devices         whether a GPU computes what the CPU computes
     precision       bfloat16 and float16 where the hardware has them
     lora            low-rank adapters: added, trained, merged
-    texts           what engine and tutorial print for a reader, in the reader's language
+    texts           what the project's modules print for a reader, in the reader's language
 
 `fast` and `generation` compare themselves with the textbook first, and use the reference path, the textbook's own
 functions, where they differ. The modules import each other, the textbook and `weights/`.

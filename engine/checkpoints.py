@@ -17,15 +17,15 @@ import torch
 from engine.data_order import DataOrder
 from engine.distributed import all_gather, broadcast, full_tensor, rank, shard_like, world_size
 from engine.randomness import Randomness
-from engine.run_identity import describe_run, differences, has_begun
+from engine.run_identity import describe_run, differences, has_changed
 from engine.texts import translate
 from weights.files import atomic_write, unlink_unlocked
 from weights.values import plain
 
 
 class Checkpoints:
-    """The checkpoints of one run, `step-<number>.pt` in a folder. Without a folder nothing is saved or resumed. The
-    run's random generators (`randomness`) and its batches (`data_order`) are here in any case.
+    """The checkpoints of one run, `step-<number>.pt` in a folder, with what they need besides `stateful`: the run's
+    random generators (`randomness`) and its batches (`data_order`). Without a folder nothing is saved or resumed.
 
     stateful: the objects with a `state_dict` that is saved; the model, the only module, comes first;
     train_loader, val_loader: the loaders that the run reads; minutes: how long after a checkpoint the next one is due;
@@ -45,7 +45,7 @@ class Checkpoints:
         self.data_order = DataOrder(train_loader, self.randomness)
         if self.folder is None:
             return
-        if not checkpoints_in(self.folder) and any(has_begun(item, self.folder) for item in stateful):
+        if not checkpoints_in(self.folder) and any(has_changed(item, self.folder) for item in stateful):
             raise ValueError(f"this run was stopped before its first checkpoint in {self.folder}, so it can't "
                              "continue: make the model and the optimizer again, or name another folder")
         for item in stateful:
@@ -95,7 +95,7 @@ class Checkpoints:
                         "epoch_start_states": epoch_start_states}, file)
         for leftover in self.folder.glob("step-*.pt.*.part"):  # of a process that died while it wrote
             unlink_unlocked(leftover)
-        # Checkpoints of later steps must be damaged, or the run would have continued from them: they are deleted.
+        # Later checkpoints go, too: they must be damaged, or the run would have continued from them.
         saved = checkpoints_in(self.folder)
         kept = [path, *(older for older in saved if step_of(older) < step)][:2]
         for other in set(saved) - set(kept):
@@ -161,8 +161,8 @@ def is_undamaged(path):
 
 
 def gathered(state):
-    """A state with whole tensors on the CPU, and Python's numbers, also within dictionaries and lists. On other ranks
-    than 0, None takes the place of the tensors."""
+    """A state with whole tensors on the CPU, and Python's numbers, also within dictionaries and lists. On ranks
+    other than 0, None takes the place of the tensors."""
     def whole(tensor):
         tensor = full_tensor(tensor.detach())
         return tensor.cpu() if rank() == 0 else None

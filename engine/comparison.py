@@ -1,9 +1,9 @@
 """Does a fast path compute what the textbook computes, for this very model? Both are tried and compared.
 
 A model may no longer be the textbook's: a layer was replaced, a method patched, a hook registered. Nothing is guessed
-from that. `computes_the_same` computes both paths on a few tokens, once for each structure of the model. A
-`structure_hash` stands for it, and covers all that the result depends on besides the weights. For a model with custom
-parts, `probe_for` says what else counts.
+from that. `computes_the_same` computes both paths on a few tokens, once for each structure of the model: its classes,
+`forward` methods, hooks, modes and settings (`structure_of`). For a model with custom parts, `probe_for` says what else
+counts.
 """
 
 import sys
@@ -16,10 +16,11 @@ import torch
 import torch.nn as nn
 from tqdm import tqdm
 
+from engine.distributed import full_tensor
 from engine.layers import reference_layers
 from engine.models import context_length
 from engine.randomness import Randomness
-from engine.structure import TEXTBOOK_FORWARDS, custom_parts, structure_hash
+from engine.structure import TEXTBOOK_FORWARDS, custom_parts, structure_of
 from engine.texts import marked, translate
 
 CHECKED = WeakKeyDictionary()  # model: {(what was compared, structure, state): whether both paths agree}
@@ -36,7 +37,7 @@ def computes_the_same(model, what, length, fast, reference):
     They are compared once for each structure and state of the model; `probe_for` gives the state.
     """
     checked = CHECKED.setdefault(model, {})
-    structure = structure_hash(model)
+    structure = structure_of(model)
     custom = custom_parts(model, structure)
     n, state = probe_for(model, custom, length)
     key = what, structure, state
@@ -57,24 +58,26 @@ def probe_for(model, custom, length):
     - A model of the textbook's and PyTorch's parts is compared once, on PROBE_LENGTH tokens. So an edit of the textbook
       that matters only between tokens that are farther apart isn't noticed.
     - A model with custom parts is compared on as many tokens as the rows to come have, rounded up to a power of two,
-      once for each such number. Without gradients, a new adapter, whose last matrix is zero, hides a difference. So
-      there the model is compared again after each change of its weights.
+      once for each such number. A gate or a new adapter whose last matrix is zero changes no output yet, and so hides a
+      difference, which its gradients show. So without gradients the model is compared again when its weights change.
     """
     if not custom:
         return min(PROBE_LENGTH, context_length(model)), ()
     n = rounded_up(length, context_length(model))
-    return n, (n,) if torch.is_grad_enabled() else (n, weights_version(model))
+    return n, (n,) if torch.is_grad_enabled() else (n, sums_of_weights(model))
 
 
 def rounded_up(length, longest):
     """The next power of two, so that few lengths are compared, but at most `longest`; `length` itself, if `longest` is
-    infinite."""
+    infinite, as it is for a model that doesn't say its context length."""
     return length if longest == inf else min(2 ** (length - 1).bit_length(), longest)
 
 
-def weights_version(model):
-    """A number that every change of a model's weights in place increases."""
-    return sum(weight._version for weight in model.parameters() if not weight.is_inference())
+def sums_of_weights(model):
+    """The sum of each weight, by which a change of the weights is noticed. PyTorch's own count of changes, `_version`,
+    leaves out those by a fused optimiser, through `data` and by NumPy."""
+    sums = [full_tensor(weight.detach().sum(dtype=torch.float32)) for weight in model.parameters()]
+    return tuple(torch.stack(sums).tolist())
 
 
 def difference_between(model, fast, reference):

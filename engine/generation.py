@@ -4,7 +4,7 @@
 
 - Keys and values of earlier tokens are cached, so a step computes one token and not the whole text.
 - The prefix that all prompts share is read once, and their padding not at all.
-- Finished rows are dropped, with few of the remaining ones moved.
+- Finished rows are dropped, and few of the remaining ones are moved.
 - Weights that many products share are rearranged for them once (`reordered_weights`).
 - A row that is alone is computed in NumPy (`engine.one_row`), as fast as the weights can be read.
 
@@ -167,7 +167,7 @@ class ModelReader:
                 self.one_row = OneRowReader(model)
 
     def threads(self, n_rows):
-        """A `with` block in which to read so many rows and to choose their tokens."""
+        """A `with` block in which to read this many rows and to choose their tokens."""
         return single_thread() if n_rows == 1 and self.one_row else nullcontext()
 
     def next_logits(self, tokens, lengths):

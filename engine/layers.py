@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 from torch.autograd.function import once_differentiable
 
-LAYOUT_ROWS = 64  # oneDNN chooses the layout of reordered weights for so many rows; it serves others as well
+LAYOUT_ROWS = 64  # oneDNN chooses the layout of reordered weights for this many rows; it serves others as well
 
 
 def onednn_linear(x, weight, bias):

@@ -5,6 +5,7 @@ import sys
 from contextlib import contextmanager
 
 import torch
+from torch.distributed.tensor import DTensor
 
 
 def lay_out_in_rows(model, copy_all=False):
@@ -22,7 +23,8 @@ def lay_out_in_rows(model, copy_all=False):
                 continue
             if copy_all or (parameter.is_cpu and not parameter.is_contiguous()):
                 # A DTensor has no memory of its own: its data_ptr() is always 0.
-                place = id(parameter) if hasattr(parameter, "to_local") else (parameter.data_ptr(), parameter.stride())
+                place = id(parameter) if isinstance(parameter, DTensor) else (
+                    parameter.data_ptr(), parameter.shape, parameter.stride())
                 if place not in copies:
                     copies[place] = parameter.data.clone(memory_format=torch.contiguous_format)
                 parameter.data = copies[place]
@@ -35,8 +37,8 @@ def temporarily_in_rows(model):
     that, and would silently compute something else.
     """
     stored = {parameter: parameter.data for parameter in model.parameters() if not parameter.is_contiguous()}
-    lay_out_in_rows(model)
     try:
+        lay_out_in_rows(model)
         yield
     finally:
         for parameter, data in stored.items():
@@ -50,8 +52,8 @@ def keep_freed_memory():
 
     Getting memory back from the system, page by page and zeroed, takes 5 to 15 % of a training step. This needs glibc,
     the usual C library on Linux; elsewhere nothing happens. Both parameters and their default values are in mallopt(3).
-    Afterwards they have these values again, but one thing stays different: since they were set, glibc no longer adapts
-    its threshold for mmap to the blocks that the process frees.
+    Afterwards they have the default values again, but one thing stays different: since they were set, glibc no longer
+    adapts its threshold for mmap to the blocks that the process frees.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):

@@ -28,7 +28,7 @@ class Packing:
         # The length of the prefix that all rows share and need.
         prefix = int(((idx == idx[:1]) & needed).all(dim=0).cumprod(dim=0).sum()) if share else 0
         needed[1:, :prefix] = False  # the first row computes it
-        needed[0, 0] = True  # so that there is something to compute even where nothing is wanted
+        needed[0, 0] = True  # so that something is computed, and `source` is never below 0
         self.computed = needed.flatten().nonzero()[:, 0]                        # (N,)
         self.ids = idx.flatten()[self.computed]                                 # (N,)
         self.pos = self.computed % idx.shape[1]                                 # (N,)
@@ -57,6 +57,6 @@ class Packing:
 
 
 def on_device(tensor, device):
-    """A tensor of the CPU on a device. For a CUDA GPU alone is the copy queued, so that the CPU doesn't wait for it:
+    """A tensor of the CPU on a device. Only for a CUDA GPU is the copy queued, so that the CPU doesn't wait for it:
     CUDA reads ordinary memory at once. Elsewhere, as on MPS, that memory might be freed before the copy reads it."""
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")

@@ -10,10 +10,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DistributedSampler, IterableDataset
 
 from engine.distributed import full_tensor, world_size
+from engine.structure import settings_of
 from weights.values import bytes_of, plain
 
 # Model, optimiser or schedule: {folder: its description when the run began}. Training changes all three, and so their
-# descriptions: this one is kept so that a stopped run can continue in the same process.
+# descriptions: the initial one is kept so that a stopped run can continue in the same process.
 INITIAL_DESCRIPTIONS = WeakKeyDictionary()
 # What a schedule's state_dict has besides its settings.
 SCHEDULE_STATE = {"base_lrs", "last_epoch", "_last_lr", "_step_count", "_is_initial", "_get_lr_called_within_step",
@@ -37,10 +38,10 @@ def describe_run(stateful, loaders, randomness, settings, folder):
     return description
 
 
-def has_begun(item, folder):
-    """Whether a run that saves in `folder` has already begun with this model, optimiser or schedule, in this
-    process."""
-    return folder in INITIAL_DESCRIPTIONS.get(item, {})
+def has_changed(item, folder):
+    """Whether a run that saves in `folder` has already changed this model, optimiser or schedule, in this process."""
+    initial = INITIAL_DESCRIPTIONS.get(item, {}).get(folder)
+    return initial is not None and initial != plain(dict(describe(item)))
 
 
 def initial_description(item, folder):
@@ -63,7 +64,8 @@ def differences(run, saved):
 def describe(item):
     """What a model, an optimiser or a schedule contributes to the result of a run: pairs of a name and a value.
 
-    A plain function in a schedule, such as LambdaLR's, has no description: two of them can't be told apart.
+    An edited `forward` has no description, and neither has a plain function in a schedule, such as LambdaLR's: two of
+    them can't be told apart.
     """
     name = type(item).__name__
     if isinstance(item, torch.nn.Module):
@@ -72,6 +74,8 @@ def describe(item):
             checksum = zlib.crc32(bytes_of(full_tensor(weight.detach())), checksum)
         yield "initial weights", f"{checksum:08x}"
         yield "dropout", [module.p for module in item.modules() if isinstance(module, _DropoutNd)]
+        yield "settings", [setting for module in item.modules() for setting in settings_of(module)
+                           if setting[0] != "training"]
         yield "trained parameters", sum(parameter.numel() for parameter in item.parameters() if parameter.requires_grad)
     elif isinstance(item, torch.optim.Optimizer):
         for number, group in enumerate(item.param_groups):
@@ -108,12 +112,11 @@ def sizes_of(name, loader):
 
 def hashes_of_data(name, loader, randomness):
     """Short hashes of the data of a loader and of the order in which it reads them from seed 0: {"<name> data": hash,
-    "<name> order": hash}. The run's own random states aren't described: its checkpoints restore them. The whole loader
-    is read twice, to see whether its batches can be repeated.
+    "<name> order": hash}. The run's own random states aren't described: its checkpoints restore them.
 
-    If its data set can't be indexed, the hash of its batches covers data and order. The order of a DistributedSampler
-    isn't hashed: it follows from its seed. Raises ValueError if the loader gives other batches the second time: then
-    the run could not be resumed.
+    The whole loader is read twice. Raises ValueError if its batches differ: then the run could not be resumed. If its
+    data set can't be indexed, the hash of its batches covers data and order. The order of a DistributedSampler isn't
+    hashed: it follows from its seed.
     """
     dataset = getattr(loader, "dataset", None)
     indexed = dataset is not None and not isinstance(dataset, IterableDataset)

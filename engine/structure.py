@@ -9,7 +9,7 @@ from torch.nn.modules import module as torch_modules
 
 import previous_chapters
 
-CUSTOM_PARTS = WeakKeyDictionary()  # model: {its structure_hash: its custom parts, in words}
+CUSTOM_PARTS = WeakKeyDictionary()  # model: {its structure: its custom parts, in words}
 IDENTITIES = WeakKeyDictionary()    # function, class or module: a number that stands for it
 NEXT_IDENTITY = count()
 # As imported: a method that was patched afterwards isn't among them.
@@ -17,21 +17,21 @@ TEXTBOOK_FORWARDS = {kind.forward for kind in vars(previous_chapters).values()
                      if isinstance(kind, type) and issubclass(kind, nn.Module)}
 
 
-def structure_hash(model):
-    """A hash of what a model's result depends on besides its weights: its modules, their classes, `forward` methods,
-    hooks and modes, and the settings (numbers and texts) of modules that aren't PyTorch's own."""
+def structure_of(model):
+    """What a model's result depends on besides its weights, as far as its modules show it, as a tuple: their classes,
+    `forward` methods, hooks and modes, and the settings of those that aren't PyTorch's own."""
     parts = []
     for module in model.modules():
         parts += [identity(module), identity(type(module)), identity(type(module).forward), *hooks_of(module).keys(),
                   module.training, *settings_of(module)]
         if "forward" in vars(module):  # patched on this instance
             parts.append(identity(getattr(module.forward, "__func__", module.forward)))
-    return hash((*parts, *hooks_of(torch_modules, "_global").keys()))
+    return (*parts, *hooks_of(torch_modules, "_global").keys())
 
 
 def settings_of(module):
-    """The attributes that are numbers or texts, [(name, value), ...]. Those of PyTorch's own modules aren't read: some
-    count calls, as DistributedDataParallel does."""
+    """The attributes that are numbers or texts, [(name, value), ...]; lists, tuples and functions aren't read. Nor are
+    those of PyTorch's own modules: some count calls, as DistributedDataParallel does."""
     if is_pytorchs(module):
         return []
     return [(name, value) for name, value in vars(module).items()
@@ -56,7 +56,7 @@ def hooks_of(module, prefix=""):
 
 
 def custom_parts(model, structure):
-    """As `find_custom_parts`, which is called once for each `structure_hash` of the model."""
+    """`find_custom_parts(model)`, remembered for each structure of the model, its `structure_of`."""
     known = CUSTOM_PARTS.setdefault(model, {})
     if structure not in known:
         known[structure] = find_custom_parts(model)
@@ -69,7 +69,7 @@ def find_custom_parts(model):
     for name, module in model.named_modules():
         forward = type(module).forward
         shown = f"{name or 'the model'} ({type(module).__name__})"
-        if "forward" in vars(module) and not hasattr(module, "_orig_mod"):  # which is what torch.compile makes
+        if "forward" in vars(module) and not hasattr(module, "_orig_mod"):  # torch.compile's wrapper has one, too
             found.append(f"{shown} has another forward")
         elif (forward not in TEXTBOOK_FORWARDS and not is_pytorchs(module)
               and not forward.__module__.startswith("engine.")):

@@ -1,4 +1,4 @@
-"""What engine and tutorial print for a reader: in English, or in another language after `read_translation`.
+"""What the project's modules print for a reader: in English, or in another language after `read_translation`.
 
 Source texts are English: `translate("{n} entries").format(n=3)`. `scripts/translate.py` finds the literal texts in
 calls of `translate`, `marked` and `label` (of `tutorial/figure_style.py`). Errors and data stay English.
@@ -9,7 +9,7 @@ TRANSLATIONS = {}    # {English text: its translation}
 
 
 def read_translation(path):
-    """Translate from now on, with the messages of a gettext file (.po)."""
+    """Translate from now on, with the messages of a gettext file (.po), and with those of earlier ones besides."""
     import polib  # only here: English needs no polib
     TRANSLATIONS.update({entry.msgid: entry.msgstr for entry in polib.pofile(str(path))
                          if entry.msgctxt == CONTEXT and entry.translated()})

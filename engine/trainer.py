@@ -40,12 +40,13 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     micro_batch_size: the number of rows computed at a time, to save memory; their gradients add up to the batch's.
     max_steps: the run stops after this step.
     on_step: called after each step with its number, its loss, its gradient's norm before clipping, and its number of
-    tokens that count. The number is from 1; in the printed lines steps count from 0, as in the textbook.
+    tokens that count. The number is from 1; in the printed lines steps count from 0, as in the textbook. An error that
+    it raises ends the run, and is raised by `train`.
     checkpoint_dir: the run is saved there after each epoch and every `checkpoint_minutes`. The same call made again, in
     this process or another one, continues from there and ends as if it had never stopped (on a CPU, bit for bit).
 
     A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was logged by then. After a
-    step the model is in training mode. With a new optimiser, its trainable weights are stored in rows
+    step the model is in training mode. If the optimiser is new, the model's trainable weights are first moved into rows
     (`lay_out_in_rows`).
 
     In several processes (`engine.distributed`) all call this with a sharded model, and loaders whose DistributedSampler
@@ -91,12 +92,14 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
                     if eval_freq is not None and log.step % eval_freq == 0:
                         log.log_losses(evaluate(val_loader, model, device, eval_iter, precision)[0])
                     log.step += 1
-                    checkpoints.save_when_due(log.step)
+                    within_epoch = log.step % len(train_loader) > 0  # else let the loader end: it may draw numbers then
+                    if within_epoch:
+                        checkpoints.save_when_due(log.step)
                     if on_step is not None:
                         on_step(log.step, loss, norm, n_targets)
-                    if log.step == log.last_step:
+                    if within_epoch and log.step == log.last_step:
                         break
-                checkpoints.save(log.step)  # outside the inner loop: a loader may draw random numbers when it ends
+                checkpoints.save(log.step)
                 if scaler.skipped:
                     log.print_line(scaler.report())
                 if start_context:
@@ -119,14 +122,15 @@ def take_step(inputs, targets, model, optimizer, device, *, step, scheduler, sca
     optimizer.zero_grad()
     local_loss, n_targets = backpropagate(inputs, targets, model, device, precision, scaler, micro_batch_size)
     scaler.unscale_(optimizer)
-    norm = gradient_norm(model)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = gradient_norm(parameters)
     # The one wait for the device; in float16, the scaler waits as well.
     loss_value, norm_value = torch.stack((local_loss, norm.to(local_loss))).cpu().tolist()
     check_finite("loss", loss_value, step, inputs, tokenizer)
     if not scaler.is_enabled():  # the scaler itself skips a step whose gradients aren't finite
         check_finite("gradient's norm", norm_value, step, inputs, tokenizer)
     if max_norm is not None:
-        clip_grads_with_norm_(model.parameters(), max_norm, norm)
+        clip_grads_with_norm_(parameters, max_norm, norm)
     scaler.step(optimizer)
     if scheduler is not None:
         scheduler.step()
@@ -166,9 +170,9 @@ def micro_batches(inputs, targets, size=None, n_targets=None):
         yield part_inputs, part_targets, count_targets(part_targets) / n_targets
 
 
-def gradient_norm(model):
-    """The norm of all gradients together, a scalar tensor."""
-    grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+def gradient_norm(parameters):
+    """The norm of the parameters' gradients together, a scalar tensor."""
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return full_tensor(get_total_norm(grads))
 
 

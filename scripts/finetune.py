@@ -56,7 +56,7 @@ def parse_options():
                         "initial values of adapters")
     options = parser.parse_args()
     recipe = recipe_for(options.model, options.data_file, options.num_epochs, options.learning_rate, options.lora_rank)
-    recipe["data_file"] = ROOT / recipe["data_file"]
+    recipe["data_file"] = ROOT / recipe["data_file"]  # one that is given is relative to the working folder
     given = {name: value for name, value in vars(options).items() if value is not None}
     vars(options).update(recipe | given)  # and so with what the recipe alone has, such as max_norm
     options.precision = resolve_precision(options.precision, DEVICE)

@@ -4,6 +4,7 @@ import random
 import signal
 from functools import partial
 from pickle import UnpicklingError
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -58,9 +59,16 @@ def saved_run(tmp_path):
     return tmp_path / "run", again, again()
 
 
+def in_the_largest_tensor(path):
+    """The place of a byte of it: between the tensors is padding, whose bytes don't matter."""
+    with ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+        return path.read_bytes().index(archive.read(largest)) + largest.file_size // 2
+
+
 @pytest.mark.parametrize("damage", [
     lambda path: truncate(path, 0), lambda path: truncate(path, 1000), lambda path: truncate(path, -1),
-    lambda path: flip(path, 1000), lambda path: flip(path, path.stat().st_size // 2),
+    lambda path: flip(path, 1000), lambda path: flip(path, in_the_largest_tensor(path)),
     # In the archive's list of contents: its mark, a sign that says "encrypted", the compression, a length.
     *(lambda path, at=at: flip(path, path.read_bytes().index(b"PK\1\2") + at, mask=129) for at in (0, 8, 10, 28))])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(saved_run, capsys, damage):
@@ -259,6 +267,19 @@ def test_a_stop_before_the_first_checkpoint_can_not_go_on(tmp_path):
     assert (tmp_path / "other/step-8.pt").exists()
 
 
+def test_a_folder_that_was_refused_can_be_emptied_and_used(tmp_path):
+    """The error says so, and no step was taken."""
+    train(float32_model(), checkpoint_dir=tmp_path)
+    model = float32_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    with pytest.raises(ValueError, match="of another run.*empty that folder"):
+        train(model, optimizer=optimizer, checkpoint_dir=tmp_path)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    train(model, optimizer=optimizer, checkpoint_dir=tmp_path)
+    assert (tmp_path / "step-8.pt").exists()
+
+
 class Changing(torch.nn.Module):
     """A feed-forward with buffers of several kinds, and a generator of its own."""
 
@@ -414,6 +435,19 @@ def test_a_loader_with_randomness_of_its_own_goes_on_the_same(tmp_path, loader, 
     random.random(), np.random.random(), torch.rand(1)
     assert equal(run_with(LOADERS[loader], tmp_path / "run"), whole)
     assert equal(run_with(LOADERS[loader], None), whole), "the checkpoints change nothing"
+
+
+@pytest.mark.parametrize("loader", ["PyTorch's sampler", "a sampler's generator"])
+def test_a_run_that_ends_with_an_epoch_goes_on_with_more(tmp_path, loader):
+    """PyTorch's sampler draws once more at the end of an epoch, from its own generator."""
+    def run(folder, **options):
+        model = float32_model()
+        history = train(model, LOADERS[loader](), epochs=3, checkpoint_dir=folder, **options)
+        return model.state_dict(), history
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "run", max_steps=4)
+    assert equal(run(tmp_path / "run"), whole)
 
 
 @pytest.mark.parametrize(("sampler", "what"), [(Counting, "batches"), (Unseen, "batches")])

@@ -154,7 +154,7 @@ def test_texts_longer_than_the_model_reads_are_counted(capsys):
 
 
 @pytest.mark.parametrize("content, looks_like", [
-    (b"", "an empty file"), (b" \n", "an empty file"), (b"[", "damaged JSON"), (b"[]", "JSON without entries"),
+    (b"", "an empty file"), (b" \n", "an empty file"), (b"[", "damaged JSON"), (b"[]", "JSON list without entries"),
     (b'[{"instruction": "a", "output": "b"}', "damaged JSON"), (b"[" * 100_000, "damaged JSON"),
     (b"3", "some other text"), (b"\x00\xff", "binary data"), ("[\u00e9]".encode("latin-1"), "isn't in UTF-8"),
     (json.dumps([ENTRY]).encode("utf-16"), "UTF-16"), (b"<!DOCTYPE html><html>", "a web page"),

@@ -597,6 +597,13 @@ def test_links_lead_to_their_headings_whatever_grows_on_the_way(open_page, site)
         assert opened.get_by_role("heading", name="3. Third").bounding_box()["y"] == pytest.approx(28, abs=2)
 
 
+def test_a_language_that_the_page_lacks_is_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["page", str(tmp_path / "site"), "small.ipynb", "small.de.ipynb"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "the page has no language de; it has en, zh" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_one_chinese_character_is_a_term_only_alone():
     """In 默认值 and 多轮对话 it is part of a word."""
     soup = BeautifulSoup("<main><p>取默认值；多轮对话；键有<b>值</b>；一轮（epoch）。</p><strong>术语表</strong>"

@@ -110,6 +110,20 @@ def test_evaluating_keeps_mode_and_random_state(training):
     assert loss == pytest.approx(mean_per_token(model.eval(), [(inputs, targets)]), rel=1e-5)
 
 
+def test_gradients_are_clipped_that_the_optimizer_has(float64):
+    """Others, which are never zeroed, don't count, as if they were frozen."""
+    def trained(freeze):
+        model, norms = our_model(), []
+        block = model.requires_grad_(not freeze).trf_blocks[-1].requires_grad_()
+        train(model, optimizer=torch.optim.SGD(block.parameters(), 0.1), max_norm=0.1,
+              on_step=lambda step, loss, norm, n_targets: norms.append(norm))
+        return model.state_dict(), norms
+
+    (weights, norms), (expected, expected_norms) = trained(freeze=False), trained(freeze=True)
+    torch.testing.assert_close(weights, expected)
+    assert norms == pytest.approx(expected_norms)
+
+
 def test_evaluating_leaves_the_layout_that_the_optimizers_moments_share():
     """The fused AdamW pairs a weight's elements with its moments' in the order in which they are stored."""
     def trained(fused, evaluated):

@@ -58,14 +58,12 @@ def keys_of(header):
 
 
 def read_table(text, start, delimiter):
-    """The records of a table with known keys, and the kind. Raises UnreadableFileError for a table without entries, for
-    several columns of one name, and for a quote in a wrong place."""
+    """The records of a table with known keys, and the kind. Raises UnreadableFileError for several columns of one name,
+    and for a quote in a wrong place."""
     header, *rows = read_rows(text, start, delimiter)
     keys, kind = keys_of(header), CSV
     if several := [printable(key) for key, n in Counter(filter(None, keys)).items() if n > 1]:
         raise UnreadableFileError(f"CSV with several columns {shorten(', '.join(several), 150)}: keep the one you want")
-    if not rows:
-        raise UnreadableFileError("CSV without entries")
     if delimiter == "\t" and quotes_seem_literal(header, rows):
         _, *literal = read_rows(text, start, delimiter, quotes=False)
         if all(len(row.fields) >= len(keys) for row in literal):

@@ -41,8 +41,8 @@ class Fields(NamedTuple):
     instruction: object
     contexts: list     # the values of INPUTS; none beside a chat
     output: object
-    used: set          # the record's keys that aren't reported as other keys
-    unused: list       # a chat's keys without one, such as messages[].name
+    used: set          # the record's keys that have an effect, or no value: they aren't reported
+    unused: list       # keys of a chat's turns that have no effect, such as messages[].name
 
 
 class Converted(NamedTuple):

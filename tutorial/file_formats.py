@@ -19,8 +19,8 @@ from tutorial.lines import count_line_ends
 
 # A reader takes a text and returns (records, kind), or None if the text has another format. It raises
 # UnreadableFileError for a damaged file of its own format. The kind names the format in the notebook, as "JSON Lines".
-# Their order matters: read_json raises an error for any other text that begins with [ or {, and read_csv takes almost
-# any text. A stricter format comes before both.
+# The readers' order matters, from the strictest to the laxest: read_json raises an error for any other text that begins
+# with [ or {, and read_csv takes almost any text.
 TEXT_READERS = (read_json, read_csv)
 MAGIC_NUMBERS = {  # the first bytes of files that can't be read: what they are; the longer of two comes first
     b"version https://git-lfs": "a Git LFS pointer, which only says where the file is: run git lfs pull",
@@ -49,12 +49,15 @@ def read_records(content):
     text = decode(content)
     for read in TEXT_READERS:
         if found := read(text):
+            records, kind = found
+            if not records:
+                raise UnreadableFileError(f"{kind} without entries")
             return found
     raise UnreadableFileError("some other text" if text.strip() else "an empty file")
 
 
 def refuse_other_files(content):
-    """Raise UnreadableFileError if a file's first bytes tell that it is something else than UTF-8 text with entries."""
+    """Raise UnreadableFileError if a file's first bytes tell that it isn't UTF-8 text with entries."""
     beginning = content.lstrip()[:64]
     if beginning.lower().startswith(HTML):
         raise UnreadableFileError("a web page")

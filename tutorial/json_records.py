@@ -39,9 +39,9 @@ def parse_json(text):
 
 def from_json(data):
     """The records and the kind of a JSON list, of an object that holds one list, or of a single entry. Raises
-    UnreadableFileError for an empty list, several lists, and tables by columns or by index."""
+    UnreadableFileError for several lists, and for tables by columns or by index."""
     if isinstance(data, list):
-        return not_empty(data), marked("JSON list")
+        return data, marked("JSON list")
     data = {key: value for key, value in data.items() if value is not None}
     by_columns = is_by_columns(data)
     if format_of(data) and not by_columns:
@@ -51,20 +51,13 @@ def from_json(data):
         raise UnreadableFileError(f"JSON with several lists ({shorten(', '.join(lists), 150)}): save the one you want")
     if lists:
         [records] = lists.values()
-        return not_empty(records), marked("JSON object with one list")
+        return records, marked("JSON object with one list")
     objects = [data, *(value for value in data.values() if isinstance(value, dict))]
     if any(map(is_by_columns, objects)) or data.keys() >= {"columns", "data"}:
         raise UnreadableFileError("JSON by columns: save it as a list of entries (pandas: orient='records')")
     if any(map(format_of, objects)):  # {"0": {"instruction": …}, "1": …}
         raise UnreadableFileError("JSON by index: save it as a list of entries (pandas: orient='records')")
     return [data], JSON_LINES  # an entry with unknown keys, so that an error can name them
-
-
-def not_empty(records):
-    """These records. Raises UnreadableFileError if there are none."""
-    if not records:
-        raise UnreadableFileError("JSON without entries")
-    return records
 
 
 def is_by_columns(data):

@@ -36,19 +36,19 @@ def near_duplicates(parts):
     """How many entries of each part nearly repeat one of an earlier part, and the three most similar: ({part: number},
     list of triples).
 
-    parts: {name: list of entries}, training first; the first part has no number. Questions that are repeated exactly
-    don't count. A triple is (similarity, entry, the most similar entry of an earlier part).
+    parts: {name: list of entries}, training first; the first part has no number. Questions that repeat one of the
+    training exactly don't count. A triple is (similarity, entry, the most similar entry of an earlier part).
     """
     entries = [entry for part in parts.values() for entry in part]
     index = index_pairs(entries)
     counts, found = {}, []
-    known, n_earlier = set(), 0  # the questions of the earlier parts, and the number of their entries
+    known = set(map(question, next(iter(parts.values()), [])))
+    n_earlier = 0  # the number of the earlier parts' entries
     for name, part in parts.items():
         if n_earlier:
             in_part = list(near_duplicates_in(part, n_earlier, known, index))
             counts[name] = len(in_part)
             found += [(similarity, entry, entries[nearest]) for similarity, entry, nearest in in_part]
-        known.update(map(question, part))
         n_earlier += len(part)
     return counts, sorted(found, key=lambda triple: -triple[0])[:3]
 
@@ -56,8 +56,8 @@ def near_duplicates(parts):
 def near_duplicates_in(part, n_earlier, known, index):
     """Yields the near-duplicates in one part: (similarity, entry, index of the most similar entry of an earlier part).
 
-    n_earlier: how many entries the earlier parts have; known: their questions. index: the PairIndex of all entries, in
-    which this part's begin at `n_earlier`.
+    n_earlier: how many entries the earlier parts have; known: the training questions. index: the PairIndex of all
+    entries, in which this part's begin at `n_earlier`.
     """
     for number, entry in enumerate(part, start=n_earlier):
         if index.sizes[number] and question(entry) not in known:

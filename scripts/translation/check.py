@@ -44,7 +44,7 @@ def differences(entry):
         yield f"numbers that the English doesn't have: {', '.join(added)}"
     if dropped := numbers(english) - numbers(chinese):
         yield f"numbers of the English that are missing: {', '.join(dropped)}"
-    if not is_code:  # Markdown; what modules say may be
+    if not is_code:  # Markdown, which the modules' texts may be as well
         links = [Counter(link for link in LINK.findall(text) if link[0] != "#") for text in (english, chinese)]
         if links[0] != links[1]:
             yield f"other links: {', '.join((links[0] - links[1]) + (links[1] - links[0]))}"
@@ -60,7 +60,7 @@ def differences(entry):
 
 
 def numbers(text):
-    """The numbers in a text outside links and titles in book marks, with their counts. Millions are left out: Chinese
+    """The numbers in a text outside links and titles in 《》, with their counts. Millions are left out: Chinese
     writes them in characters."""
     return Counter(re.findall(r"\d++(?:[.,]\d++)*+(?! million)", re.sub("《[^》]*》", "", LINK.sub("", text))))
 

@@ -8,8 +8,8 @@ from unicodedata import east_asian_width
 
 FIELD = re.compile(r"(\{\{|\}\}|\{[^{}]*\})")  # or a doubled brace
 FORMAT = re.compile(r"(![rs])?(:[^'\"\[\]()]*)?$")  # at the end of a field
-# A translation may put a field's word into the reader's language. The notebook imports `tables`, and by this name,
-# which tutorial/tables.py imports from engine/texts.py, it reaches the function for it.
+# A translation may also translate the word in a field, as `{tables.translate(name)}`: the notebook imports `tables`,
+# which has that function from engine/texts.py.
 TRANSLATED = re.compile(r"^tables\.translate\((\w+)\)$")
 
 

@@ -26,6 +26,9 @@ def main():
     parser.add_argument("--source", help="the address of the project's files, for links (default: this folder's)")
     parser.add_argument("--address", default="", help="the site's own address, with / at its end, for shared links")
     arguments = parser.parse_args()
+    notebooks = {(path.suffixes[-2:-1] or [".en"])[0][1:]: path for path in arguments.notebooks}  # name.zh.ipynb
+    if unknown := notebooks.keys() - LANGUAGES.keys():
+        parser.error(f"the page has no language {', '.join(unknown)}; it has {', '.join(LANGUAGES)}")
     folder = arguments.site
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -35,7 +38,6 @@ def main():
     for name, model in (("base", base), ("tuned", tuned)):
         (folder / f"{name}.js").write_text(models.model_file(name, model, tokens), encoding="utf-8")
 
-    notebooks = {"zh" if path.name.endswith(".zh.ipynb") else "en": path for path in arguments.notebooks}
     source = arguments.source or Path(os.path.relpath(ROOT, folder.resolve())).as_posix()
     site = Site(list(notebooks), models.merges(), models.world_words(), other, source, arguments.address)
     for language, path in notebooks.items():
