@@ -16,7 +16,6 @@ import torch
 import torch.nn as nn
 from tqdm import tqdm
 
-from engine.distributed import full_tensor
 from engine.layers import reference_layers
 from engine.models import context_length
 from engine.randomness import Randomness
@@ -76,8 +75,9 @@ def rounded_up(length, longest):
 def sums_of_weights(model):
     """The sum of each weight, by which a change of the weights is noticed. PyTorch's own count of changes, `_version`,
     leaves out those by a fused optimiser, through `data` and by NumPy."""
-    sums = [full_tensor(weight.detach().sum(dtype=torch.float32)) for weight in model.parameters()]
-    return tuple(torch.stack(sums).tolist())
+    sums = [weight.detach().sum(dtype=torch.float32) for weight in model.parameters()]
+    whole = [total.full_tensor() if hasattr(total, "full_tensor") else total for total in sums]  # of a sharded weight
+    return tuple(torch.stack(whole).tolist())
 
 
 def difference_between(model, fast, reference):

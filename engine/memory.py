@@ -5,7 +5,6 @@ import sys
 from contextlib import contextmanager
 
 import torch
-from torch.distributed.tensor import DTensor
 
 
 def lay_out_in_rows(model, copy_all=False):
@@ -23,7 +22,7 @@ def lay_out_in_rows(model, copy_all=False):
                 continue
             if copy_all or (parameter.is_cpu and not parameter.is_contiguous()):
                 # A DTensor has no memory of its own: its data_ptr() is always 0.
-                place = id(parameter) if isinstance(parameter, DTensor) else (
+                place = id(parameter) if hasattr(parameter, "to_local") else (
                     parameter.data_ptr(), parameter.shape, parameter.stride())
                 if place not in copies:
                     copies[place] = parameter.data.clone(memory_format=torch.contiguous_format)
