@@ -97,9 +97,8 @@ def shard(model, build, device):
     for block in model.trf_blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)  # the rest together, since embedding and output head are one parameter
-    # Otherwise PyTorch would assign the weights, and so untie embedding and head. A buffer that isn't saved stays
-    # without values; the textbook has none.
-    model.to_empty(device=device)
+    assert not list(model.buffers()), "a buffer would have no values: compute it in `forward`"  # the textbook has none
+    model.to_empty(device=device)  # or PyTorch would assign the weights, and so untie embedding and head
     options = dcp_state.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     dcp_state.set_model_state_dict(model, weights, options=options)
     assert model.out_head.weight is model.tok_emb.weight, "embedding and output head are no longer one parameter"

@@ -40,14 +40,14 @@ def train(model, train_loader, val_loader, optimizer, device, num_epochs, eval_f
     micro_batch_size: the number of rows computed at a time, to save memory; their gradients add up to the batch's.
     max_steps: the run stops after this step.
     on_step: called after each step with its number, its loss, its gradient's norm before clipping, and its number of
-    tokens that count. The number is from 1; in the printed lines steps count from 0, as in the textbook. An error that
-    it raises ends the run, and is raised by `train`.
+    tokens that count. The number is from 1; in the printed lines steps count from 0, as in the textbook. It is for
+    watching: what it changes is no part of a checkpoint. An error that it raises ends the run.
     checkpoint_dir: the run is saved there after each epoch and every `checkpoint_minutes`. The same call made again, in
     this process or another one, continues from there and ends as if it had never stopped (on a CPU, bit for bit).
 
     A KeyboardInterrupt, such as a notebook's stop button, ends training and returns what was logged by then. After a
-    step the model is in training mode. If the optimiser is new, the model's trainable weights are first moved into rows
-    (`lay_out_in_rows`).
+    step the model is in training mode. If the optimiser has no state yet, the model's trainable weights are first moved
+    into rows (`lay_out_in_rows`).
 
     In several processes (`engine.distributed`) all call this with a sharded model, and loaders whose DistributedSampler
     gives each its rows. Raises ValueError, before the first step, for a loader without batches, a count that isn't a

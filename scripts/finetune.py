@@ -56,7 +56,7 @@ def parse_options():
                         "initial values of adapters")
     options = parser.parse_args()
     recipe = recipe_for(options.model, options.data_file, options.num_epochs, options.learning_rate, options.lora_rank)
-    recipe["data_file"] = ROOT / recipe["data_file"]  # one that is given is relative to the working folder
+    recipe["data_file"] = ROOT / recipe["data_file"]  # a given one takes its place below, as it is
     given = {name: value for name, value in vars(options).items() if value is not None}
     vars(options).update(recipe | given)  # and so with what the recipe alone has, such as max_norm
     options.precision = resolve_precision(options.precision, DEVICE)
@@ -129,7 +129,7 @@ def finetune(options, model, config, train_data, val_data):
 def main():
     """Fine-tune in this process, together with the others that torchrun started."""
     options = parse_options()
-    # Before the processes join, so that bad input gives one error, in one process.
+    # Before the processes join, so that bad data or a bad model gives one error, in one process.
     if os.environ.get("RANK", "0") == "0":
         model, *run = read_run(options)
     else:

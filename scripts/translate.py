@@ -47,7 +47,7 @@ def main():
     notebook, po = nbformat.read(NOTEBOOK, as_version=4), polib.pofile(str(TRANSLATION), wrapwidth=100)
     update(po, messages(notebook))
     found = list(problems(notebook, po))
-    print("\n".join(found) or "The Chinese edition is up to date.")
+    print("\n".join(found) or "Nothing is missing, fuzzy or wrong.")
     if options.check:
         sys.exit(bool(found))
     po.save()

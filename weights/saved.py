@@ -25,7 +25,8 @@ def gpt_mismatch(weights, model):
 def save_model(model, config, path):
     """Write a GPTModel's config and weights to one file, which `load_model` reads; whole or not at all.
 
-    Raises ValueError for a model that isn't a plain GPTModel of this config, such as one with adapters.
+    Raises ValueError unless the weights have the names and shapes of a GPTModel of this config; those of a model with
+    adapters don't. How they are used isn't saved: an attention of one's own is the textbook's when loaded.
     """
     config = plain(config)
     weights = {name.replace("_orig_mod.", ""): weight  # the prefix that torch.compile adds

@@ -1,4 +1,4 @@
-"""The edition in a file. It carries a hash of its cells, by which a reader's changes are noticed."""
+"""The edition in a file. It has a hash of its cells, by which a reader's changes are noticed."""
 
 import hashlib
 import json
@@ -20,6 +20,6 @@ def write(built, path):
 
 
 def source_hash(notebook):
-    """A hash of the sources of a notebook's cells, without outputs."""
-    sources = [cell.source for cell in notebook.cells]
-    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+    """A hash of the sources and tags of a notebook's cells, without outputs."""
+    cells = [(cell.source, cell.metadata.get("tags")) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
