@@ -295,32 +295,40 @@ def test_buffers_and_generators_of_the_model_go_on_too(tmp_path, stopped_after):
     assert equal(run(tmp_path / "run"), whole) and equal(run(None), whole)
 
 
-@pytest.mark.parametrize("stopped_after", [1, 3, 4, 6, 11])
-@pytest.mark.parametrize("own_generator", [True, False])
-def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_after, own_generator):
-    """Bit for bit, with shuffling, dropout and a schedule; a checkpoint is due after every step."""
-    def run(folder, stop=None):
-        torch.manual_seed(123)
-        model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
-        loader, val_loader = (
-            DataLoader(list(zip(*data)), batch_size=2, shuffle=True,
-                       generator=torch.Generator().manual_seed(5) if own_generator else None)
-            for data in ((inputs, targets), instruction_batch(1, rows=8)))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-        steps = iter(range(1, 100))
-        optimizer.register_step_pre_hook(lambda *args: {}["stopped"] if next(steps) == stop else None)
-        history = train(model, loader, val_loader=val_loader, optimizer=optimizer, epochs=3, eval_freq=2,
-                        checkpoint_dir=folder, checkpoint_minutes=0, start_context="start",
-                        scheduler=schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=12))
-        return model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()
+def shuffled_run(own_generator, folder, stop=None):
+    """A run of three epochs of four batches with shuffling, dropout and a schedule; or one that is stopped in a step,
+    counted from 1. A checkpoint is due after every step."""
+    torch.manual_seed(123)
+    model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
+    loader, val_loader = (
+        DataLoader(list(zip(*data)), batch_size=2, shuffle=True,
+                   generator=torch.Generator().manual_seed(5) if own_generator else None)
+        for data in ((inputs, targets), instruction_batch(1, rows=8)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    steps = iter(range(1, 100))
+    optimizer.register_step_pre_hook(lambda *args: {}["stopped"] if next(steps) == stop else None)
+    history = train(model, loader, val_loader=val_loader, optimizer=optimizer, epochs=3, eval_freq=2,
+                    checkpoint_dir=folder, checkpoint_minutes=0, start_context="start",
+                    scheduler=schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=12))
+    return model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()
 
-    whole = run(tmp_path / "whole")
+
+@pytest.fixture(scope="module", params=[True, False], ids=["own generator", "global generator"])
+def whole_shuffled_run(request, tmp_path_factory):
+    """Whether the loaders have generators of their own, and the result of the run that nobody stops."""
+    return request.param, shuffled_run(request.param, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3, 4, 6, 11])
+def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_after, whole_shuffled_run):
+    """Bit for bit."""
+    own_generator, whole = whole_shuffled_run
     with pytest.raises(KeyError, match="stopped"):
-        run(tmp_path / "run", stop=stopped_after + 1)
-    assert (tmp_path / f"run/step-{stopped_after}.pt").exists()
+        shuffled_run(own_generator, tmp_path, stop=stopped_after + 1)
+    assert (tmp_path / f"step-{stopped_after}.pt").exists()
     with pytest.raises(KeyError, match="stopped"):  # a second time, so that what is saved after resuming counts too
-        run(tmp_path / "run", stop=1 if stopped_after == 11 else 2)
-    assert equal(run(tmp_path / "run"), whole)
+        shuffled_run(own_generator, tmp_path, stop=1 if stopped_after == 11 else 2)
+    assert equal(shuffled_run(own_generator, tmp_path), whole)
 
 
 class OwnGenerator(torch.utils.data.Sampler):
@@ -405,15 +413,22 @@ LOADERS = {
     "Python's and NumPy's global states": lambda: DataLoader(Augmented(ITEMS), batch_size=2, sampler=GlobalRandom(8))}
 
 
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.fixture(scope="module", params=LOADERS)
+def whole_run(request, tmp_path_factory):
+    """A function that makes a loader, and the result of the run with it that nobody stops."""
+    make_loader = LOADERS[request.param]
+    whole = run_with(make_loader, tmp_path_factory.mktemp("whole"))
+    assert equal(run_with(make_loader, None), whole), "the checkpoints change nothing"
+    return make_loader, whole
+
+
 @pytest.mark.parametrize("stopped_after", [3, 4, 6])
-def test_a_loader_with_randomness_of_its_own_goes_on_the_same(tmp_path, loader, stopped_after):
-    whole = run_with(LOADERS[loader], tmp_path / "whole")
+def test_a_loader_with_randomness_of_its_own_goes_on_the_same(tmp_path, whole_run, stopped_after):
+    make_loader, whole = whole_run
     with pytest.raises(KeyError, match="stopped"):
-        run_with(LOADERS[loader], tmp_path / "run", stop=stopped_after)
+        run_with(make_loader, tmp_path, stop=stopped_after)
     random.random(), np.random.random(), torch.rand(1)
-    assert equal(run_with(LOADERS[loader], tmp_path / "run"), whole)
-    assert equal(run_with(LOADERS[loader], None), whole), "the checkpoints change nothing"
+    assert equal(run_with(make_loader, tmp_path), whole)
 
 
 @pytest.mark.parametrize(("sampler", "what"), [(Counting, "batches"), (Unseen, "batches")])
