@@ -66,13 +66,13 @@ def shared_folder(tmp_path_factory, worker_id):
 
 @pytest.fixture(scope="session")
 def executed(shared_folder):
-    """The notebook executed once, with one epoch and answers of at most 24 tokens, which is enough for any: (folder of
-    the results, the executed notebook, its records). When several processes share the tests, the first one executes it
-    for all."""
+    """The notebook executed once, with one epoch and answers of at most 16 tokens, which is enough for any right one:
+    (folder of the results, the executed notebook, its records). When several processes share the tests, the first one
+    executes it for all."""
     folder = shared_folder / "build"
     with FileLock(folder.with_suffix(".lock")):
         done = (folder / NOTEBOOK.name).exists()
-        return folder, *(results(folder) if done else execute(folder, NUM_EPOCHS=1, MAX_NEW_TOKENS=24))
+        return folder, *(results(folder) if done else execute(folder, NUM_EPOCHS=1, MAX_NEW_TOKENS=16))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A run that was killed, or whose checkpoints are damaged, ends as one that was not."""
 
 import random
+import shutil
 import signal
 from functools import partial
 from pickle import UnpicklingError
@@ -41,22 +42,34 @@ def test_a_killed_training_goes_on_and_ends_the_same(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["step-15.pt", "step-20.pt"]
 
 
+def small_run(folder, data_seed=0, model_seed=123, drop_rate=0.1, batch_size=2, total_iters=12, optimizer=None,
+              **changes):
+    """A run of three epochs, and its result."""
+    torch.manual_seed(model_seed)
+    model, (inputs, targets) = GPTModel(CFG | {"drop_rate": drop_rate}), instruction_batch(data_seed, rows=8)
+    torch.manual_seed(123)
+    generator = torch.Generator().manual_seed(5)
+    loader = DataLoader(list(zip(inputs, targets)), batch_size=batch_size, shuffle=True, generator=generator)
+    rate = 5e-5 if optimizer == "other rate" else 1e-2
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.1)
+    schedule = schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=total_iters)
+    history = train(model, loader, optimizer=optimizer, scheduler=schedule,
+                    **{"epochs": 3, "checkpoint_dir": folder} | changes)
+    return model.state_dict(), history, generator.get_state()
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, small_run(folder)
+
+
 @pytest.fixture
-def saved_run(tmp_path):
-    """A run of three epochs with its checkpoints: (folder, a function that runs it again, its result)."""
-    def again(data_seed=0, model_seed=123, drop_rate=0.1, batch_size=2, total_iters=12, optimizer=None, **changes):
-        torch.manual_seed(model_seed)
-        model, (inputs, targets) = GPTModel(CFG | {"drop_rate": drop_rate}), instruction_batch(data_seed, rows=8)
-        torch.manual_seed(123)
-        generator = torch.Generator().manual_seed(5)
-        loader = DataLoader(list(zip(inputs, targets)), batch_size=batch_size, shuffle=True, generator=generator)
-        rate = 5e-5 if optimizer == "other rate" else 1e-2
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.1)
-        schedule = schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=total_iters)
-        history = train(model, loader, optimizer=optimizer, scheduler=schedule,
-                        **{"epochs": 3, "checkpoint_dir": tmp_path / "run"} | changes)
-        return model.state_dict(), history, generator.get_state()
-    return tmp_path / "run", again, again()
+def saved_run(finished_run, tmp_path):
+    """A run with its checkpoints: (folder, a function that runs it again, its result)."""
+    finished, result = finished_run
+    folder = shutil.copytree(finished, tmp_path / "run")
+    return folder, partial(small_run, folder), result
 
 
 def in_the_largest_tensor(path):
@@ -178,26 +191,33 @@ def test_another_size_of_micro_batches_may_go_on(saved_run, capsys):
     assert other_losses != losses
 
 
-@pytest.mark.parametrize("what", ["lr", "max_norm", "epochs", "eval_freq"])
+PLAIN = {"lr": 1e-3, "max_norm": 1.0, "epochs": 2, "eval_freq": 3}
+
+
+def run_with_numbers(folder, numbers, stop=None):
+    model = float32_model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=numbers["lr"])
+    steps = iter(range(100))
+    optimizer.register_step_pre_hook(lambda *_: {}["stopped"] if next(steps) == stop else None)
+    history = train(model, optimizer=optimizer, checkpoint_dir=folder, checkpoint_minutes=0,
+                    **{name: value for name, value in numbers.items() if name != "lr"})
+    return model.state_dict(), history
+
+
+@pytest.fixture(scope="module")
+def whole_plain_run(tmp_path_factory):
+    return run_with_numbers(tmp_path_factory.mktemp("whole"), PLAIN)
+
+
+@pytest.mark.parametrize("what", PLAIN)
 @pytest.mark.parametrize("number", [np.float64, partial(torch.tensor, dtype=torch.float64)])
-def test_numbers_of_other_libraries_are_saved_as_plain_ones(tmp_path, what, number):
+def test_numbers_of_other_libraries_are_saved_as_plain_ones(tmp_path, whole_plain_run, what, number):
     """A run with them goes on, and ends as one with Python's numbers."""
-    plain = {"lr": 1e-3, "max_norm": 1.0, "epochs": 2, "eval_freq": 3}
-
-    def run(folder, numbers, stop=None):
-        model = float32_model()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=numbers["lr"])
-        steps = iter(range(100))
-        optimizer.register_step_pre_hook(lambda *_: {}["stopped"] if next(steps) == stop else None)
-        history = train(model, optimizer=optimizer, checkpoint_dir=folder, checkpoint_minutes=0,
-                        **{name: value for name, value in numbers.items() if name != "lr"})
-        return model.state_dict(), history
-
-    value = number(plain[what]) if what in ("lr", "max_norm") else np.int64(plain[what])
+    value = number(PLAIN[what]) if what in ("lr", "max_norm") else np.int64(PLAIN[what])
     with pytest.raises(KeyError, match="stopped"):
-        run(tmp_path, plain | {what: value}, stop=5)
+        run_with_numbers(tmp_path, PLAIN | {what: value}, stop=5)
     torch.load(tmp_path / "step-5.pt", weights_only=True)
-    assert equal(run(tmp_path, plain), run(tmp_path / "whole", plain))
+    assert equal(run_with_numbers(tmp_path, PLAIN), whole_plain_run)
 
 
 @pytest.mark.parametrize("make_schedule", [
@@ -316,32 +336,40 @@ def test_buffers_and_generators_of_the_model_go_on_too(tmp_path, stopped_after):
     assert equal(run(tmp_path / "run"), whole) and equal(run(None), whole)
 
 
-@pytest.mark.parametrize("stopped_after", [1, 3, 4, 6, 11])
-@pytest.mark.parametrize("own_generator", [True, False])
-def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_after, own_generator):
-    """Bit for bit, with shuffling, dropout and a schedule; a checkpoint is due after every step."""
-    def run(folder, stop=None):
-        torch.manual_seed(123)
-        model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
-        loader, val_loader = (
-            DataLoader(list(zip(*data)), batch_size=2, shuffle=True,
-                       generator=torch.Generator().manual_seed(5) if own_generator else None)
-            for data in ((inputs, targets), instruction_batch(1, rows=8)))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-        steps = iter(range(1, 100))
-        optimizer.register_step_pre_hook(lambda *args: {}["stopped"] if next(steps) == stop else None)
-        history = train(model, loader, val_loader=val_loader, optimizer=optimizer, epochs=3, eval_freq=2,
-                        checkpoint_dir=folder, checkpoint_minutes=0, start_context="start",
-                        scheduler=schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=12))
-        return model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()
+def shuffled_run(own_generator, folder, stop=None):
+    """A run of three epochs of four batches with shuffling, dropout and a schedule; or one that is stopped in a step,
+    counted from 1. A checkpoint is due after every step."""
+    torch.manual_seed(123)
+    model, (inputs, targets) = GPTModel(CFG | {"drop_rate": 0.1}), instruction_batch(0, rows=8)
+    loader, val_loader = (
+        DataLoader(list(zip(*data)), batch_size=2, shuffle=True,
+                   generator=torch.Generator().manual_seed(5) if own_generator else None)
+        for data in ((inputs, targets), instruction_batch(1, rows=8)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    steps = iter(range(1, 100))
+    optimizer.register_step_pre_hook(lambda *args: {}["stopped"] if next(steps) == stop else None)
+    history = train(model, loader, val_loader=val_loader, optimizer=optimizer, epochs=3, eval_freq=2,
+                    checkpoint_dir=folder, checkpoint_minutes=0, start_context="start",
+                    scheduler=schedules.LinearLR(optimizer, 1.0, 0.5, total_iters=12))
+    return model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()
 
-    whole = run(tmp_path / "whole")
+
+@pytest.fixture(scope="module", params=[True, False], ids=["own generator", "global generator"])
+def whole_shuffled_run(request, tmp_path_factory):
+    """Whether the loaders have generators of their own, and the result of the run that nobody stops."""
+    return request.param, shuffled_run(request.param, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3, 4, 6, 11])
+def test_resuming_in_the_middle_of_an_epoch_ends_the_same(tmp_path, stopped_after, whole_shuffled_run):
+    """Bit for bit."""
+    own_generator, whole = whole_shuffled_run
     with pytest.raises(KeyError, match="stopped"):
-        run(tmp_path / "run", stop=stopped_after + 1)
-    assert (tmp_path / f"run/step-{stopped_after}.pt").exists()
+        shuffled_run(own_generator, tmp_path, stop=stopped_after + 1)
+    assert (tmp_path / f"step-{stopped_after}.pt").exists()
     with pytest.raises(KeyError, match="stopped"):  # a second time, so that what is saved after resuming counts too
-        run(tmp_path / "run", stop=1 if stopped_after == 11 else 2)
-    assert equal(run(tmp_path / "run"), whole)
+        shuffled_run(own_generator, tmp_path, stop=1 if stopped_after == 11 else 2)
+    assert equal(shuffled_run(own_generator, tmp_path), whole)
 
 
 class OwnGenerator(torch.utils.data.Sampler):
@@ -426,15 +454,22 @@ LOADERS = {
     "Python's and NumPy's global states": lambda: DataLoader(Augmented(ITEMS), batch_size=2, sampler=GlobalRandom(8))}
 
 
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.fixture(scope="module", params=LOADERS)
+def whole_run(request, tmp_path_factory):
+    """A function that makes a loader, and the result of the run with it that nobody stops."""
+    make_loader = LOADERS[request.param]
+    whole = run_with(make_loader, tmp_path_factory.mktemp("whole"))
+    assert equal(run_with(make_loader, None), whole), "the checkpoints change nothing"
+    return make_loader, whole
+
+
 @pytest.mark.parametrize("stopped_after", [3, 4, 6])
-def test_a_loader_with_randomness_of_its_own_goes_on_the_same(tmp_path, loader, stopped_after):
-    whole = run_with(LOADERS[loader], tmp_path / "whole")
+def test_a_loader_with_randomness_of_its_own_goes_on_the_same(tmp_path, whole_run, stopped_after):
+    make_loader, whole = whole_run
     with pytest.raises(KeyError, match="stopped"):
-        run_with(LOADERS[loader], tmp_path / "run", stop=stopped_after)
+        run_with(make_loader, tmp_path, stop=stopped_after)
     random.random(), np.random.random(), torch.rand(1)
-    assert equal(run_with(LOADERS[loader], tmp_path / "run"), whole)
-    assert equal(run_with(LOADERS[loader], None), whole), "the checkpoints change nothing"
+    assert equal(run_with(make_loader, tmp_path), whole)
 
 
 @pytest.mark.parametrize("loader", ["PyTorch's sampler", "a sampler's generator"])

@@ -132,7 +132,9 @@ def chromium():
         pytest.skip("no Chromium here (on Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         expect.set_options(timeout=60_000)
-        yield playwright.chromium.launch(executable_path=paths[0])
+        # Without the two pages that it would load behind the address bar of each new window, for a second.
+        yield playwright.chromium.launch(executable_path=paths[0], args=[
+            "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup"])
 
 
 @contextmanager
