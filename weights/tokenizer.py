@@ -35,16 +35,16 @@ def load_tokenizer(model_dir):
     # encoder.json numbers the tokens in the order of vocab.bpe's merges: these ids are the ranks that tiktoken expects.
     # (tiktoken's function for these two files isn't used, as it leaves copies of them in a cache folder.)
     byte_of = bytes_of_characters()
-    ranks = {bytes(byte_of[character] for character in token): rank
+    ranks = {token.translate(byte_of).encode("latin-1"): rank
              for token, rank in json.loads(contents["encoder.json"]).items() if rank != END_OF_TEXT}
     return tiktoken.Encoding("gpt2", pat_str=PATTERN, mergeable_ranks=ranks,
                              special_tokens={"<|endoftext|>": END_OF_TEXT})
 
 
 def bytes_of_characters():
-    """The byte that each character of a token in `encoder.json` stands for: {character: byte}. A byte is written as the
-    character with its number, if that is printable in Latin-1, else as the next one from 256 on. Source:
+    """The byte that each character of a token in `encoder.json` stands for, {number of the character: byte}. A byte is
+    written as the character with its number, if that is printable in Latin-1, else as the next one from 256 on. Source:
     bytes_to_unicode in OpenAI's gpt-2, src/encoder.py."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)).difference(printable))
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    return {byte: byte for byte in printable} | {256 + i: byte for i, byte in enumerate(others)}
