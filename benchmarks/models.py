@@ -25,7 +25,7 @@ def write_models():
     from ctranslate2.converters import TransformersConverter  # only here: a worker decides how it is imported
     for size in MEASURED:
         folder = FOLDER / size
-        if not (folder / "ctranslate2").exists():  # written last: a new format goes before it
+        if not (folder / "ctranslate2").exists():  # written last; for a new format, delete FOLDER
             write_checkpoint(folder, *write_huggingface(folder / "huggingface", size))
             with TemporaryDirectory(dir=folder) as unfinished:  # so that it is there whole or not at all
                 TransformersConverter(str(folder / "huggingface")).convert(f"{unfinished}/ctranslate2")

@@ -55,7 +55,8 @@ def probe_for(model, custom, length):
     its custom parts; length: how many tokens the rows to come have.
 
     - A model of the textbook's and PyTorch's parts is compared once, on PROBE_LENGTH tokens. So an edit of the textbook
-      that matters only between tokens that are farther apart isn't noticed.
+      isn't noticed if it matters only between tokens that are farther apart, or not yet with the present weights, as
+      behind a gate of zero.
     - A model with custom parts is compared on as many tokens as the rows to come have, rounded up to a power of two,
       once for each such number. A gate or a new adapter whose last matrix is zero changes no output yet, and so hides a
       difference, which its gradients show. So without gradients the model is compared again when its weights change.

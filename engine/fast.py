@@ -43,7 +43,7 @@ def packed_loss(input_batch, target_batch, model, device):
         return loss_of_packed(input_batch, target_batch, model, device)
     with reference_layers(model):
         if not is_target.any():
-            return 0 * model(input_batch.to(device)).sum()
+            return model(input_batch.to(device))[:0].sum()  # 0, with gradients of 0
         return calc_loss_batch(input_batch, target_batch, model, device)
 
 

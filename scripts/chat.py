@@ -103,7 +103,7 @@ def talk(model, tokenizer, notes, examples):
     sys.stdout.reconfigure(errors="replace")  # a terminal may not have all characters
     print(*notes, sep="\n")
     print("Ctrl-C stops an answer, Ctrl-D ends the chat. /temperature 0.7 samples tokens instead of taking the most "
-          "likely one, /top_p 0.9 samples among the likely ones only.")
+          "likely one, and /top_p 0.9 then takes them from the likely ones only.")
     if examples:
         print("For example:", *examples, sep="\n  ")
     settings = dict(SETTINGS)

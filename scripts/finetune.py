@@ -56,9 +56,9 @@ def parse_options():
                         "initial values of adapters")
     options = parser.parse_args()
     recipe = recipe_for(options.model, options.data_file, options.num_epochs, options.learning_rate, options.lora_rank)
-    recipe["data_file"] = ROOT / recipe["data_file"]  # a given one takes its place below, as it is
+    recipe["data_file"] = options.data_file or ROOT / recipe["data_file"]
     given = {name: value for name, value in vars(options).items() if value is not None}
-    vars(options).update(recipe | given)  # and so with what the recipe alone has, such as max_norm
+    vars(options).update(recipe | given)  # also what the recipe alone has, such as max_norm
     options.precision = resolve_precision(options.precision, DEVICE)
     return options
 

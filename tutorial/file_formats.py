@@ -1,7 +1,8 @@
 """Reads the bytes of a data file into records.
 
-The content decides how a file is read, not its name. Binary formats are recognised by their first bytes and refused.
-Anything else is decoded as UTF-8 and given to each of TEXT_READERS until one knows it.
+The content decides how a file is read, not its name. Formats that can't be read, binary ones and texts such as web
+pages, are recognised by their first bytes and refused. Anything else is decoded as UTF-8 and given to each of
+TEXT_READERS until one knows it.
 
 A record is what a file has for one entry: a JSON value, hence a dict, list, str, int, float, bool or None. In place of
 a damaged record stands a BadEntryError. `entries` makes an entry of each record, and expects JSON values whatever the

@@ -104,7 +104,8 @@ def queries_and_keys(model, ids):
 
 
 def attention_weights(model, ids):
-    """The attention weights of all layers and heads for a list of ids: (L, nh, T, T)."""
+    """The attention weights of all layers and heads for a list of ids, by the formula of the textbook's
+    `causal_attention`: (L, nh, T, T)."""
     q, k = queries_and_keys(model, ids)                                         # each (L, nh, T, D/nh)
     scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5                         # (L, nh, T, T)
     future = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(diagonal=1)   # (T, T)
