@@ -137,7 +137,7 @@ def main(parts):
 
 GPT-2 124M with random weights unless a row says otherwise, batches of 8 from {DATA_NAME}. Medians. In bold: how many
 times longer a peer takes, and our fraction of its memory. {BOOK} is its plain GPT-2, without the key/value
-cache of its other variants. {"A compiled model comes after so many seconds of torch.compile." if COMPILER else
+cache of its other variants. {"A compiled model is ready after that many seconds of torch.compile." if COMPILER else
                               "Nothing is compiled, since there is no g++."}
 
 | | ours | peers |

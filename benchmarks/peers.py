@@ -28,8 +28,8 @@ CONTEXT = 1024
 
 
 class Peer:
-    """What all share. A subclass has `source`, a key of LOADERS in load.py; or an `__init__` of its own, but then no
-    row about memory. And it has what its rows in bench.py use:
+    """What all share. A subclass has `source`, a key of LOADERS in load.py; or, if it only generates, an `__init__`
+    of its own. And it has what its rows in bench.py use:
 
     - for training steps, `logits(ids)`, (B, T) -> (B, T, V), or a `loss` of its own
     - for generation, `generate_batch(prompts, lengths)`, id lists and the numbers of new tokens -> lists of the new ids

@@ -58,12 +58,14 @@ def probe_for(model, custom, length):
       isn't noticed if it matters only between tokens that are farther apart, or not yet with the present weights, as
       behind a gate of zero.
     - A model with custom parts is compared on as many tokens as the rows to come have, rounded up to a power of two,
-      once for each such number. A gate or a new adapter whose last matrix is zero changes no output yet, and so hides a
+      once for each such number. In several processes, which compare together but have rows of different lengths, it is
+      the context length. A gate or a new adapter whose last matrix is zero changes no output yet, and so hides a
       difference, which its gradients show. So without gradients the model is compared again when its weights change.
     """
     if not custom:
         return min(PROBE_LENGTH, context_length(model)), ()
-    n = rounded_up(length, context_length(model))
+    longest = context_length(model)
+    n = rounded_up(longest if torch.distributed.is_initialized() and longest < inf else length, longest)
     return n, (n,) if torch.is_grad_enabled() else (n, sums_of_weights(model))
 
 

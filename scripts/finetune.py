@@ -5,8 +5,9 @@
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint <one of them>:29500 scripts/finetune.py
 
 With any number of processes, the same options give the same batches and, up to rounding, the same losses, gradients
-and model, `gpt2-instruct.pt`. Data, prompt and batches are the notebook's. Only the process of rank 0 reads data and
-weights; `engine/distributed.py` shares them. Tried on CPUs, with gloo; untested on CUDA, with NCCL.
+and model, `gpt2-instruct.pt`. Data and prompt are the notebook's; the entries come in another order. Only the process
+of rank 0 reads data and weights; `engine/distributed.py` shares them. Tried on CPUs, with gloo; untested on CUDA,
+with NCCL.
 """
 
 import argparse

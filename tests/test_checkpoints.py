@@ -222,6 +222,8 @@ def test_numbers_of_other_libraries_are_saved_as_plain_ones(tmp_path, whole_plai
 
 @pytest.mark.parametrize("make_schedule", [
     lambda optimizer: schedules.MultiStepLR(optimizer, np.array([2, 6]), np.float64(0.1)),
+    lambda optimizer: schedules.SequentialLR(optimizer, [
+        schedules.LinearLR(optimizer, 0.5, total_iters=2), schedules.MultiStepLR(optimizer, [1, 3], 0.1)], [2]),
     lambda optimizer: schedules.ChainedScheduler([
         schedules.LinearLR(optimizer, 0.1, 1.0, 3), schedules.ExponentialLR(optimizer, np.float32(0.9))])])
 def test_numbers_of_another_precision_in_schedules_go_on_the_same(tmp_path, make_schedule):

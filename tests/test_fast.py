@@ -737,6 +737,13 @@ def test_a_compiled_model_gives_the_same_and_can_be_saved(float64, tmp_path):
     assert again(inputs).equal(model(inputs)) and again.out_head.weight is again.tok_emb.weight
 
 
+def test_processes_compare_on_rows_of_one_length(monkeypatch):
+    """Otherwise one would compare, which all have to do together, while another has done so before."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    one, other = (comparison.probe_for(our_model(), ["a custom part"], length) for length in (5, 17))
+    assert one == other
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["DistributedDataParallel", "fully_shard"])
 def test_in_two_processes_gradients_are_the_mean_of_both(how, tmp_path):

@@ -43,7 +43,7 @@ def download_and_load_file(file_path, urls=(), sha256=None, skip_bad=False):
 
 
 def load_entries(path, skip_bad=False):
-    """The entries of a data file, and a summary of what was found, as `entries_in` does."""
+    """The entries of a data file, and a summary of what was found, as `entries_in` gives them."""
     path = Path(path)
     return entries_in(path.read_bytes(), path.name, skip_bad)
 

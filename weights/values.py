@@ -1,14 +1,17 @@
 """Values as plain numbers, lists and bytes."""
 
+from collections import Counter
+
 import torch
 
 
 def plain(value, of_tensor=torch.Tensor.tolist):
     """A value with NumPy's and PyTorch's numbers and arrays as Python's numbers and lists, also inside dictionaries,
-    lists and tuples. `of_tensor` converts the tensors. With `weights_only=True`, PyTorch reads back little else than
-    such values and tensors."""
+    lists and tuples. `of_tensor` converts the tensors. With `weights_only=True`, PyTorch reads back little besides such
+    values and tensors."""
     if isinstance(value, dict):
-        return {plain(key): plain(item, of_tensor) for key, item in value.items()}
+        kind = Counter if isinstance(value, Counter) else dict  # MultiStepLR has one
+        return kind({plain(key): plain(item, of_tensor) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
         return (tuple if isinstance(value, tuple) else list)(plain(item, of_tensor) for item in value)
     if torch.is_tensor(value):

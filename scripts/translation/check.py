@@ -33,7 +33,7 @@ def problems_of(entry):
 
 
 def differences(entry):
-    """What a translation has in another way than the English, though both have to agree, in words."""
+    """Where a translation differs from the English although both must agree, in words."""
     english, chinese = entry.msgid, entry.msgstr
     is_code = entry.msgctxt.endswith(CODE)
     if is_code or entry.msgctxt == CONTEXT:
