@@ -62,10 +62,12 @@ def probe_for(model, custom, length):
       the context length. A gate or a new adapter whose last matrix is zero changes no output yet, and so hides a
       difference, which its gradients show. So without gradients the model is compared again when its weights change.
     """
-    if not custom:
-        return min(PROBE_LENGTH, context_length(model)), ()
     longest = context_length(model)
-    n = rounded_up(longest if torch.distributed.is_initialized() and longest < inf else length, longest)
+    if not custom:
+        return min(PROBE_LENGTH, longest), ()
+    if torch.distributed.is_initialized() and longest < inf:
+        length = longest
+    n = rounded_up(length, longest)
     return n, (n,) if torch.is_grad_enabled() else (n, sums_of_weights(model))
 
 

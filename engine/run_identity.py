@@ -74,8 +74,7 @@ def describe(item):
             checksum = zlib.crc32(bytes_of(full_tensor(weight.detach())), checksum)
         yield "initial weights", f"{checksum:08x}"
         yield "dropout", [module.p for module in item.modules() if isinstance(module, _DropoutNd)]
-        yield "settings", [setting for module in item.modules() for setting in settings_of(module)
-                           if setting[0] != "training"]
+        yield "settings", [setting for module in item.modules() for setting in settings_of(module)]
         yield "trained parameters", sum(parameter.numel() for parameter in item.parameters() if parameter.requires_grad)
     elif isinstance(item, torch.optim.Optimizer):
         for number, group in enumerate(item.param_groups):

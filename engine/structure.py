@@ -30,12 +30,12 @@ def structure_of(model):
 
 
 def settings_of(module):
-    """The attributes that are numbers or texts, [(name, value), ...]; lists, tuples and functions aren't read. Nor are
-    those of PyTorch's own modules: some count calls, as DistributedDataParallel does."""
+    """The attributes that are numbers or texts, [(name, value), ...], without the mode, `training`; lists, tuples and
+    functions aren't read. Nor are those of PyTorch's own modules: some count calls, as DistributedDataParallel does."""
     if is_pytorchs(module):
         return []
     return [(name, value) for name, value in vars(module).items()
-            if type(value) in (bool, int, float, str) and name[0] != "_"]
+            if type(value) in (bool, int, float, str) and name[0] != "_" and name != "training"]
 
 
 def is_pytorchs(module):

@@ -26,7 +26,7 @@ def main():
     parser.add_argument("--source", help="the address of the project's files, for links (default: this folder's)")
     parser.add_argument("--address", default="", help="the site's own address, with / at its end, for shared links")
     arguments = parser.parse_args()
-    notebooks = {(path.suffixes[-2:-1] or [".en"])[0][1:]: path for path in arguments.notebooks}  # name.zh.ipynb
+    notebooks = {Path(path.stem).suffix[1:] or "en": path for path in arguments.notebooks}  # name.zh.ipynb
     if unknown := notebooks.keys() - LANGUAGES.keys():
         parser.error(f"the page has no language {', '.join(unknown)}; it has {', '.join(LANGUAGES)}")
     folder = arguments.site
