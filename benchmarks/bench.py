@@ -17,7 +17,7 @@ from time import perf_counter
 from benchmarks import growth
 from benchmarks.common import DATA_NAME, DEVICE, FOLDER, RANK, ROOT, machine
 from benchmarks.models import write_models
-from benchmarks.processes import COMPILER, agree, in_turns, peaks, workers
+from benchmarks.processes import COMPILER, WARM_UP, agree, in_turns, peaks, workers
 
 TURNS = 5  # times that each runs
 BOOK, HF, OURS_COMPILED, HF_COMPILED = "llms-from-scratch", "transformers", "ours, compiled", "transformers, compiled"
@@ -39,8 +39,8 @@ def row(what, amounts, first_call=None, unit="s"):
 
 
 def numbered(*call):
-    """This call for a batch in each turn, and for one that doesn't count."""
-    return [(*call, number) for number in range(TURNS + 1)]
+    """This call for a batch in each turn, the first of which don't count."""
+    return [(*call, number) for number in range(WARM_UP + TURNS)]
 
 
 def training():
@@ -66,11 +66,12 @@ def adapters():
 def generation():
     """The rows about answers to the 110 test prompts, of which every 110th, every 10th or every one is continued."""
     in_batches = "ours", HF, "transformers, static cache", "CTranslate2", "CTranslate2 with MKL"
-    plain = *in_batches, BOOK
-    names = *plain, HF_COMPILED, OURS_COMPILED
-    with workers(*names) as ask:
-        yield row("one prompt, the first token", *in_turns(ask, plain, [("generate", 110, 1)] * (TURNS + 1)))
-        yield row("one prompt, 30 new tokens", *in_turns(ask, names, [("generate", 110, 30)] * (TURNS + 1)))
+    compiled = HF_COMPILED, OURS_COMPILED
+    with workers(*in_batches, BOOK, *compiled) as ask:
+        yield row("one prompt, the first token",
+                  *in_turns(ask, (*in_batches, BOOK), [("generate", 110, 1)] * (WARM_UP + TURNS)))
+        yield row("one prompt, 30 new tokens",
+                  *in_turns(ask, (*in_batches, *compiled), [("generate", 110, 30)] * (WARM_UP + TURNS)))
         yield row("110 test prompts, as many tokens as their answers have",
                   *in_turns(ask, in_batches, [("generate", 1, None)] * TURNS, warm_up=0))
         yield row("11 of them", *in_turns(ask, ("ours", BOOK), [("generate", 10, None)] * TURNS, warm_up=0))

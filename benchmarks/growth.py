@@ -4,6 +4,7 @@ The first three are steps on full rows of random ids, 124M with 8 rows of 64 tok
 process of its own; the last one is a whole fine-tuning of the miniature.
 """
 
+from functools import cache
 from statistics import median
 
 import matplotlib
@@ -15,6 +16,7 @@ from benchmarks.common import MEASURED
 from benchmarks.processes import workers
 
 
+@cache
 def step(size, rows, length):
     """Median seconds and peak GB of a training step."""
     with workers("ours", size=size) as ask:

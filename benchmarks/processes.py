@@ -13,6 +13,7 @@ from benchmarks.common import DEVICE
 
 COMPILER = shutil.which("g++")
 TOLERANCE = 1e-4 if DEVICE == "cpu" else 1e-2  # of losses; ids are whole numbers, and so have to be equal
+WARM_UP = 2  # calls that don't count: in its first two steps, a process gets memory from the system
 SLOW = 20  # seconds; what takes longer runs once
 SPIN = 0.3  # seconds; a library's threads keep their cores busy for up to 0.2 s after a product
 
@@ -45,7 +46,7 @@ def peaks(ask, names):
     return {name: ask(name, "peak")[1] for name in filter(can_run, names)}
 
 
-def in_turns(ask, names, calls, warm_up=1, tolerance=TOLERANCE):
+def in_turns(ask, names, calls, warm_up=WARM_UP, tolerance=TOLERANCE):
     """Run the calls, (method, *arguments), of each peer in turns: ({name: median seconds}, {name: seconds by which its
     first call took longer}). The first `warm_up` calls don't count. Raises ValueError if results differ by more than
     the tolerance."""

@@ -1,6 +1,7 @@
 """Generation against the plain loop, the peers, and one row at a time."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from engine.generation import KeyValueCache, generate, sample, stream, text_pieces
 from engine.lora import add_lora
-from engine.one_row import OneRowReader, is_plain
+from engine.one_row import OneRowReader, gelu, is_plain
 from previous_chapters import GPTModel
 from tests.small_models import (
     CFG,
@@ -299,6 +300,15 @@ def test_a_single_row_computes_a_window_and_its_last_token(float64):
         read = (one_row.decode_step(torch.tensor([ids]), torch.tensor([n]), cache) if n > 3 else
                 one_row.prefill(torch.tensor([ids]), torch.tensor([n]), CONTEXT, cache))
         torch.testing.assert_close(read, model(torch.tensor([ids[:n]]))[:, -1].detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gelu_is_pytorchs_even_far_from_zero(dtype):
+    x = torch.cat((torch.linspace(-12, 12, 1001), torch.tensor([-1e4, -100.0, 100.0, 1e4]))).to(dtype)
+    expected = torch.nn.functional.gelu(x.double(), approximate="tanh")
+    with warnings.catch_warnings(action="error"):  # such as NumPy's of an overflow
+        y = torch.from_numpy(gelu(x.numpy()))
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6 if dtype == torch.float32 else 1e-12)
 
 
 def test_under_autocast_the_models_own_modules_compute_a_single_row():
