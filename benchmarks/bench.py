@@ -15,9 +15,10 @@ from statistics import median
 from time import perf_counter
 
 from benchmarks import growth
-from benchmarks.common import DATA_NAME, DEVICE, FOLDER, RANK, ROOT, machine
+from benchmarks.common import DATA_NAME, DEVICE, FOLDER, PRECISION, RANK, ROOT, machine
 from benchmarks.models import write_models
 from benchmarks.processes import COMPILER, WARM_UP, agree, in_turns, peaks, workers
+from engine.precision import resolve_precision
 
 TURNS = 5  # times that each runs
 BOOK, HF, OURS_COMPILED, HF_COMPILED = "llms-from-scratch", "transformers", "ours, compiled", "transformers, compiled"
@@ -134,7 +135,7 @@ def main(parts):
     versions = ", ".join(f"{name} {version(name)}" for name in (BOOK, HF, "peft", "trl", "ctranslate2"))
     Path(__file__).with_name("results.md").write_text(f"""# Results
 
-{machine()}; {versions}.
+{machine()}; {versions}. All in {resolve_precision(PRECISION, DEVICE)}.
 
 GPT-2 124M with random weights unless a row says otherwise, batches of 8 from {DATA_NAME}. Medians. In bold: how many
 times longer a peer takes, and our fraction of its memory. {BOOK} is its plain GPT-2, without the key/value

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from engine.precision import resolve_precision
 from gpt_download import load_tokenizer
 from tutorial import MINIATURE_DIR, ROOT
 from tutorial.instructions import InstructionDataset, custom_collate_fn, format_prompt, split
@@ -58,9 +57,9 @@ def test_prompts():
 
 
 def machine():
-    """Date, processor, GPU, number format and versions, as one line."""
+    """Date, processor, GPU and versions, as one line."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return (f"{date.today()}; {torch.get_num_threads()} threads of {model[0] if model else platform.processor()}, "
-            f"{torch.cuda.get_device_name() if DEVICE == 'cuda' else 'no GPU'}, "
-            f"{resolve_precision(PRECISION, DEVICE)}; Python {platform.python_version()}, torch {torch.__version__}")
+            f"{torch.cuda.get_device_name() if DEVICE == 'cuda' else 'no GPU'}; "
+            f"Python {platform.python_version()}, torch {torch.__version__}")
