@@ -271,11 +271,11 @@ class PEFT(HuggingFace):
 
 
 class TRL(HuggingFace):
-    """SFTTrainer without two defaults that cost time here: recomputed activations, and bfloat16."""
+    """SFTTrainer without padding, and without two defaults that cost time here: recomputed activations, and bfloat16."""
 
-    def __init__(self, size, **options):
+    def __init__(self, size):
         from trl import SFTTrainer  # noqa: F401  takes seconds, which don't count
-        super().__init__(size, **options)
+        super().__init__(size)
 
     def finetune_miniature(self, steps):
         from datasets import Dataset
@@ -286,7 +286,7 @@ class TRL(HuggingFace):
             train_sampling_strategy="sequential", num_train_epochs=1, per_device_train_batch_size=8,
             per_device_eval_batch_size=32, lr_scheduler_type="constant", max_grad_norm=MINIATURE["max_norm"],
             logging_steps=1, eval_strategy="epoch", save_strategy="no", report_to="none", disable_tqdm=True,
-            **self.options)
+            padding_free=True)
         train_set, val_set = (
             Dataset.from_list([{"prompt": format_prompt(entry), "completion": entry["output"]} for entry in part])
             for part in (entries()[0][:8 * steps], entries()[2]))
@@ -304,9 +304,7 @@ class CTranslate2(Peer):
 
     batch_size = 128
 
-    def __init__(self, size, use_mkl=False):
-        if use_mkl:
-            os.environ["CT2_USE_MKL"] = "1"  # read when it is imported
+    def __init__(self, size):
         from ctranslate2 import Generator
         from transformers import AutoTokenizer
         self.tokens = AutoTokenizer.from_pretrained(FOLDER / size / "huggingface").convert_ids_to_tokens
@@ -332,8 +330,7 @@ PEERS = {  # a name with "compiled" needs a compiler, one with "CTranslate2" a C
     "ours": Ours, "ours, compiled": OursCompiled, "ours with LoRA": OursWithLoRA, "llms-from-scratch": Book,
     "transformers": HuggingFace, "transformers, compiled": HuggingFaceCompiled,
     "transformers, static cache": partial(HuggingFace, cache_implementation="static"), "PEFT": PEFT,
-    "TRL": TRL, "TRL, padding-free": partial(TRL, padding_free=True), "CTranslate2": CTranslate2,
-    "CTranslate2 with MKL": partial(CTranslate2, use_mkl=True)}
+    "TRL": TRL, "CTranslate2": CTranslate2}
 
 
 def start(name, size, compiled):
