@@ -51,8 +51,10 @@ def training():
     with workers(*names) as ask:
         yield row("one training step, loss on all tokens", *in_turns(ask, names, numbered("data_step", False)))
         yield row("its peak memory", peaks(ask, names), unit="GB")
-        yield row("one training step, loss on answers only", *in_turns(ask, plain, numbered("data_step", True)[WARM_UP:], 0))
-        yield row("the loss alone, as in a validation", *in_turns(ask, plain, numbered("forward")[WARM_UP:], 0))
+        yield row("one training step, loss on answers only",
+                  *in_turns(ask, plain, numbered("data_step", True)[WARM_UP:], warm_up=0))
+        yield row("the loss alone, as in a validation",
+                  *in_turns(ask, plain, numbered("forward")[WARM_UP:], warm_up=0))
 
 
 def adapters():

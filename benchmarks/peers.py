@@ -271,7 +271,7 @@ class PEFT(HuggingFace):
 
 
 class TRL(HuggingFace):
-    """SFTTrainer without padding, and without two defaults that cost time here: recomputed activations, and bfloat16."""
+    """SFTTrainer without padding, and without two defaults that cost time here: recomputed activations and bfloat16."""
 
     def __init__(self, size):
         from trl import SFTTrainer  # noqa: F401  takes seconds, which don't count
