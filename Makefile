@@ -64,7 +64,7 @@ constraints:
 	build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 		--custom-compile-command "make constraints" tests/requirements.txt --output-file constraints.txt
 
-# Some forty minutes on two cores that do nothing else. INSTRUCTION_DATA is the path of the published data set.
+# 20 to 40 minutes on two cores that do nothing else. INSTRUCTION_DATA is the path of the published data set.
 bench: .venv/bench
 	$(BIN)/python -m benchmarks.bench
 

@@ -258,9 +258,8 @@ def sampler(temperature, top_k, top_p):
 def ready_for_batches(model):
     """Inside the `with` block, weights are rearranged for many products, and memory that is freed is used again.
 
-    Both pay from some steps on. Memory that is used again need not come from the system: this saves 3 % of the time for
-    110 prompts with the 124M, and 20 % where the system gives memory slowly, as a virtual machine may. It takes 0.5 GB
-    more at the peak, for what is freed in places of other sizes.
+    Memory that is used again need not come from the system. For 110 prompts with the 124M this saves 3 to 20 % of the
+    time, depending on how fast the system gives memory, and takes 0.5 GB more at the peak.
     """
     with reordered_weights(model), keep_freed_memory() as start_keeping:
         start_keeping()
