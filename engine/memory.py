@@ -50,9 +50,9 @@ def keep_freed_memory():
     frees.
 
     Getting memory back from the system, page by page and zeroed, takes 5 to 15 % of a training step. This needs glibc,
-    the usual C library on Linux; elsewhere nothing happens. Both parameters and their default values are in mallopt(3).
-    Afterwards they have the default values again, but one thing stays different: since they were set, glibc no longer
-    adapts its threshold for mmap to the blocks that the process frees.
+    the usual C library on Linux; elsewhere nothing happens. The parameters are described in mallopt(3). By itself,
+    glibc adapts two of them to the blocks that a process frees, until one is set. So afterwards they have the highest
+    values that this adaptation reaches, as in most processes that use large tensors.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
@@ -66,5 +66,6 @@ def keep_freed_memory():
     try:
         yield lambda: set_malloc(-1, 0)
     finally:
-        set_malloc(128 * 1024, 65536)
+        libc.mallopt(-3, 32 * 2**20)      # M_MMAP_THRESHOLD: the size from which a block is outside the heap
+        set_malloc(64 * 2**20, 65536)
         libc.malloc_trim(0)
