@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+kept_by = set()  # the blocks of `keep_freed_memory` that have started; glibc can't be asked
+
 
 def lay_out_in_rows(model, copy_all=False):
     """Copy trainable weights that are stored transposed on a CPU, as those from OpenAI's files are, into contiguous
@@ -47,7 +49,7 @@ def temporarily_in_rows(model):
 @contextmanager
 def keep_freed_memory():
     """A context manager that yields a function: from its call to the end of the block, the process keeps the memory it
-    frees.
+    frees. A block within another ends nothing for the outer one.
 
     Getting memory back from the system, page by page and zeroed, takes 5 to 15 % of a training step. This needs glibc,
     the usual C library on Linux; elsewhere nothing happens. The parameters are described in mallopt(3). By itself,
@@ -63,9 +65,17 @@ def keep_freed_memory():
         libc.mallopt(-1, trim_threshold)  # M_TRIM_THRESHOLD: how large the heap's free end gets before it is returned
         libc.mallopt(-4, mmap_max)        # M_MMAP_MAX: how many large blocks may be outside the heap
 
+    block = object()
+
+    def start_keeping():
+        kept_by.add(block)
+        set_malloc(-1, 0)
+
     try:
-        yield lambda: set_malloc(-1, 0)
+        yield start_keeping
     finally:
-        libc.mallopt(-3, 32 * 2**20)      # M_MMAP_THRESHOLD: the size from which a block is outside the heap
-        set_malloc(64 * 2**20, 65536)
-        libc.malloc_trim(0)
+        kept_by.discard(block)
+        if not kept_by:
+            libc.mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD: the size from which a block is outside the heap
+            set_malloc(64 * 2**20, 65536)
+            libc.malloc_trim(0)

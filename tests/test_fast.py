@@ -837,6 +837,9 @@ with keep_freed_memory() as start:
     start()
     before = resident()
     print(growth())
+    with keep_freed_memory() as start_within:  # such as a batch that is generated during a training
+        start_within()
+    print(resident() - before)
 print(resident() - before, growth())
 """
 
@@ -845,8 +848,8 @@ print(resident() - before, growth())
 def test_freed_memory_is_kept_from_the_call_to_the_end_of_the_block():
     """By how many kB a process has grown that has filled 100 MB and freed them."""
     run = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, cwd=ROOT, check=True)
-    before, kept, given_back, after = map(int, run.stdout.split())
-    assert kept > 90_000 and max(before, given_back, after) < 10_000
+    before, kept, still_kept, given_back, after = map(int, run.stdout.split())
+    assert min(kept, still_kept) > 90_000 and max(before, given_back, after) < 10_000
 
 
 def test_without_glibc_nothing_is_switched(monkeypatch):
